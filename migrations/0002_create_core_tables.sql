@@ -6,6 +6,8 @@
 --
 -- Every id is a UUIDv7 made by the writer, so that a retry cannot write twice.
 
+SET LOCAL ROLE mailward_owner;
+
 -- One row per client of a provider; a single company has just this one.
 CREATE TABLE workspace (
     id          uuid        PRIMARY KEY,
@@ -277,3 +279,5 @@ CREATE TABLE health_state (
     detail     text        NOT NULL DEFAULT '',
     updated_at timestamptz NOT NULL DEFAULT now()
 );
+
+RESET ROLE;

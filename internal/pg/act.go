@@ -1,0 +1,149 @@
+package pg
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// ActorType says what kind of being acted.
+type ActorType string
+
+// The types of actor. An identity that is not known is never System.
+const (
+	ActorUser      ActorType = "user"
+	ActorService   ActorType = "service"
+	ActorRecipient ActorType = "recipient" // the holder of a digest link
+	ActorOperator  ActorType = "operator"  // a command on the host
+	ActorSystem    ActorType = "system"    // background work
+	ActorDatabase  ActorType = "database"  // someone at psql
+	ActorAnonymous ActorType = "anonymous"
+	ActorUnknown   ActorType = "unknown"
+)
+
+// Actor is who acts. For a person SessionID or TokenID is the claim that the
+// database looks up; the other fields are for events that the program writes itself.
+type Actor struct {
+	Type       ActorType
+	UserID     uuid.UUID
+	Email      string
+	Display    string
+	SessionID  uuid.UUID
+	TokenID    uuid.UUID
+	Job, Cause string // of background work: its name, and what set it off
+	AuthMethod string // password, token, none
+}
+
+// System is background work: job is its name, cause what set it off.
+func System(job, cause string) Actor {
+	return Actor{Type: ActorSystem, Display: "System", Job: job, Cause: cause, AuthMethod: "none"}
+}
+
+// Operator is a person at the command line of the host, known by the name that
+// the operating system gives.
+func Operator(osUser string) Actor {
+	return Actor{Type: ActorOperator, Display: osUser, AuthMethod: "os"}
+}
+
+// Request is the call that an act came with.
+type Request struct {
+	ID             string
+	Method         string
+	Path           string // the route's template, never the raw path
+	Application    string // web-ui, api, smtp, worker, cli
+	UserAgentClass string
+	Status         int
+	SourceIP       netip.Addr
+	DurationMS     int64
+}
+
+type requestKey struct{}
+type reasonKey struct{}
+
+// WithRequest notes the request that the acts under ctx belong to.
+func WithRequest(ctx context.Context, r Request) context.Context {
+	return context.WithValue(ctx, requestKey{}, r)
+}
+
+// RequestFrom returns what [WithRequest] noted.
+func RequestFrom(ctx context.Context) (Request, bool) {
+	r, ok := ctx.Value(requestKey{}).(Request)
+	return r, ok
+}
+
+// WithReason notes why a person acts. It goes into the events of row changes.
+func WithReason(ctx context.Context, reason string) context.Context {
+	return context.WithValue(ctx, reasonKey{}, reason)
+}
+
+// ReasonFrom returns what [WithReason] noted, or "".
+func ReasonFrom(ctx context.Context) string {
+	s, _ := ctx.Value(reasonKey{}).(string)
+	return s
+}
+
+// claim is what the triggers read. Only the runtime role is believed.
+type claim struct {
+	Type    ActorType  `json:"type"`
+	Session *uuid.UUID `json:"session,omitempty"`
+	Token   *uuid.UUID `json:"token,omitempty"`
+	Job     string     `json:"job,omitempty"`
+	Cause   string     `json:"cause,omitempty"`
+	Name    string     `json:"name,omitempty"`
+}
+
+type actContext struct {
+	RequestID   string `json:"request_id,omitempty"`
+	Method      string `json:"method,omitempty"`
+	Path        string `json:"path,omitempty"`
+	Application string `json:"application,omitempty"`
+	SourceIP    string `json:"source_ip,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+}
+
+// Act runs fn in a writing transaction in the name of a. It is the only way to
+// open one. The transaction is committed if fn returns nil; an error of the
+// commit may hide a commit that was done, so writers use ids of their own.
+func (db *DB) Act(ctx context.Context, a Actor, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	c, err := json.Marshal(newClaim(a))
+	if err != nil {
+		return fmt.Errorf("encode actor: %w", err)
+	}
+	x, err := json.Marshal(newActContext(ctx))
+	if err != nil {
+		return fmt.Errorf("encode context of the act: %w", err)
+	}
+	return pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, setClaimSQL, string(c), string(x)); err != nil {
+			return fmt.Errorf("set actor of transaction: %w", err)
+		}
+		return fn(ctx, tx)
+	})
+}
+
+func newClaim(a Actor) claim {
+	c := claim{Type: a.Type, Job: a.Job, Cause: a.Cause}
+	if a.SessionID != uuid.Nil {
+		c.Session = &a.SessionID
+	}
+	if a.TokenID != uuid.Nil {
+		c.Token = &a.TokenID
+	}
+	if a.Type == ActorOperator || a.Type == ActorService {
+		c.Name = a.Display
+	}
+	return c
+}
+
+func newActContext(ctx context.Context) actContext {
+	r, _ := RequestFrom(ctx)
+	x := actContext{RequestID: r.ID, Method: r.Method, Path: r.Path, Application: r.Application, Reason: ReasonFrom(ctx)}
+	if r.SourceIP.IsValid() {
+		x.SourceIP = r.SourceIP.Unmap().String()
+	}
+	return x
+}

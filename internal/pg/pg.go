@@ -1,0 +1,87 @@
+// Package pg is the way to PostgreSQL: one pool, one way to open a writing
+// transaction, one way to change the schema.
+//
+// A writing transaction always has an actor ([DB.Act]). The row triggers of
+// the database look the actor up when they record a change, so a write that
+// went around Act shows up in the audit as made by a bare database role.
+package pg
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// AppRole is the role that the program runs as. It owns nothing.
+const AppRole = "mailward_app"
+
+// DB is the pool of connections of the runtime role.
+type DB struct {
+	*pgxpool.Pool
+	log *slog.Logger
+}
+
+// Open prepares a pool for url. It does not connect: a database that is down
+// shows up at the first query, and the pool recovers by itself when it is back.
+func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		// pgx's message can hold the password; the URL is the operator's to look at.
+		return nil, errors.New("database.url is not a PostgreSQL connection string")
+	}
+	cfg.MaxConns = max(cfg.MaxConns, 16)
+	cfg.MaxConnIdleTime = 5 * time.Minute
+	cfg.HealthCheckPeriod = 15 * time.Second
+	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
+	params := cfg.ConnConfig.RuntimeParams
+	params["timezone"] = "UTC"
+	if params["application_name"] == "" {
+		params["application_name"] = "mailward"
+	}
+	// A transaction that hangs would keep its row locks: better that it fails.
+	params["idle_in_transaction_session_timeout"] = "60000"
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("prepare database pool: %w", err)
+	}
+	return &DB{Pool: pool, log: log}, nil
+}
+
+// Query returns the text of one embedded query file. A name that is not there
+// is a mistake in the program, so it panics at start, not at the first use.
+func Query(fs embed.FS, name string) string {
+	b, err := fs.ReadFile("queries/" + name + ".sql")
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// IsUnavailable says whether err means that the database could not be reached
+// or is going down, as opposed to having refused what was asked.
+func IsUnavailable(err error) bool {
+	if err == nil {
+		return false
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		// Class 57 (operator intervention), 53 (no resources), 08 (connection).
+		return strings.HasPrefix(pgErr.Code, "57P") || strings.HasPrefix(pgErr.Code, "53") || strings.HasPrefix(pgErr.Code, "08")
+	}
+	var connErr *pgconn.ConnectError
+	return errors.As(err, &connErr) || pgconn.SafeToRetry(err) || pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// IsUnique says whether err is a violation of the named unique index, or of
+// any when name is empty.
+func IsUnique(err error, name string) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "23505" && (name == "" || pgErr.ConstraintName == name)
+}
