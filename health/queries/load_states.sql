@@ -1,0 +1,2 @@
+SELECT component, state, since, last_good, detail, updated_at
+FROM health_state
