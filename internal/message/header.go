@@ -1,0 +1,150 @@
+package message
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+)
+
+// Range is a piece of the mail, in bytes from its start.
+type Range struct{ Offset, Length int64 }
+
+// HeaderEdits finds the whole header fields that are not passed on: those that
+// only we may write. That is Authentication-Results with our own name as
+// authserv-id (RFC 8601 §5) and everything called X-Mailward-. The rest of the
+// header is not ours to touch.
+func HeaderEdits(header []byte, authservID string) []Range {
+	var out []Range
+	forEachField(header, func(start, end int) {
+		name, value, ok := bytes.Cut(header[start:end], []byte(":"))
+		if !ok {
+			return
+		}
+		n := strings.ToLower(string(bytes.TrimRight(name, " \t")))
+		if strings.HasPrefix(n, "x-mailward-") || n == "authentication-results" && strings.EqualFold(authserv(string(value)), authservID) {
+			out = append(out, Range{int64(start), int64(end - start)})
+		}
+	})
+	return out
+}
+
+// forEachField calls fn with the bounds of each field, its folded lines included.
+func forEachField(header []byte, fn func(start, end int)) {
+	start := 0
+	for start < len(header) {
+		end := start
+		for {
+			i := bytes.IndexByte(header[end:], '\n')
+			if i < 0 {
+				end = len(header)
+				break
+			}
+			end += i + 1
+			if end >= len(header) || header[end] != ' ' && header[end] != '\t' {
+				break
+			}
+		}
+		if bytes.TrimRight(header[start:end], "\r\n") == nil || len(bytes.TrimRight(header[start:end], "\r\n")) == 0 {
+			return // the empty line: the body starts here
+		}
+		fn(start, end)
+		start = end
+	}
+}
+
+// authserv is the authserv-id of an Authentication-Results value: its first
+// token, after comments and folding (RFC 8601 §2.2), also when quoted.
+func authserv(v string) string {
+	v = strings.TrimLeft(skipComments(v), " \t\r\n")
+	if strings.HasPrefix(v, `"`) {
+		var b strings.Builder
+		for i := 1; i < len(v) && v[i] != '"'; i++ {
+			if v[i] == '\\' && i+1 < len(v) {
+				i++
+			}
+			b.WriteByte(v[i])
+		}
+		return b.String()
+	}
+	if i := strings.IndexAny(v, " \t\r\n;("); i >= 0 {
+		v = v[:i]
+	}
+	return v
+}
+
+// skipComments drops leading white space and (nested) comments.
+func skipComments(v string) string {
+	for {
+		v = strings.TrimLeft(v, " \t\r\n")
+		if !strings.HasPrefix(v, "(") {
+			return v
+		}
+		depth, i := 0, 0
+		for ; i < len(v); i++ {
+			switch v[i] {
+			case '\\':
+				i++
+			case '(':
+				depth++
+			case ')':
+				depth--
+			}
+			if depth == 0 {
+				break
+			}
+		}
+		if i >= len(v) {
+			return ""
+		}
+		v = v[i+1:]
+	}
+}
+
+// Without reads r with the ranges left out. They must be in order and not overlap.
+func Without(r io.ReaderAt, size int64, skip []Range) io.Reader {
+	var parts []io.Reader
+	var at int64
+	for _, s := range skip {
+		if s.Offset > at {
+			parts = append(parts, io.NewSectionReader(r, at, s.Offset-at))
+		}
+		at = s.Offset + s.Length
+	}
+	parts = append(parts, io.NewSectionReader(r, at, size-at))
+	return io.MultiReader(parts...)
+}
+
+// ErrRanges means that stored header edits do not fit the mail.
+var ErrRanges = errors.New("message: header edits do not fit the mail")
+
+// WithoutStream is [Without] for a mail that can only be read once from the start.
+func WithoutStream(r io.Reader, skip []Range) io.Reader {
+	return &skipper{r: r, skip: skip}
+}
+
+type skipper struct {
+	r    io.Reader
+	at   int64
+	skip []Range
+}
+
+func (s *skipper) Read(p []byte) (int, error) {
+	for len(s.skip) > 0 && s.at == s.skip[0].Offset {
+		n, err := io.CopyN(io.Discard, s.r, s.skip[0].Length)
+		s.at += n
+		if err != nil {
+			return 0, errors.Join(ErrRanges, err)
+		}
+		s.skip = s.skip[1:]
+	}
+	if len(s.skip) > 0 {
+		if s.skip[0].Offset < s.at {
+			return 0, ErrRanges
+		}
+		p = p[:min(int64(len(p)), s.skip[0].Offset-s.at)]
+	}
+	n, err := s.r.Read(p)
+	s.at += int64(n)
+	return n, err
+}
