@@ -1,0 +1,177 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Input is all that a decision may depend on.
+type Input struct {
+	Report     Report
+	Recipients []Recipient
+	// SandboxConfigured says whether a held mail would ever get an answer.
+	SandboxConfigured bool
+}
+
+// RecipientDecision is what happens to one recipient's copy.
+type RecipientDecision struct {
+	Address       string    `json:"address"`
+	Domain        string    `json:"domain"`
+	Action        Action    `json:"action"`
+	PolicyID      uuid.UUID `json:"policy_id"`
+	PolicyVersion int64     `json:"policy_version"`
+	Why           string    `json:"why"`
+}
+
+// Decision is what happens to a mail, and why.
+type Decision struct {
+	Class         Class               `json:"class"`
+	Score         float64             `json:"score"`
+	Reasons       []string            `json:"reasons"`
+	Action        Action              `json:"action"` // of all recipients; mixed where they differ
+	Recipients    []RecipientDecision `json:"recipients"`
+	FailedEngines []string            `json:"failed_engines,omitempty"`
+}
+
+// For lists the recipients whose copies get one of the actions.
+func (d Decision) For(actions ...Action) []RecipientDecision {
+	var out []RecipientDecision
+	for _, r := range d.Recipients {
+		if slices.Contains(actions, r.Action) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Decide says what happens to a mail. It is pure: the same input always gives
+// the same decision.
+//
+// An engine that gave no answer defers the mail, unless another one's finding
+// already keeps it from every recipient: a hit stays a hit, whoever else is
+// down. When one recipient's copy is deferred, all are, since SMTP has one
+// reply for the whole mail; and in a mixed mail a reject becomes quarantine.
+func Decide(in Input) Decision {
+	d := Decision{Class: classOf(in.Report.Findings), FailedEngines: in.Report.Failed()}
+	for _, f := range in.Report.Findings {
+		d.Score += f.Score
+	}
+	d.Reasons = reasons(in.Report, d.Class)
+	for _, r := range in.Recipients {
+		d.Recipients = append(d.Recipients, decideFor(r, d.Class, in.SandboxConfigured))
+	}
+	failClosed(&d)
+	mergeActions(&d)
+	return d
+}
+
+func classOf(findings []Finding) Class {
+	for _, c := range Classes() {
+		if slices.ContainsFunc(findings, func(f Finding) bool { return f.Class == c }) {
+			return c
+		}
+	}
+	return Clean
+}
+
+func decideFor(r Recipient, c Class, sandbox bool) RecipientDecision {
+	rd := RecipientDecision{Address: r.Address, Domain: r.Domain.Name, PolicyID: r.Policy.ID, PolicyVersion: r.Policy.Version}
+	a, ok := r.Policy.Actions[c]
+	if !ok || !slices.Contains(Actions(), a) {
+		a, ok = DefaultActions()[c], false
+	}
+	rd.Action = a
+	switch {
+	case ok:
+		rd.Why = fmt.Sprintf("the policy of %s says %s for %s mail", policyName(r.Policy), a, c)
+	default:
+		rd.Why = fmt.Sprintf("the built-in default says %s for %s mail", a, c)
+	}
+	if a == Hold && !sandbox {
+		rd.Action = Quarantine
+		rd.Why += "; no sandbox is set up, so it is quarantined"
+	}
+	return rd
+}
+
+func policyName(p Policy) string {
+	if p.Domain == "" || p.Domain == "*" {
+		return "the workspace"
+	}
+	return p.Domain
+}
+
+// failClosed defers a mail that not every engine has seen, unless it is kept
+// from everyone anyway.
+func failClosed(d *Decision) {
+	if len(d.FailedEngines) == 0 {
+		return
+	}
+	kept := len(d.Recipients) > 0 && len(d.For(Quarantine, Hold, Reject)) == len(d.Recipients)
+	if kept {
+		d.Reasons = append(d.Reasons, "no answer from "+strings.Join(d.FailedEngines, ", ")+", but what was found is enough to keep it")
+		return
+	}
+	why := "no answer from " + strings.Join(d.FailedEngines, ", ") + ": try again later"
+	d.Reasons = append(d.Reasons, why)
+	for i := range d.Recipients {
+		d.Recipients[i].Action, d.Recipients[i].Why = Defer, why
+	}
+}
+
+// mergeActions makes the recipients' actions fit into one SMTP reply.
+func mergeActions(d *Decision) {
+	if len(d.For(Defer)) > 0 {
+		for i := range d.Recipients {
+			if d.Recipients[i].Action != Defer {
+				d.Recipients[i].Action = Defer
+				d.Recipients[i].Why = "another recipient's copy is deferred, and a mail has one reply"
+			}
+		}
+	}
+	if rejects := len(d.For(Reject)); rejects > 0 && rejects < len(d.Recipients) {
+		for i := range d.Recipients {
+			if d.Recipients[i].Action == Reject {
+				d.Recipients[i].Action = Quarantine
+				d.Recipients[i].Why += "; quarantined instead, since other recipients get the mail"
+			}
+		}
+	}
+	for i, r := range d.Recipients {
+		if i == 0 {
+			d.Action = r.Action
+		} else if r.Action != d.Action {
+			d.Action = Mixed
+			return
+		}
+	}
+	if len(d.Recipients) == 0 {
+		d.Action = Defer
+	}
+}
+
+// reasons says in words what made the class, the gravest findings first.
+func reasons(r Report, c Class) []string {
+	if c == Clean {
+		return []string{"nothing found"}
+	}
+	var out []string
+	for _, class := range Classes() {
+		for _, f := range r.Findings {
+			if f.Class != class || class == Clean {
+				continue
+			}
+			s := f.Reason
+			if s == "" {
+				s = fmt.Sprintf("%s: %s", f.Engine, f.Name)
+			}
+			if !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,159 @@
+// Package policy decides what happens to a mail, and keeps the domains and
+// policies that say so.
+//
+// On a mail's path it stands between the scanner and everything that acts:
+// [Decide] takes what the engines found and the policy of each recipient and
+// returns a value. It reads nothing, writes nothing and cannot fail; that a
+// mail is malicious is a result, never an error. [Store] serves the policies
+// from memory, so that a slow database delays no mail.
+//
+// The package also holds the words that all others use for a mail's class and
+// for what is done with it.
+package policy
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// DefaultWorkspace is the workspace of an installation that has only one.
+var DefaultWorkspace = uuid.MustParse("00000000-0000-7000-8000-000000000001")
+
+// Class is what a mail is.
+type Class string
+
+// The classes. Broken is malformed, but every reading of it was scanned;
+// unscannable hit a limit or would not open; encrypted is S/MIME or PGP for
+// the recipient.
+const (
+	Clean       Class = "clean"
+	Spam        Class = "spam"
+	Phishing    Class = "phishing"
+	Malware     Class = "malware"
+	Suspicious  Class = "suspicious"
+	DLP         Class = "dlp"
+	Encrypted   Class = "encrypted"
+	Broken      Class = "broken"
+	Unscannable Class = "unscannable"
+)
+
+// Classes lists all classes, the gravest first: a mail with several findings
+// is of the first of them.
+func Classes() []Class {
+	return []Class{Malware, Phishing, DLP, Unscannable, Suspicious, Spam, Broken, Encrypted, Clean}
+}
+
+// Action is what is done with a mail.
+type Action string
+
+// The actions. Mixed is not one: it says that recipients differ.
+const (
+	Deliver    Action = "deliver"
+	Tag        Action = "tag"
+	Quarantine Action = "quarantine"
+	Hold       Action = "hold"
+	Reject     Action = "reject"
+	Defer      Action = "defer"
+	Mixed      Action = "mixed"
+)
+
+// Actions lists the actions that a policy may name.
+func Actions() []Action { return []Action{Deliver, Tag, Quarantine, Hold, Reject, Defer} }
+
+// DefaultActions is what is done where no policy says anything else.
+func DefaultActions() map[Class]Action {
+	return map[Class]Action{
+		Clean: Deliver, Spam: Tag, Broken: Tag, Encrypted: Tag, Suspicious: Hold,
+		Phishing: Quarantine, Malware: Quarantine, DLP: Quarantine, Unscannable: Quarantine,
+	}
+}
+
+// Finding is one thing that an engine found.
+type Finding struct {
+	Engine   string            `json:"engine"`
+	Name     string            `json:"name"` // signature or rule
+	Class    Class             `json:"class"`
+	Score    float64           `json:"score"`
+	Part     string            `json:"part,omitempty"` // path of the part, 1.2.1
+	PartName string            `json:"part_name,omitempty"`
+	Reason   string            `json:"reason"` // a sentence for people
+	Meta     map[string]string `json:"meta,omitempty"`
+}
+
+// EngineAnswer says whether an engine answered, and with which knowledge.
+type EngineAnswer struct {
+	Engine       string    `json:"engine"`
+	Version      string    `json:"version,omitempty"`
+	Database     string    `json:"database,omitempty"` // version of signatures or rules
+	DatabaseTime time.Time `json:"database_time,omitzero"`
+	Answered     bool      `json:"answered"`
+	Error        string    `json:"error,omitempty"`
+	DurationMS   int64     `json:"duration_ms"`
+	Cached       bool      `json:"cached,omitempty"`
+}
+
+// Part is one piece of a mail as the sidecar took it out.
+type Part struct {
+	Path        string `json:"path"`
+	Name        string `json:"name,omitempty"`
+	ContentType string `json:"content_type,omitempty"` // as the mail says
+	TrueType    string `json:"true_type,omitempty"`    // as the bytes say
+	SHA256      string `json:"sha256,omitempty"`
+	Size        int64  `json:"size"`
+	Depth       int    `json:"depth"`
+	Disposition string `json:"disposition,omitempty"`
+}
+
+// Report is everything that the engines say of a mail.
+type Report struct {
+	Findings   []Finding      `json:"findings"`
+	Engines    []EngineAnswer `json:"engines"`
+	Parts      []Part         `json:"parts"`
+	Subject    string         `json:"subject"`
+	HeaderFrom string         `json:"header_from"`
+	MessageID  string         `json:"message_id"`
+	Date       string         `json:"date"`
+	Limits     []string       `json:"limits,omitempty"` // limits that were hit
+}
+
+// Failed lists the engines that gave no answer.
+func (r Report) Failed() []string {
+	var names []string
+	for _, e := range r.Engines {
+		if !e.Answered {
+			names = append(names, e.Engine)
+		}
+	}
+	return names
+}
+
+// Policy is what one domain, or a workspace by default ("*"), wants done.
+type Policy struct {
+	ID        uuid.UUID        `json:"id"`
+	Workspace uuid.UUID        `json:"workspace_id"`
+	Domain    string           `json:"domain"`
+	Direction string           `json:"direction"`
+	Actions   map[Class]Action `json:"actions"`
+	Version   int64            `json:"version"`
+	UpdatedAt time.Time        `json:"updated_at"`
+}
+
+// Domain is a domain that we take mail for.
+type Domain struct {
+	ID        uuid.UUID `json:"id"`
+	Workspace uuid.UUID `json:"workspace_id"`
+	Name      string    `json:"name"`
+	NextHop   string    `json:"next_hop"` // host:port
+	Source    string    `json:"source"`   // config or database
+	Enabled   bool      `json:"enabled"`
+	Version   int64     `json:"version"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+}
+
+// Recipient is one recipient with what is to be asked for its mail.
+type Recipient struct {
+	Address string
+	Domain  Domain
+	Policy  Policy
+}
