@@ -1,0 +1,123 @@
+package standalone
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+)
+
+// systemSignatures is where Debian's freshclam puts the signatures.
+const systemSignatures = "/var/lib/clamav"
+
+// startClamd runs clamd on the machine's signatures, or on a set of our own
+// that knows only the EICAR test file where there are none.
+func (s *Stack) startClamd(ctx context.Context) (*child, error) {
+	bin, err := findClamd()
+	if err != nil {
+		return nil, err
+	}
+	acc, err := accountFor(ScanUser)
+	if err != nil {
+		return nil, err
+	}
+	dir, run := filepath.Join(s.cfg.DataDir, "clamav"), filepath.Join(s.cfg.DataDir, "run")
+	for _, d := range []string{dir, filepath.Join(dir, "tmp")} {
+		if err := acc.ownDir(d); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.shareDir(run, acc); err != nil {
+		return nil, err
+	}
+	db := systemSignatures
+	if s.cfg.TestSignaturesOnly || !haveSignatures(db) {
+		s.TestSignatures = true
+		db = filepath.Join(dir, "test-signatures")
+		if err := writeTestSignatures(db, acc); err != nil {
+			return nil, err
+		}
+	}
+	sock, conf := filepath.Join(run, "clamd.sock"), filepath.Join(dir, "clamd.conf")
+	if err := os.WriteFile(conf, []byte(clamdConf(db, sock, filepath.Join(dir, "tmp"), s.cfg.MaxMessageSize)), 0o644); err != nil {
+		return nil, fmt.Errorf("write clamd.conf: %w", err)
+	}
+	if err := acc.chown(conf); err != nil {
+		return nil, err
+	}
+	s.ClamdAddress = "unix:" + sock
+	c := s.child("clamd", syscall.SIGTERM, acc, bin, "--foreground", "--config-file", conf)
+	c.ready = func(context.Context) error { return ask(sock, "zPING\x00", "PONG") }
+	return c, c.run(ctx)
+}
+
+func findClamd() (string, error) {
+	for _, p := range []string{"clamd", "/usr/sbin/clamd"} {
+		if bin, err := exec.LookPath(p); err == nil {
+			return bin, nil
+		}
+	}
+	return "", errors.New("ClamAV is not installed: run `make setup`, or set clamav.address")
+}
+
+func haveSignatures(dir string) bool {
+	for _, pattern := range []string{"main.c?d", "daily.c?d"} {
+		if m, _ := filepath.Glob(filepath.Join(dir, pattern)); len(m) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// writeTestSignatures makes a database that finds the EICAR test file at any
+// offset. The string is put together here: in one piece it would set off other
+// scanners on our own files.
+func writeTestSignatures(dir string, acc account) error {
+	if err := acc.ownDir(dir); err != nil {
+		return err
+	}
+	eicar := `X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR` + `-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*`
+	p := filepath.Join(dir, "mailward-test.ndb")
+	if err := os.WriteFile(p, []byte("Eicar-Test-Signature:0:*:"+hex.EncodeToString([]byte(eicar))+"\n"), 0o644); err != nil {
+		return fmt.Errorf("write test signatures: %w", err)
+	}
+	return acc.chown(p)
+}
+
+// clamdConf makes clamd say so when it gave up on a part of a mail: by default
+// everything beyond a limit counts as clean.
+func clamdConf(db, sock, tmp string, maxMessage int64) string {
+	mb := max(maxMessage>>20, 50) + 10
+	return fmt.Sprintf(`# Written by mailward at each start.
+DatabaseDirectory %s
+LocalSocket %s
+LocalSocketMode 666
+FixStaleSocket yes
+TemporaryDirectory %s
+Foreground yes
+LogTime yes
+MaxThreads 8
+MaxQueue 64
+MaxConnectionQueueLength 100
+ReadTimeout 60
+CommandReadTimeout 30
+StreamMaxLength %dM
+MaxFileSize %dM
+MaxScanSize 400M
+MaxScanTime 45000
+MaxRecursion 17
+MaxFiles 10000
+AlertExceedsMax yes
+AlertEncrypted yes
+AlertOLE2Macros no
+ScanMail yes
+HeuristicScanPrecedence no
+SelfCheck 60
+ConcurrentDatabaseReload yes
+ExitOnOOM yes
+`, db, sock, tmp, mb, mb)
+}

@@ -1,0 +1,253 @@
+package testenv
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Message is one mail that the hop accepted, to the byte.
+type Message struct {
+	From string
+	To   []string
+	Data []byte // without the final dot, dot-stuffing undone
+}
+
+// Fault is a way to misbehave.
+type Fault int
+
+// The faults of a next hop.
+const (
+	NoFault       Fault = iota
+	DropAfterDot        // takes the mail, then breaks off without a reply
+	StopMidReply        // writes half of the reply to the final dot, then breaks off
+	Nonsense            // replies to the final dot with something that is no SMTP
+	HangAfterDot        // takes the mail and never replies
+	DropAtMail          // breaks off at MAIL
+	HugeReply           // sends a reply without end
+	RefuseConnect       // breaks off before the greeting
+)
+
+// Hop is a next hop that records mails. It does its own SMTP, so that a test
+// sees every byte and can break any step.
+type Hop struct {
+	Addr string
+	l    net.Listener
+
+	mu         sync.Mutex // guards all below
+	messages   []Message
+	refuse     int
+	refuseRcpt map[string]int
+	fault      Fault
+	conns      map[net.Conn]bool
+	features   []string
+	wg         sync.WaitGroup
+}
+
+// NextHop starts a next hop on loopback that lives as long as the test.
+func NextHop(t testing.TB) *Hop {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Hop{Addr: l.Addr().String(), l: l, refuseRcpt: map[string]int{}, conns: map[net.Conn]bool{},
+		features: []string{"PIPELINING", "8BITMIME", "SIZE 104857600", "ENHANCEDSTATUSCODES"}}
+	h.wg.Go(h.serve)
+	t.Cleanup(h.Close)
+	return h
+}
+
+// Close stops the hop; connections to it are refused from then on.
+func (h *Hop) Close() {
+	h.l.Close()
+	h.mu.Lock()
+	for c := range h.conns {
+		c.Close()
+	}
+	h.mu.Unlock()
+	h.wg.Wait()
+}
+
+// Features replaces what the hop offers in EHLO.
+func (h *Hop) Features(f ...string) { h.mu.Lock(); defer h.mu.Unlock(); h.features = f }
+
+// Refuse makes the hop answer the final dot with this code; 0 is normal again.
+func (h *Hop) Refuse(code int) { h.mu.Lock(); defer h.mu.Unlock(); h.refuse = code }
+
+// RefuseRcpt makes the hop answer RCPT for one address with this code; 0 is normal again.
+func (h *Hop) RefuseRcpt(addr string, code int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refuseRcpt[strings.ToLower(addr)] = code
+}
+
+// Fail makes the hop misbehave from now on.
+func (h *Hop) Fail(f Fault) { h.mu.Lock(); defer h.mu.Unlock(); h.fault = f }
+
+// Messages are the mails that the hop has got so far. With [DropAfterDot] and
+// its like it has got a mail although nobody was told.
+func (h *Hop) Messages() []Message {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]Message(nil), h.messages...)
+}
+
+func (h *Hop) serve() {
+	for {
+		c, err := h.l.Accept()
+		if err != nil {
+			return
+		}
+		h.mu.Lock()
+		h.conns[c] = true
+		h.mu.Unlock()
+		h.wg.Go(func() {
+			h.session(c)
+			c.Close()
+			h.mu.Lock()
+			delete(h.conns, c)
+			h.mu.Unlock()
+		})
+	}
+}
+
+func (h *Hop) state() (Fault, int, []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.fault, h.refuse, h.features
+}
+
+func (h *Hop) session(c net.Conn) {
+	if f, _, _ := h.state(); f == RefuseConnect {
+		return
+	}
+	c.SetDeadline(time.Now().Add(5 * time.Minute))
+	r := bufio.NewReaderSize(c, 64<<10)
+	say := func(format string, a ...any) { fmt.Fprintf(c, format+"\r\n", a...) }
+	say("220 hop.example ESMTP")
+	var m Message
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimRight(line, "\r\n")
+		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
+		fault, _, features := h.state()
+		switch {
+		case verb == "EHLO":
+			say("250-hop.example")
+			for _, f := range features {
+				say("250-%s", f)
+			}
+			say("250 HELP")
+		case verb == "HELO":
+			say("250 hop.example")
+		case verb == "MAIL":
+			if fault == DropAtMail {
+				return
+			}
+			m = Message{From: addressIn(line)}
+			say("250 2.1.0 ok")
+		case verb == "RCPT":
+			addr := addressIn(line)
+			h.mu.Lock()
+			code := h.refuseRcpt[strings.ToLower(addr)]
+			h.mu.Unlock()
+			if code != 0 {
+				say("%d %d.1.1 not here", code, code/100)
+				continue
+			}
+			m.To = append(m.To, addr)
+			say("250 2.1.5 ok")
+		case verb == "DATA" && len(m.To) == 0:
+			say("503 5.5.1 no recipients")
+		case verb == "DATA":
+			say("354 go ahead")
+			if m.Data, err = readData(r); err != nil || !h.finish(c, m, say) {
+				return
+			}
+			m = Message{}
+		case verb == "RSET":
+			m = Message{}
+			say("250 2.0.0 ok")
+		case verb == "NOOP":
+			say("250 2.0.0 ok")
+		case verb == "QUIT":
+			say("221 2.0.0 bye")
+			return
+		default:
+			say("500 5.5.2 what?")
+		}
+	}
+}
+
+// finish answers the final dot. It says whether the session goes on.
+func (h *Hop) finish(c net.Conn, m Message, say func(string, ...any)) bool {
+	fault, refuse, _ := h.state()
+	if refuse != 0 {
+		say("%d %d.7.1 not taken", refuse, refuse/100)
+		return refuse != 421
+	}
+	h.mu.Lock()
+	h.messages = append(h.messages, m)
+	h.mu.Unlock()
+	switch fault {
+	case DropAfterDot:
+		return false
+	case StopMidReply:
+		io.WriteString(c, "250 2.0.")
+		return false
+	case Nonsense:
+		say("I like mail")
+	case HangAfterDot:
+		io.Copy(io.Discard, c)
+		return false
+	case HugeReply:
+		for range 100_000 {
+			if _, err := io.WriteString(c, "250-"+strings.Repeat("x", 500)+"\r\n"); err != nil {
+				return false
+			}
+		}
+	default:
+		say("250 2.0.0 queued as %d", len(m.Data))
+	}
+	return true
+}
+
+func readData(r *bufio.Reader) ([]byte, error) {
+	var b bytes.Buffer
+	for {
+		line, err := r.ReadSlice('\n')
+		if err == bufio.ErrBufferFull {
+			b.Write(line)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		atStart := b.Len() == 0 || bytes.HasSuffix(b.Bytes(), []byte("\r\n"))
+		if atStart && bytes.Equal(line, []byte(".\r\n")) {
+			return b.Bytes(), nil
+		}
+		if atStart && line[0] == '.' {
+			line = line[1:]
+		}
+		b.Write(line)
+	}
+}
+
+func addressIn(line string) string {
+	i, j := strings.IndexByte(line, '<'), strings.LastIndexByte(line, '>')
+	if i < 0 || j < i {
+		return ""
+	}
+	return line[i+1 : j]
+}

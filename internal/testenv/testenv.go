@@ -1,0 +1,285 @@
+// Package testenv gives tests the real servers: PostgreSQL, Redis, clamd and
+// the scanner sidecar, started once per test binary, and a next hop that
+// records what it gets and can be told to misbehave.
+//
+// A package that uses it runs its tests through [Main], which stops the servers
+// again. A program that is not installed skips the test on a laptop and fails
+// it where MAILWARD_TEST_REQUIRE is set.
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailward/internal/pg"
+	"mailward/internal/standalone"
+)
+
+// environment is the servers of one test binary.
+type environment struct {
+	mu     sync.Mutex
+	dirs   []string
+	stacks []*standalone.Stack
+
+	postgres func() (*standalone.Stack, error)
+	redis    func() (*standalone.Stack, error)
+	scanner  func() (string, error)
+	clones   atomic.Int64
+}
+
+// env is the one global of this package: servers belong to the test binary.
+var env = newEnvironment()
+
+func newEnvironment() *environment {
+	e := &environment{}
+	e.postgres = sync.OnceValues(e.startPostgres)
+	e.redis = sync.OnceValues(func() (*standalone.Stack, error) { return e.start(standalone.Config{Redis: true}) })
+	e.scanner = sync.OnceValues(e.buildScanner)
+	return e
+}
+
+// Main runs a package's tests and stops the servers that they started.
+func Main(m *testing.M) int {
+	defer env.stop()
+	return m.Run()
+}
+
+// Require skips the test when a program is missing, or fails it where
+// MAILWARD_TEST_REQUIRE is set.
+func Require(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			missing(t, fmt.Errorf("%s is not installed", p))
+		}
+	}
+}
+
+func missing(t testing.TB, err error) {
+	t.Helper()
+	if os.Getenv("MAILWARD_TEST_REQUIRE") != "" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+}
+
+func (e *environment) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.stacks {
+		s.Stop(context.Background())
+	}
+	for _, d := range e.dirs {
+		os.RemoveAll(d)
+	}
+}
+
+// tempDir makes a folder with a short path that every user can pass through.
+func (e *environment) tempDir() (string, error) {
+	d, err := os.MkdirTemp("", "mwt")
+	if err != nil {
+		return "", err
+	}
+	e.mu.Lock()
+	e.dirs = append(e.dirs, d)
+	e.mu.Unlock()
+	return d, os.Chmod(d, 0o755)
+}
+
+func (e *environment) start(cfg standalone.Config) (*standalone.Stack, error) {
+	d, err := e.tempDir()
+	if err != nil {
+		return nil, err
+	}
+	cfg.DataDir, cfg.NoSync, cfg.TestSignaturesOnly = filepath.Join(d, "d"), true, true
+	cfg.Log = slog.New(slog.DiscardHandler)
+	s, err := standalone.Start(context.Background(), cfg)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	e.stacks = append(e.stacks, s)
+	e.mu.Unlock()
+	return s, nil
+}
+
+func (e *environment) startPostgres() (*standalone.Stack, error) {
+	s, err := e.start(standalone.Config{Postgres: true})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := pg.Migrate(context.Background(), s.AdminURL, pg.MigrateOptions{Version: "test"}, slog.New(slog.DiscardHandler)); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// DB is a migrated database of one test.
+type DB struct {
+	*pg.DB          // as the runtime role
+	URL      string // of the runtime role
+	AdminURL string // of the superuser
+}
+
+// Admin connects as the superuser.
+func (d *DB) Admin(t testing.TB) *pgx.Conn {
+	t.Helper()
+	c, err := pgx.Connect(context.Background(), d.AdminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close(context.Background()) })
+	return c
+}
+
+// Postgres gives the test a database of its own: a copy of a migrated one.
+func Postgres(t testing.TB) *DB {
+	t.Helper()
+	s, err := env.postgres()
+	if err != nil {
+		missing(t, err)
+	}
+	ctx := context.Background()
+	name := fmt.Sprintf("t%d", env.clones.Add(1))
+	admin, err := pgx.Connect(ctx, s.AdminURL+" dbname=postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(ctx)
+	// Copies of one template are made one after the other; PostgreSQL refuses a
+	// copy while somebody is connected to the template.
+	env.mu.Lock()
+	_, err = admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE mailward")
+	env.mu.Unlock()
+	if err != nil {
+		t.Fatalf("copy template database: %v", err)
+	}
+	d := &DB{URL: s.PostgresURL + " dbname=" + name, AdminURL: s.AdminURL + " dbname=" + name}
+	a, err := pgx.Connect(ctx, d.AdminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The copy's tamper trace must reach the copy.
+	if _, err := a.Exec(ctx, "SELECT guard.repoint()"); err != nil {
+		t.Fatal(err)
+	}
+	a.Close(ctx)
+	if d.DB, err = pg.Open(ctx, d.URL, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		d.DB.Close()
+		drop(s, name)
+	})
+	return d
+}
+
+func drop(s *standalone.Stack, name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := pgx.Connect(ctx, s.AdminURL+" dbname=postgres")
+	if err != nil {
+		return
+	}
+	defer c.Close(ctx)
+	c.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+}
+
+// Redis gives the URL of a Redis that the whole test binary shares: use keys of your own.
+func Redis(t testing.TB) string {
+	t.Helper()
+	s, err := env.redis()
+	if err != nil {
+		missing(t, err)
+	}
+	return s.RedisURL
+}
+
+// Server is one server of one test, which may stop and start it.
+type Server struct {
+	t     testing.TB
+	cfg   standalone.Config
+	stack *standalone.Stack
+	// Address is unix:/path of clamd, or the path of the sidecar's socket.
+	Address string
+}
+
+// Clamd starts a real clamd that knows only the EICAR test file.
+func Clamd(t testing.TB) *Server { return ownServer(t, standalone.Config{Clamd: true}) }
+
+// Sidecar starts a real scanner sidecar with the rules in the given folders.
+func Sidecar(t testing.TB, rules ...string) *Server {
+	t.Helper()
+	bin, err := env.scanner()
+	if err != nil {
+		missing(t, err)
+	}
+	cfg := standalone.Config{Scanner: true, ScannerBinary: bin}
+	for _, r := range rules {
+		abs, err := filepath.Abs(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.ScannerArgs = append(cfg.ScannerArgs, "--rules", abs)
+	}
+	return ownServer(t, cfg)
+}
+
+func ownServer(t testing.TB, cfg standalone.Config) *Server {
+	t.Helper()
+	d, err := env.tempDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.DataDir, cfg.TestSignaturesOnly, cfg.Log = filepath.Join(d, "d"), true, slog.New(slog.DiscardHandler)
+	s := &Server{t: t, cfg: cfg}
+	s.Start()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Start starts the server again after Stop.
+func (s *Server) Start() {
+	s.t.Helper()
+	st, err := standalone.Start(context.Background(), s.cfg)
+	if err != nil {
+		missing(s.t, err)
+	}
+	s.stack = st
+	if s.Address = st.ClamdAddress; s.cfg.Scanner {
+		s.Address = st.ScannerSocket
+	}
+}
+
+// Stop ends the server.
+func (s *Server) Stop() {
+	if s.stack != nil {
+		s.stack.Stop(context.Background())
+		s.stack = nil
+	}
+}
+
+// buildScanner compiles the sidecar once.
+func (e *environment) buildScanner() (string, error) {
+	d, err := e.tempDir()
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(d, "mailward-scanner")
+	cmd := exec.Command("go", "build", "-o", bin, "mailward/cmd/mailward-scanner")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the scanner: %w: %s", err, out)
+	}
+	return bin, nil
+}
