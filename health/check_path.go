@@ -1,0 +1,119 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// NextHop checks a mail server that we relay to, through the function of the
+// gateway that speaks SMTP: a connection, and a greeting that welcomes us.
+func NextHop(addr string, check func(ctx context.Context, addr string) error) Component {
+	meaning := fmt.Sprintf("Mail for the domains behind it is not accepted: senders hear 451 and try again later, nothing is lost. Check the mail server at %s.", addr)
+	return Component{
+		Name: "next_hop:" + addr, Title: "Next hop " + addr, Group: "next_hop", Effect: StopsAsGroup, Meaning: meaning,
+		Check: func(ctx context.Context) Result {
+			began := time.Now()
+			err := check(ctx, addr)
+			r := Result{State: Up, Latency: time.Since(began), Facts: map[string]string{"address": addr}}
+			if err != nil {
+				r.State, r.Code, r.Detail = Down, "unreachable", err.Error()
+				r.Reason = "The next hop " + addr + " does not greet us. " + meaning
+				return r
+			}
+			r.Reason = "The next hop " + addr + " greets us."
+			return r
+		},
+	}
+}
+
+// Listener checks that our own SMTP server takes connections.
+func Listener(accepting func() error) Component {
+	const meaning = "No mail comes in: senders cannot connect and try again later. Look at the log and at smtp.listen."
+	return Component{
+		Name: "smtp", Title: "SMTP server", Group: "delivery", Effect: Stops, Ready: true, Meaning: meaning,
+		Check: func(context.Context) Result {
+			if err := accepting(); err != nil {
+				return Result{State: Down, Code: "not_listening", Detail: err.Error(), Reason: "The SMTP server takes no connections. " + meaning}
+			}
+			return Result{State: Up, Reason: "The SMTP server takes connections."}
+		},
+	}
+}
+
+const (
+	// sequencerLag is how long an event may be without its number. The
+	// sequencer runs every 250 ms.
+	sequencerLag = 5 * time.Second
+)
+
+// AuditStatus is what the check needs to know about the audit.
+type AuditStatus struct {
+	Unsequenced    int           // events without a number yet
+	OldestAge      time.Duration // of those
+	LastSeq        int64
+	TamperAttempts int      // in the last 24 hours
+	GuardLevel     string   // "full", "reduced", or "" when it did not say
+	Findings       []string // what the self-check of the guard found missing
+}
+
+// Audit checks that events are numbered in time and that nothing that guards
+// them was taken away.
+func Audit(status func(ctx context.Context) (AuditStatus, error)) Component {
+	return Component{
+		Name: "audit", Title: "Audit", Group: "audit", Effect: Weakens,
+		Meaning: "Clean mail flows; what must be quarantined or decided by a person may be refused, because nothing happens without its record. Look at PostgreSQL first.",
+		Check: func(ctx context.Context) Result {
+			s, err := status(ctx)
+			if err != nil {
+				return lookupFailed("The audit", err)
+			}
+			return judgeAudit(s)
+		},
+	}
+}
+
+func judgeAudit(s AuditStatus) Result {
+	r := Result{State: Up, Facts: map[string]string{
+		"unsequenced": strconv.Itoa(s.Unsequenced), "last_seq": strconv.FormatInt(s.LastSeq, 10),
+		"tamper_attempts_24h": strconv.Itoa(s.TamperAttempts),
+	}}
+	if s.GuardLevel != "" {
+		r.Facts["guard"] = s.GuardLevel
+	}
+	if s.Unsequenced > 0 {
+		r.Facts["oldest_unsequenced_seconds"] = strconv.Itoa(int(s.OldestAge.Seconds()))
+	}
+	switch {
+	case len(s.Findings) > 0:
+		r.State, r.Code, r.Detail = Down, "guard_broken", joinLimited(s.Findings, 5)
+		r.Reason = "Something that protects the audit is missing or was changed. Mail flows and acts are recorded, but the record could be altered unseen. Find out who changed the database, then run: mailward migrate"
+	case s.TamperAttempts > 0:
+		r.State, r.Code = Degraded, "tamper_attempts"
+		r.Reason = fmt.Sprintf("%d attempts to change the audit in the last 24 hours were refused and recorded. Mail flows. Look at the events guard.violation to see who it was.", s.TamperAttempts)
+	case s.Unsequenced > 0 && s.OldestAge > sequencerLag:
+		r.State, r.Code = Degraded, "sequencer_lag"
+		r.Reason = fmt.Sprintf("%d events wait for their number, the oldest for %s. They are stored and safe, but exports end before them. Check that a process with the worker part runs.", s.Unsequenced, seconds(s.OldestAge))
+	case s.GuardLevel == "reduced":
+		r.State, r.Code = Degraded, "guard_reduced"
+		r.Reason = "Acts are recorded. The guard of the audit is reduced, because the database gave us no superuser at its setup: dropped triggers are not traced. See docs/security.md."
+	default:
+		r.Reason = "Events are recorded and numbered; the guard is complete."
+	}
+	return r
+}
+
+func joinLimited(list []string, limit int) string {
+	text := ""
+	for i, s := range list {
+		if i == limit {
+			return fmt.Sprintf("%s; and %d more", text, len(list)-limit)
+		}
+		if i > 0 {
+			text += "; "
+		}
+		text += s
+	}
+	return text
+}

@@ -1,0 +1,273 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/redis/go-redis/v9"
+
+	"mailward/internal/pg"
+)
+
+const (
+	// slowStore is a round trip at which every mail begins to feel the store.
+	slowStore = 500 * time.Millisecond
+	// busyConnections is the share of the server's connections at which the
+	// next burst may be refused.
+	busyConnections = 0.9
+
+	databaseMeaning = "No mail is accepted: senders hear 451 and try again later, nothing is lost. Check that the PostgreSQL server runs and that database.url is right."
+	redisMeaning    = "Mail flows. Limits count per process and the UI has no live updates until Redis is back. Check that the Redis server runs and that redis.url is right."
+)
+
+// Database is what the checks need of the pool.
+type Database interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// PostgreSQL checks the database with a query of its own.
+func PostgreSQL(db Database) Component {
+	query := pg.Query(queries, "check_postgresql")
+	return Component{
+		Name: "postgresql", Title: "PostgreSQL", Group: "stores", Effect: Stops, Ready: true, Meaning: databaseMeaning,
+		Check: func(ctx context.Context) Result { return checkDatabase(ctx, db, query) },
+	}
+}
+
+func checkDatabase(ctx context.Context, db Database, query string) Result {
+	var (
+		version            string
+		standby, readOnly  bool
+		used, max, reserve int
+		started            time.Time
+	)
+	began := time.Now()
+	err := db.QueryRow(ctx, query).Scan(&version, &standby, &readOnly, &used, &max, &reserve, &started)
+	r := Result{State: Up, Latency: time.Since(began)}
+	if err != nil {
+		return databaseFailed(err, r.Latency)
+	}
+	r.Facts = map[string]string{
+		"version": version, "connections": strconv.Itoa(used), "connections_max": strconv.Itoa(max),
+		"started_at": started.UTC().Format(time.RFC3339),
+	}
+	free := max - reserve
+	switch {
+	case standby || readOnly:
+		r.State, r.Code = Down, "read_only"
+		r.Reason = "PostgreSQL answers but takes no writes: it is a standby or set to read-only. No mail is accepted (451). Point database.url at the primary."
+	case float64(used) >= busyConnections*float64(free):
+		r.State, r.Code = Degraded, "connections"
+		r.Reason = fmt.Sprintf("PostgreSQL has %d of %d connections in use. Mail flows; when they run out, senders hear 451. Raise max_connections or end what holds them.", used, free)
+	case r.Latency > slowStore:
+		r.State, r.Code = Degraded, "slow"
+		r.Reason = fmt.Sprintf("PostgreSQL needs %s for a simple question. Mail flows, more slowly. Look at the load and the disk of the database server.", seconds(r.Latency))
+	default:
+		r.Reason = fmt.Sprintf("PostgreSQL %s answers; decisions and acts are recorded.", version)
+	}
+	return r
+}
+
+func databaseFailed(err error, latency time.Duration) Result {
+	r := Result{State: Down, Code: "unreachable", Latency: latency, Detail: err.Error(), Reason: "PostgreSQL does not answer. " + databaseMeaning}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		r.Detail = pgErr.Code + ": " + pgErr.Message
+		switch {
+		case strings.HasPrefix(pgErr.Code, "28"), pgErr.Code == "42501":
+			r.State, r.Code = NotAuthorised, "refused"
+			r.Reason = "PostgreSQL answers but refuses our login or a right that we need. No mail is accepted (451). Check the role and password of database.url, then run: mailward migrate"
+		case pgErr.Code == "53300":
+			r.Code, r.Reason = "connections", "PostgreSQL has no connection left. No mail is accepted (451). Raise max_connections or end what holds them."
+		}
+	}
+	return r
+}
+
+// RedisClient is what the check needs of the client.
+type RedisClient interface {
+	Ping(ctx context.Context) *redis.StatusCmd
+	Info(ctx context.Context, sections ...string) *redis.StringCmd
+}
+
+// Redis checks the round trip. Redis holds nothing that may not be lost, so
+// its failure never stops mail.
+func Redis(client RedisClient) Component {
+	return Component{
+		Name: "redis", Title: "Redis", Group: "stores", Effect: Weakens, Meaning: redisMeaning,
+		Check: func(ctx context.Context) Result { return checkRedis(ctx, client) },
+	}
+}
+
+func checkRedis(ctx context.Context, client RedisClient) Result {
+	began := time.Now()
+	pong, err := client.Ping(ctx).Result()
+	r := Result{State: Up, Latency: time.Since(began)}
+	switch {
+	case err != nil && refusedByRedis(err):
+		r.State, r.Code, r.Detail = NotAuthorised, "refused", err.Error()
+		r.Reason = "Redis answers but refuses our password. Mail flows; limits count per process. Check the password in redis.url."
+		return r
+	case err != nil:
+		r.State, r.Code, r.Detail = Down, "unreachable", err.Error()
+		r.Reason = "Redis does not answer. " + redisMeaning
+		return r
+	case pong != "PONG":
+		r.State, r.Code, r.Detail = Down, "wrong_answer", fmt.Sprintf("PING was answered with %q", pong)
+		r.Reason = "Something answers in the place of Redis, but it is not Redis. " + redisMeaning
+		return r
+	}
+	if info, err := client.Info(ctx, "server", "memory").Result(); err == nil {
+		r.Facts = redisFacts(info)
+	}
+	if r.Latency > slowStore {
+		r.State, r.Code = Degraded, "slow"
+		r.Reason = fmt.Sprintf("Redis needs %s to answer a ping. Mail flows. Look at the load of the Redis server.", seconds(r.Latency))
+		return r
+	}
+	r.Reason = "Redis answers; limits are counted together by all processes."
+	return r
+}
+
+func refusedByRedis(err error) bool {
+	text := err.Error()
+	for _, prefix := range []string{"NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password"} {
+		if strings.HasPrefix(text, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func redisFacts(info string) map[string]string {
+	facts := map[string]string{}
+	for line := range strings.Lines(info) {
+		key, value, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if !ok {
+			continue
+		}
+		switch key {
+		case "redis_version":
+			facts["version"] = value
+		case "used_memory_human":
+			facts["memory"] = value
+		case "uptime_in_seconds":
+			facts["uptime_seconds"] = value
+		}
+	}
+	return facts
+}
+
+const (
+	// fullShare and fullBytes are where a disk begins to be a worry: whichever
+	// is less, so that a large disk is not reported at 100 GiB free.
+	fullShare = 0.10
+	fullBytes = 5 << 30
+)
+
+// Disk checks the space where held mail, the spool and, with the embedded
+// default, the database are. Below stopBytes the gateway takes no mail (452).
+func Disk(path string, stopBytes uint64) Component {
+	const meaning = "If it is full, senders hear 452 and try again later. Make room on the disk of data_dir."
+	return Component{
+		Name: "disk", Title: "Disk", Group: "host", Effect: Stops, Meaning: meaning,
+		Check: func(context.Context) Result {
+			var st syscall.Statfs_t
+			if err := syscall.Statfs(path, &st); err != nil {
+				return Result{State: Down, Code: "unreadable", Detail: err.Error(), Reason: "The data folder cannot be read, so nothing can be stored. No mail that must be held is accepted (451). Check data_dir and its mount."}
+			}
+			block := uint64(st.Bsize)
+			return judgeDisk(diskSpace{free: st.Bavail * block, total: st.Blocks * block, inodes: st.Files, freeInodes: st.Ffree, readOnly: st.Flags&syscall.MS_RDONLY != 0}, stopBytes)
+		},
+	}
+}
+
+type diskSpace struct {
+	free, total, inodes, freeInodes uint64
+	readOnly                        bool
+}
+
+func judgeDisk(d diskSpace, stopBytes uint64) Result {
+	r := Result{State: Up, Facts: map[string]string{"free": size(d.free), "total": size(d.total)}}
+	if d.inodes > 0 {
+		r.Facts["inodes_free"] = strconv.FormatUint(d.freeInodes, 10)
+	}
+	worry := min(uint64(fullShare*float64(d.total)), fullBytes)
+	switch {
+	case d.readOnly:
+		r.State, r.Code, r.Reason = Down, "read_only", "The disk of data_dir is mounted read-only, so nothing can be stored. Senders hear 451. Look at the kernel log, then mount it read-write."
+	case d.free < stopBytes:
+		r.State, r.Code = Down, "full"
+		r.Reason = fmt.Sprintf("Only %s are free on the disk of data_dir. No mail is accepted: senders hear 452 and try again later. Make room.", size(d.free))
+	case d.inodes > 0 && d.freeInodes < 1000:
+		r.State, r.Code, r.Reason = Down, "no_inodes", "The disk of data_dir has no room for more files. Mail that must be held is not accepted (451). Make room."
+	case d.free < worry:
+		r.State, r.Code = Degraded, "low"
+		r.Reason = fmt.Sprintf("Only %s of %s are free on the disk of data_dir. Mail flows; below %s senders hear 452. Make room.", size(d.free), size(d.total), size(stopBytes))
+	default:
+		r.Reason = fmt.Sprintf("%s of %s are free on the disk of data_dir.", size(d.free), size(d.total))
+	}
+	return r
+}
+
+const (
+	// oldDelivery is when a released or queued mail has waited long enough for
+	// its recipient to ask about it.
+	oldDelivery = 30 * time.Minute
+	// overdueDelivery is when a due delivery that nobody took up shows that no
+	// worker runs.
+	overdueDelivery = 2 * time.Minute
+)
+
+// DeliveryQueue checks the age of mail that we answer for and still have to
+// pass on.
+func DeliveryQueue(db Database, now func() time.Time) Component {
+	query := pg.Query(queries, "check_delivery_queue")
+	return Component{
+		Name: "delivery_queue", Title: "Delivery queue", Group: "delivery", Effect: Weakens,
+		Meaning: "New mail flows; released mail may wait. Look at PostgreSQL first.",
+		Check: func(ctx context.Context) Result {
+			var waiting int
+			var oldest, due *time.Time
+			if err := db.QueryRow(ctx, query).Scan(&waiting, &oldest, &due); err != nil {
+				return lookupFailed("The delivery queue", err)
+			}
+			return judgeQueue(now(), waiting, oldest, due)
+		},
+	}
+}
+
+func judgeQueue(now time.Time, waiting int, oldest, due *time.Time) Result {
+	r := Result{State: Up, Facts: map[string]string{"waiting": strconv.Itoa(waiting)}}
+	if waiting == 0 || oldest == nil {
+		r.Reason = "Nothing waits for delivery."
+		return r
+	}
+	age := max(0, now.Sub(*oldest))
+	r.Facts["oldest_seconds"] = strconv.Itoa(int(age.Seconds()))
+	switch {
+	case due != nil && now.Sub(*due) > overdueDelivery:
+		r.State, r.Code = Degraded, "no_worker"
+		r.Reason = fmt.Sprintf("Deliveries have been due for %s and no worker takes them up. New mail flows; released mail waits. Check that a process with the worker part runs (mailward serve, or --only worker).", seconds(now.Sub(*due)))
+	case age > oldDelivery:
+		r.State, r.Code = Degraded, "old"
+		r.Reason = fmt.Sprintf("Released or queued mail has waited for %s (%d in the queue). It is tried again by itself. Look at the state of the next hop.", seconds(age), waiting)
+	default:
+		r.Reason = fmt.Sprintf("%d waiting, the oldest for %s.", waiting, seconds(age))
+	}
+	return r
+}
+
+// lookupFailed is the answer of a check that only reads the database: with the
+// database down it knows nothing, and the database's own check says the rest.
+func lookupFailed(what string, err error) Result {
+	return Result{State: Unknown, Code: "lookup_failed", Detail: err.Error(),
+		Reason: what + " cannot be looked up, so nothing is known about it. Look at PostgreSQL first."}
+}
