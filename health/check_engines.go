@@ -64,7 +64,7 @@ func judgeClamAV(info EngineInfo, testSet bool, now time.Time) Result {
 		r.Reason = fmt.Sprintf("The signatures of ClamAV are %s old. Mail flows, but new malware may not be known. Check that freshclam runs and reaches its server.", seconds(age))
 	case age < -oldSignatures:
 		r.State, r.Code = Degraded, "future_signatures"
-		r.Reason = "The signatures of ClamAV are dated in the future. Their age cannot be judged. Check the clocks of this machine and of clamd's."
+		r.Reason = "The signatures of ClamAV are dated in the future. Mail flows and is scanned, but the age of the signatures cannot be judged. Check the clocks of this machine and of clamd's."
 	default:
 		r.Reason = fmt.Sprintf("ClamAV answers; its signatures are %s old.", seconds(max(0, age)))
 	}

@@ -94,10 +94,10 @@ func judgeAudit(s AuditStatus) Result {
 		r.Reason = fmt.Sprintf("%d attempts to change the audit in the last 24 hours were refused and recorded. Mail flows. Look at the events guard.violation to see who it was.", s.TamperAttempts)
 	case s.Unsequenced > 0 && s.OldestAge > sequencerLag:
 		r.State, r.Code = Degraded, "sequencer_lag"
-		r.Reason = fmt.Sprintf("%d events wait for their number, the oldest for %s. They are stored and safe, but exports end before them. Check that a process with the worker part runs.", s.Unsequenced, seconds(s.OldestAge))
+		r.Reason = fmt.Sprintf("%d events wait for their number, the oldest for %s. Mail flows; the events are stored and safe, but exports end before them. Check that a process with the worker part runs.", s.Unsequenced, seconds(s.OldestAge))
 	case s.GuardLevel == "reduced":
 		r.State, r.Code = Degraded, "guard_reduced"
-		r.Reason = "Acts are recorded. The guard of the audit is reduced, because the database gave us no superuser at its setup: dropped triggers are not traced. See docs/security.md."
+		r.Reason = "Mail flows and acts are recorded. The guard of the audit is reduced, because the database gave us no superuser at its setup: dropped triggers are not traced. See docs/security.md."
 	default:
 		r.Reason = "Events are recorded and numbered; the guard is complete."
 	}

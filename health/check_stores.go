@@ -202,7 +202,7 @@ func judgeDisk(d diskSpace, stopBytes uint64) Result {
 	worry := min(uint64(fullShare*float64(d.total)), fullBytes)
 	switch {
 	case d.readOnly:
-		r.State, r.Code, r.Reason = Down, "read_only", "The disk of data_dir is mounted read-only, so nothing can be stored. Senders hear 451. Look at the kernel log, then mount it read-write."
+		r.State, r.Code, r.Reason = Down, "read_only", "The disk of data_dir is mounted read-only, so nothing can be stored. Mail that must be held is not accepted (451). Look at the kernel log, then mount it read-write."
 	case d.free < stopBytes:
 		r.State, r.Code = Down, "full"
 		r.Reason = fmt.Sprintf("Only %s are free on the disk of data_dir. No mail is accepted: senders hear 452 and try again later. Make room.", size(d.free))
