@@ -116,7 +116,7 @@ REVOKE ALL ON FUNCTION guard.refuse_ddl() FROM PUBLIC;
 CREATE FUNCTION guard.refuse_drop() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF guard.in_maintenance() OR (TG_TAG NOT IN ('DROP SCHEMA', 'DROP OWNED') AND current_query() !~* '\m(guard|audit|dblink)\M') THEN RETURN; END IF;
+    IF guard.in_maintenance() OR (TG_TAG NOT IN ('DROP SCHEMA', 'DROP OWNED') AND current_query() !~* '\m(guard|audit|dblink|mailward_loopback)\M') THEN RETURN; END IF;
     PERFORM guard.trace(TG_TAG, TG_TAG, session_user);
     RAISE EXCEPTION 'the audit is guarded: % refused', TG_TAG USING ERRCODE = '42501',
         HINT = 'Migrations of Mailward itself go through audit.maintenance(version, reason).';
@@ -153,7 +153,7 @@ BEGIN
         CREATE EVENT TRIGGER mailward_ddl ON ddl_command_end EXECUTE FUNCTION guard.refuse_ddl();
         CREATE EVENT TRIGGER mailward_drop ON sql_drop EXECUTE FUNCTION guard.refuse_ddl();
         CREATE EVENT TRIGGER mailward_drop_start ON ddl_command_start
-            WHEN TAG IN ('DROP SCHEMA', 'DROP OWNED', 'DROP FUNCTION', 'DROP ROUTINE', 'DROP PROCEDURE', 'DROP EXTENSION')
+            WHEN TAG IN ('DROP SCHEMA', 'DROP OWNED', 'DROP FUNCTION', 'DROP ROUTINE', 'DROP PROCEDURE', 'DROP EXTENSION', 'DROP SERVER', 'DROP USER MAPPING')
             EXECUTE FUNCTION guard.refuse_drop();
         ALTER EVENT TRIGGER mailward_drop_start ENABLE ALWAYS;
         ALTER EVENT TRIGGER mailward_ddl ENABLE ALWAYS;

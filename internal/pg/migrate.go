@@ -173,8 +173,8 @@ func setPasswords(ctx context.Context, db *sql.DB, opt MigrateOptions) error {
 		return err
 	}
 	// The password stands in a user mapping, since everyone can read a function's source.
-	_, err := db.ExecContext(ctx, fmt.Sprintf(`DROP USER MAPPING IF EXISTS FOR mailward_guard SERVER mailward_loopback;
-		CREATE USER MAPPING FOR mailward_guard SERVER mailward_loopback OPTIONS (user 'mailward_trace', password '%s')`, password))
+	_, err := db.ExecContext(ctx, fmt.Sprintf(`CREATE USER MAPPING IF NOT EXISTS FOR mailward_guard SERVER mailward_loopback OPTIONS (user 'mailward_trace', password '');
+		ALTER USER MAPPING FOR mailward_guard SERVER mailward_loopback OPTIONS (SET password '%s')`, password))
 	if err != nil {
 		return fmt.Errorf("map the trace role: %w", err)
 	}

@@ -47,6 +47,8 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 	}
 	// A transaction that hangs would keep its row locks: better that it fails.
 	params["idle_in_transaction_session_timeout"] = "60000"
+	// Lists have many optional filters: a plan for all of them suits none.
+	params["plan_cache_mode"] = "force_custom_plan"
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("prepare database pool: %w", err)

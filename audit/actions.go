@@ -1,0 +1,27 @@
+package audit
+
+// What can be done, as `object.verb`. Row changes have the same form, made by
+// the triggers: policy.update, role.create, quarantine.recipient.update.
+const (
+	Login            = "auth.login"
+	LoginFailed      = "auth.login_failed"
+	Logout           = "auth.logout"
+	StepUp           = "auth.step_up"
+	PasswordChange   = "auth.password_change"
+	ItemCreate       = "quarantine.item.create"
+	ViewBody         = "quarantine.view_body"
+	RawDownload      = "quarantine.raw_download"
+	ReleaseRequest   = "quarantine.release.request"
+	ReleaseExecute   = "quarantine.release.execute"
+	ReleaseResult    = "quarantine.release.result"
+	ReleaseApprove   = "quarantine.release.approve"
+	ReleaseDeny      = "quarantine.release.deny"
+	ItemDelete       = "quarantine.delete"
+	ItemExpire       = "quarantine.expire"
+	APICall          = "api.call"
+	PageView         = "web.view"
+	AuditExport      = "audit.export"
+	GuardViolation   = "guard.violation"
+	Retention400Days = "sec-400d"
+	Retention3Years  = "sec-3y"
+)

@@ -1,0 +1,498 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"mailward/internal/pg"
+	"mailward/internal/testenv"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+func newLog(db *testenv.DB) *Log {
+	return New(db.DB, Options{Observer: Observer{Node: "test", Version: "1"}})
+}
+
+func TestRecord_PersonalValuesAreNotInTheBytes(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	ctx = pg.WithRequest(ctx, pg.Request{Method: "POST", Path: "/login", SourceIP: netip.MustParseAddr("192.0.2.7")})
+	err := l.Record(ctx, Event{Action: Login, Actor: pg.Actor{Type: pg.ActorUser, UserID: uuid.New(), Email: "Erika@ours.example", AuthMethod: "password"},
+		Targets: []Target{{Type: "mailbox", ID: "1", PII: "bob@ours.example"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, actor := range []string{"erika@ours.example", "user"} {
+		p, err := l.List(ctx, Filter{Actor: actor})
+		if err != nil || len(p.Items) != 1 {
+			t.Fatalf("list by actor %s: %d events, %v", actor, len(p.Items), err)
+		}
+		r := p.Items[0]
+		for _, secret := range []string{"ours.example", "192.0.2.7"} {
+			if bytes.Contains(bytes.ToLower(r.Bytes), []byte(secret)) {
+				t.Errorf("the event's bytes hold %s", secret)
+			}
+		}
+		m := r.Fields()
+		if at(m, "actor", "email") != "Erika@ours.example" || at(m, "source", "ip") != "192.0.2.7" || !strings.Contains(targetList(m), "bob@ours.example") {
+			t.Errorf("values are not resolved: %v", m)
+		}
+	}
+}
+
+func TestAppend_Refuses(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	old, err := uuid.NewV7()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old[1]-- // some hours ago
+	if err := l.Record(ctx, Event{ID: old, Action: Login, Actor: pg.System("x", "y")}); err == nil {
+		t.Error("an event with an old id was taken")
+	}
+	id := uuid.Must(uuid.NewV7())
+	ev := Event{ID: id, Time: time.Now(), Action: Login, Actor: pg.System("x", "y")}
+	if err := ev2(l, &ev); err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := ev.encode(l.obs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := func(b []byte) error {
+		return db.Act(ctx, pg.System("x", "y"), func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, appendSQL, id, b, "[]")
+			return err
+		})
+	}
+	if err := app(b); err != nil {
+		t.Fatal(err)
+	}
+	// The first try failed but was stored: the second changes nothing.
+	if err := app(b); err != nil {
+		t.Errorf("retry with the same bytes: %v", err)
+	}
+	if err := app(bytes.Replace(b, []byte(`"1"`), []byte(`"2"`), 1)); err == nil {
+		t.Error("other bytes under the same id were taken")
+	}
+	p, err := l.List(ctx, Filter{Query: id.String()})
+	if err != nil || len(p.Items) != 1 {
+		t.Errorf("%d events, want 1 (%v)", len(p.Items), err)
+	}
+}
+
+func ev2(l *Log, ev *Event) error { return l.complete(context.Background(), ev) }
+
+func TestSequence_GaplessUnderManyWriters(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	const writers, each = 8, 40
+	stop, done := make(chan struct{}), make(chan struct{})
+	for range 2 { // two processes that both want to number
+		go func() {
+			for {
+				select {
+				case <-stop:
+					done <- struct{}{}
+					return
+				default:
+					if _, err := l.Sequence(ctx); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}()
+	}
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for range each {
+				if err := l.Record(ctx, Event{Action: APICall, Actor: pg.System("x", "y")}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	<-done
+	<-done
+	for {
+		if n, err := l.Sequence(ctx); err != nil || n == 0 {
+			break
+		}
+	}
+	res, err := l.Verify(ctx)
+	if err != nil || res.Problem != "" || res.Events < writers*each {
+		t.Errorf("verify: %+v, %v", res, err)
+	}
+	s, err := l.Status(ctx)
+	if err != nil || s.Waiting != 0 || s.LastSeq != res.Events-1 || s.Guard != "full" {
+		t.Errorf("status %+v, %v", s, err)
+	}
+}
+
+func TestStream_EachEventOnceInOrder(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	var out bytes.Buffer
+	for round := range 3 {
+		if err := l.Record(ctx, Event{Action: Login, Actor: pg.Actor{Type: pg.ActorUser, UserID: uuid.New(), Email: "a@ours.example"}, Reason: fmt.Sprint(round)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Sequence(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.streamBatch(ctx, &out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := 0.0
+	logins := 0
+	for line := range strings.Lines(out.String()) {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatalf("not JSON: %q", line)
+		}
+		if m["seq"] != want {
+			t.Errorf("seq %v, want %v", m["seq"], want)
+		}
+		if m["action"] == Login && at(m, "actor", "email") == "a@ours.example" {
+			logins++
+		}
+		want++
+	}
+	if logins != 3 {
+		t.Errorf("%d logins streamed, want 3", logins)
+	}
+}
+
+func TestRecordLater_WritesAllAtTheEnd(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l := newLog(db)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.RunLater(ctx) }()
+	for range 30 {
+		l.RecordLater(ctx, Event{Action: APICall, Actor: pg.Actor{Type: pg.ActorUnknown}, Request: pg.Request{Method: "GET", Path: "/x", Status: 401}})
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	p, err := l.List(context.Background(), Filter{Action: "api.*"})
+	if err != nil || len(p.Items) != 30 {
+		t.Errorf("%d events, want 30 (%v)", len(p.Items), err)
+	}
+}
+
+func TestList_PagesWithoutGapsOrDoubles(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	for range 25 {
+		if err := l.Record(ctx, Event{Action: APICall, Actor: pg.System("x", "y")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[uuid.UUID]bool{}
+	f := Filter{Action: APICall, Limit: 10}
+	for pages := 1; ; pages++ {
+		p, err := l.List(ctx, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range p.Items {
+			if seen[r.ID] {
+				t.Errorf("%s twice", r.ID)
+			}
+			seen[r.ID] = true
+		}
+		if f.Cursor = p.Next; p.Next == "" {
+			if len(seen) != 25 || pages != 3 {
+				t.Errorf("%d events on %d pages", len(seen), pages)
+			}
+			break
+		}
+	}
+	if _, err := l.List(ctx, Filter{Cursor: "'; DROP TABLE"}); err == nil {
+		t.Error("a bad cursor was taken")
+	}
+}
+
+func TestWriteCSV_NoFormulas(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	for _, reason := range []string{"=HYPERLINK(1)", "+1", "-1", "@x", "\tx", "two\r\nlines, \"quoted\""} {
+		if err := l.Record(ctx, Event{Action: Login, Actor: pg.System("x", "y"), Reason: reason}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b bytes.Buffer
+	if err := l.WriteCSV(ctx, Filter{Action: Login}, &b); err != nil {
+		t.Fatal(err)
+	}
+	recs, err := csv.NewReader(&b).ReadAll()
+	if err != nil || len(recs) != 7 {
+		t.Fatalf("%d records, %v", len(recs), err)
+	}
+	for _, rec := range recs[1:] {
+		for _, cell := range rec {
+			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+				t.Errorf("cell %q starts a formula", cell)
+			}
+		}
+	}
+}
+
+func TestRowChanges(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	ws := uuid.MustParse("00000000-0000-7000-8000-000000000001")
+
+	err := db.Act(pg.WithReason(ctx, "new customer"), pg.Operator("root@host"), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "INSERT INTO domain (id, workspace_id, name) VALUES ($1, $2, 'new.example')", uuid.Must(uuid.NewV7()), ws)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantEvent(t, l, "domain.create", "operator", "new customer")
+
+	admin := db.Admin(t)
+	for _, q := range []string{
+		`UPDATE policy SET actions = actions || '{"spam": "reject"}'`,
+		// A claim from anybody but the runtime role is not believed.
+		`BEGIN; SELECT set_config('mailward.claim', '{"type":"system","job":"x"}', true); UPDATE domain SET next_hop = 'evil:25'; COMMIT`,
+	} {
+		if _, err := admin.Exec(ctx, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantEvent(t, l, "policy.update", "database", "")
+	wantEvent(t, l, "domain.update", "database", "")
+	if _, err := admin.Exec(ctx, "TRUNCATE policy"); err == nil {
+		t.Error("TRUNCATE of policy went through")
+	}
+
+	// A write around Act has no actor that could be named.
+	if _, err := db.Pool.Exec(ctx, "UPDATE policy SET version = version + 1"); err != nil {
+		t.Fatal(err)
+	}
+	wantEvent(t, l, "policy.update", "unknown", "")
+
+	// Secrets are in no event.
+	err = db.Act(ctx, pg.System("test", "x"), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "INSERT INTO user_account (id, email, password_hash) VALUES ($1, 'u@ours.example', '$argon2id$secret')", uuid.Must(uuid.NewV7()))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := wantEvent(t, l, "user.create", "system", "")
+	if bytes.Contains(r.Bytes, []byte("argon2id")) || bytes.Contains(r.Bytes, []byte("u@ours.example")) {
+		t.Errorf("the event holds a secret or an address: %s", r.Bytes)
+	}
+	if at(r.Fields(), "change", "after", "email") != "u@ours.example" {
+		t.Error("the address is not resolved")
+	}
+}
+
+func wantEvent(t *testing.T, l *Log, action, actor, reason string) Row {
+	t.Helper()
+	p, err := l.List(context.Background(), Filter{Action: action, Limit: 1})
+	if err != nil || len(p.Items) != 1 {
+		t.Fatalf("no event %s: %v", action, err)
+	}
+	m := p.Items[0].Fields()
+	if at(m, "actor", "type") != actor || at(m, "reason", "text") != reason {
+		t.Errorf("%s by %s because %q, want %s because %q", action, at(m, "actor", "type"), at(m, "reason", "text"), actor, reason)
+	}
+	return p.Items[0]
+}
+
+func TestOpenTransactionDelaysNobody(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	admin := db.Admin(t)
+	if _, err := admin.Exec(ctx, `BEGIN; UPDATE policy SET version = version + 1`); err != nil {
+		t.Fatal(err)
+	}
+	ctx2, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := l.Record(ctx2, Event{Action: Login, Actor: pg.System("x", "y")}); err != nil {
+		t.Errorf("append beside an open transaction: %v", err)
+	}
+	if _, err := l.Sequence(ctx2); err != nil {
+		t.Errorf("sequencing beside an open transaction: %v", err)
+	}
+	admin.Exec(ctx, "ROLLBACK")
+}
+
+// TestTamper attacks the record in every way that SQL has, as the program, as
+// the owner of the tables, and as a superuser.
+func TestTamper(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	if err := l.Record(ctx, Event{Action: Login, Actor: pg.System("x", "y"), Reason: "the one to keep"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Sequence(ctx); err != nil {
+		t.Fatal(err)
+	}
+	admin := db.Admin(t)
+	rows, err := admin.Query(ctx, `SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'audit' AND c.relkind IN ('r', 'p') AND (c.relname IN ('event', 'leaf', 'pii') OR c.relispartition) ORDER BY 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(tables) < 10 {
+		t.Fatalf("tables %v, %v", tables, err)
+	}
+	column := map[string]string{"audit.leaf": "retention", "audit.pii": "value"}
+	for _, table := range tables {
+		col := column[table]
+		if col == "" {
+			col = "action"
+		}
+		for _, q := range []string{
+			"UPDATE %s SET " + col + " = 'x'", "DELETE FROM %s", "DELETE FROM %s WHERE false", "TRUNCATE %s", "BEGIN; DELETE FROM %s; ROLLBACK",
+			"SET session_replication_role = replica; DELETE FROM %s", "ALTER TABLE %s DISABLE TRIGGER ALL", "ALTER TABLE %s DISABLE TRIGGER mailward_no_change",
+			"DROP TRIGGER mailward_no_change ON %s", "DROP TABLE %s CASCADE", "ALTER TABLE %s RENAME TO x",
+			"CREATE RULE r AS ON INSERT TO %s DO INSTEAD NOTHING", "ALTER TABLE %s ENABLE ROW LEVEL SECURITY", "GRANT DELETE ON %s TO mailward_app",
+			"MERGE INTO %[1]s t USING %[1]s s ON false WHEN MATCHED THEN DELETE",
+		} {
+			sql := fmt.Sprintf(strings.ReplaceAll(q, "%s", "%[1]s"), table)
+			for _, role := range []string{"postgres", "mailward_owner"} {
+				if role == "mailward_owner" {
+					if strings.Contains(sql, "session_replication_role") {
+						continue // denied to the owner before it starts
+					}
+					sql = "SET ROLE mailward_owner; " + sql
+				}
+				attack(t, db, admin, sql)
+			}
+		}
+	}
+	for _, sql := range []string{
+		"DROP SCHEMA audit CASCADE", "DROP SCHEMA guard CASCADE", "ALTER SCHEMA audit RENAME TO x", "DROP FUNCTION guard.refuse() CASCADE",
+		"DROP FUNCTION guard.refuse_ddl() CASCADE", "DROP EXTENSION dblink CASCADE", "DROP SERVER mailward_loopback CASCADE", "DROP OWNED BY mailward_owner CASCADE",
+		"CREATE OR REPLACE FUNCTION guard.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+		"ALTER TABLE policy DISABLE TRIGGER mailward_record", "DROP TRIGGER mailward_record ON policy", "TRUNCATE policy CASCADE", "TRUNCATE domain",
+	} {
+		attack(t, db, admin, sql)
+	}
+	if f, err := l.Findings(ctx); err != nil || len(f) > 0 {
+		t.Errorf("guards after all attacks: %v, %v", f, err)
+	}
+	if res, err := l.Verify(ctx); err != nil || res.Problem != "" {
+		t.Errorf("verify: %+v, %v", res, err)
+	}
+	if err := l.reportAttempts(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.reportAttempts(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var traces, events int
+	if err := admin.QueryRow(ctx, "SELECT (SELECT count(*) FROM audit.tamper_attempt), (SELECT count(*) FROM audit.event WHERE action = 'guard.violation')").Scan(&traces, &events); err != nil {
+		t.Fatal(err)
+	}
+	if traces != events {
+		t.Errorf("%d traces became %d events", traces, events)
+	}
+}
+
+// attack runs one statement on a connection of its own and wants it refused or
+// without effect, and traced.
+func attack(t *testing.T, db *testenv.DB, watch *pgx.Conn, sql string) {
+	t.Helper()
+	ctx := context.Background()
+	state := func() (events, traces int) {
+		if err := watch.QueryRow(ctx, `SELECT (SELECT count(*) FROM audit.event WHERE convert_from(bytes, 'UTF8') LIKE '%the one to keep%' AND action = 'auth.login'),
+			(SELECT count(*) FROM audit.tamper_attempt)`).Scan(&events, &traces); err != nil {
+			t.Fatalf("after %s: %v", sql, err)
+		}
+		return events, traces
+	}
+	_, before := state()
+	c, err := pgx.Connect(ctx, db.AdminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, execErr := c.Exec(ctx, sql)
+	c.Close(ctx)
+	events, after := state()
+	if events != 1 {
+		t.Fatalf("%s: the event is gone or changed", sql)
+	}
+	if after <= before {
+		t.Errorf("%s: no trace (%v)", sql, execErr)
+	}
+}
+
+func TestProgramMayNotTouchTheRecord(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	ctx := context.Background()
+	for _, sql := range []string{
+		"INSERT INTO audit.leaf VALUES (0, gen_random_uuid(), 'x', sha256(''))", "UPDATE audit.event SET action = 'x'", "DELETE FROM audit.pii",
+		"INSERT INTO audit.event SELECT * FROM audit.event", "SELECT * FROM guard.secret", "SELECT guard.keyed_hash('mask', 'x')",
+		"CREATE TABLE audit.x (a int)", "SET ROLE mailward_owner", "DELETE FROM audit.unsequenced", "UPDATE mail SET subject = ''", "DELETE FROM release", "TRUNCATE policy",
+	} {
+		if _, err := db.Pool.Exec(ctx, sql); err == nil {
+			t.Errorf("the runtime role may %s", sql)
+		}
+	}
+	admin, err := pg.Open(ctx, db.AdminURL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	if err := admin.CheckPrivileges(ctx); err == nil {
+		t.Error("a superuser passes as runtime role")
+	}
+}
+
+func TestQueries_Prepare(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	conn, err := pgx.Connect(context.Background(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	files, err := queryFiles.ReadDir("queries")
+	if err != nil || len(files) == 0 {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if _, err := conn.Prepare(context.Background(), f.Name(), pg.Query(queryFiles, strings.TrimSuffix(f.Name(), ".sql"))); err != nil {
+			t.Errorf("%s: %v", f.Name(), err)
+		}
+	}
+}

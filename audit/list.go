@@ -1,0 +1,179 @@
+package audit
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Filter selects events. Empty fields select all.
+type Filter struct {
+	Workspaces []uuid.UUID // nil: every workspace; events of the installation always count
+	Actor      string      // e-mail address, user id, or actor type
+	Action     string      // exact, or a prefix that ends in *
+	Target     string      // id of a target
+	Outcome    string
+	Query      string // id of an event or target, an e-mail address, or a part of the action
+	From, To   time.Time
+	Cursor     string // of the page before
+	Limit      int    // default 50, at most 1000
+}
+
+// Row is one event as it is stored, with its place in the sequence.
+type Row struct {
+	ID         uuid.UUID
+	Seq        *int64 // nil until the sequencer has numbered it
+	LeafHash   []byte
+	RecordedAt time.Time
+	DBRole     string
+	Bytes      []byte
+	pii        map[string]string
+}
+
+// Page is one page of a list, newest first.
+type Page struct {
+	Items []Row
+	Next  string // cursor of the next page, "" on the last one
+}
+
+// ErrBadCursor means that a cursor is not one of ours.
+var ErrBadCursor = fmt.Errorf("audit: bad cursor")
+
+// List reads a page of events.
+func (l *Log) List(ctx context.Context, f Filter) (Page, error) {
+	var cursor *uuid.UUID
+	if f.Cursor != "" {
+		id, err := uuid.Parse(f.Cursor)
+		if err != nil {
+			return Page{}, ErrBadCursor
+		}
+		cursor = &id
+	}
+	if f.Limit <= 0 {
+		f.Limit = 50
+	}
+	f.Limit = min(f.Limit, 1000)
+	exact, prefix := f.Action, ""
+	if p, ok := strings.CutSuffix(f.Action, "*"); ok {
+		exact, prefix = "", likeEscape(clean(p))+"%"
+	}
+	rows, err := l.db.Query(ctx, listSQL, f.Workspaces, clean(exact), prefix, clean(f.Actor), clean(f.Target), clean(f.Outcome),
+		clean(f.Query), nilTime(f.From), nilTime(f.To), cursor, f.Limit+1)
+	if err != nil {
+		return Page{}, fmt.Errorf("list audit events: %w", err)
+	}
+	items, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		return Page{}, fmt.Errorf("list audit events: %w", err)
+	}
+	var p Page
+	if len(items) > f.Limit {
+		items = items[:f.Limit]
+		p.Next = items[f.Limit-1].ID.String()
+	}
+	p.Items = items
+	return p, l.resolve(ctx, p.Items)
+}
+
+// Get reads one event.
+func (l *Log) Get(ctx context.Context, id uuid.UUID) (Row, error) {
+	rows, err := l.db.Query(ctx, getSQL, id)
+	if err != nil {
+		return Row{}, fmt.Errorf("read audit event: %w", err)
+	}
+	items, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		return Row{}, fmt.Errorf("read audit event: %w", err)
+	}
+	if len(items) == 0 {
+		return Row{}, ErrNotFound
+	}
+	return items[0], l.resolve(ctx, items)
+}
+
+func scanRow(row pgx.CollectableRow) (r Row, err error) {
+	err = row.Scan(&r.ID, &r.RecordedAt, &r.DBRole, &r.Bytes, &r.Seq, &r.LeafHash)
+	return r, err
+}
+
+// resolve fetches the personal values that are still there.
+func (l *Log) resolve(ctx context.Context, items []Row) error {
+	if len(items) == 0 {
+		return nil
+	}
+	ids := make([]uuid.UUID, len(items))
+	at := make(map[uuid.UUID]int, len(items))
+	for i := range items {
+		ids[i], at[items[i].ID] = items[i].ID, i
+		items[i].pii = map[string]string{}
+	}
+	rows, err := l.db.Query(ctx, piiSQL, ids)
+	if err != nil {
+		return fmt.Errorf("read personal values of audit events: %w", err)
+	}
+	var id uuid.UUID
+	var path, value string
+	_, err = pgx.ForEachRow(rows, []any{&id, &path, &value}, func() error {
+		items[at[id]].pii[path] = value
+		return nil
+	})
+	return err
+}
+
+// Fields is the event as people and programs read it: the JSON of the record
+// with the personal values in their places, and its place in the sequence.
+func (r Row) Fields() map[string]any {
+	var m map[string]any
+	if err := json.Unmarshal(r.Bytes, &m); err != nil {
+		m = map[string]any{"id": r.ID.String(), "unreadable": err.Error()}
+	}
+	r.fill(m)
+	m["recorded_at"] = r.RecordedAt.UTC().Format("2006-01-02T15:04:05.000000Z")
+	m["db_role"] = r.DBRole
+	m["seq"], m["leaf_hash"] = nil, nil
+	if r.Seq != nil {
+		m["seq"], m["leaf_hash"] = *r.Seq, hex.EncodeToString(r.LeafHash)
+	}
+	return m
+}
+
+// fill replaces commitments by the values that they commit to.
+func (r Row) fill(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, x := range v {
+			if c, ok := x.(map[string]any); ok {
+				if ref, ok := c["ref"].(string); ok && len(c) == 2 {
+					if value, ok := r.pii[strings.TrimPrefix(ref, "pii:")]; ok {
+						v[k] = value
+					} else {
+						v[k] = "(erased)"
+					}
+					continue
+				}
+			}
+			r.fill(x)
+		}
+	case []any:
+		for _, x := range v {
+			r.fill(x)
+		}
+	}
+}
+
+func likeEscape(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
+}
+
+func nilTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

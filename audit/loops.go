@@ -1,0 +1,311 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"mailward/internal/pg"
+)
+
+// Advisory locks of the loops: one process at a time does each.
+const (
+	lockClass  = 7238191
+	lockStream = 3
+	lockGuard  = 4
+)
+
+const (
+	sequenceEvery = 250 * time.Millisecond
+	sequenceBatch = 1000
+	guardEvery    = time.Minute
+)
+
+// RunSequencer numbers new events until ctx ends. Many processes may run it;
+// the database lets one work at a time.
+func (l *Log) RunSequencer(ctx context.Context) error {
+	return every(ctx, sequenceEvery, func() {
+		for ctx.Err() == nil {
+			n, err := l.Sequence(ctx)
+			if err != nil {
+				l.log.Error("audit events not numbered", "error", err)
+			}
+			if err != nil || n < sequenceBatch {
+				return
+			}
+		}
+	})
+}
+
+// Sequence numbers one batch and says how many events were in it; -1 when
+// another process is at it.
+func (l *Log) Sequence(ctx context.Context) (n int, err error) {
+	err = l.db.Act(ctx, pg.System("sequencer", "schedule"), func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, sequenceSQL, sequenceBatch).Scan(&n)
+	})
+	return n, err
+}
+
+// RunStream writes every numbered event to w as one JSON line, in order and at
+// least once, also over restarts: the place is kept in the database. One
+// process at a time streams.
+func (l *Log) RunStream(ctx context.Context, w io.Writer) error {
+	return l.lead(ctx, lockStream, func(ctx context.Context) error {
+		return everyErr(ctx, sequenceEvery, func() error {
+			for {
+				n, err := l.streamBatch(ctx, w)
+				if err != nil || n == 0 {
+					return err
+				}
+			}
+		})
+	})
+}
+
+// streamBatch writes the events after the cursor. The cursor moves only after
+// they are written.
+func (l *Log) streamBatch(ctx context.Context, w io.Writer) (int, error) {
+	var next int64
+	if err := l.db.QueryRow(ctx, cursorSQL, "stdout").Scan(&next); err != nil {
+		return 0, fmt.Errorf("read cursor of audit stream: %w", err)
+	}
+	rows, err := l.db.Query(ctx, streamSQL, next, 500)
+	if err != nil {
+		return 0, fmt.Errorf("read events to stream: %w", err)
+	}
+	items, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		return 0, fmt.Errorf("read events to stream: %w", err)
+	}
+	if len(items) == 0 {
+		return 0, nil
+	}
+	if err := l.resolve(ctx, items); err != nil {
+		return 0, err
+	}
+	for _, r := range items {
+		m := r.Fields()
+		m["type"], m["timestamp"] = "audit", m["time"]
+		b, err := json.Marshal(m)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := w.Write(append(b, '\n')); err != nil {
+			return 0, fmt.Errorf("write audit stream: %w", err)
+		}
+	}
+	last := *items[len(items)-1].Seq
+	err = l.db.Act(ctx, pg.System("audit stream", "schedule"), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, streamedSQL, "stdout", last+1)
+		return err
+	})
+	return len(items), err
+}
+
+// RunGuard checks the guards each minute, and turns traces of attempts and new
+// faults into events.
+func (l *Log) RunGuard(ctx context.Context) error {
+	return l.lead(ctx, lockGuard, func(ctx context.Context) error {
+		known := map[string]bool{}
+		check := func() error {
+			if err := l.reportAttempts(ctx); err != nil {
+				return err
+			}
+			return l.reportFindings(ctx, known)
+		}
+		if err := check(); err != nil {
+			return err
+		}
+		return everyErr(ctx, guardEvery, check)
+	})
+}
+
+func (l *Log) reportAttempts(ctx context.Context) error {
+	return l.db.Act(ctx, pg.System("audit guard", "tamper trace"), func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, tamperSQL)
+		if err != nil {
+			return fmt.Errorf("read tamper traces: %w", err)
+		}
+		type attempt struct {
+			ID                              int64
+			At                              time.Time
+			Operation, Object, Session, Cur string
+			Client, Application, Query      string
+		}
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[attempt])
+		if err != nil {
+			return fmt.Errorf("read tamper traces: %w", err)
+		}
+		for _, a := range found {
+			_, err := l.Append(ctx, tx, Event{Action: GuardViolation, Outcome: "refused", Severity: "critical", Retention: Retention3Years,
+				Actor: pg.System("audit guard", "tamper trace"), Targets: []Target{{Type: "database_object", ID: a.Object}},
+				OutcomeDetail: fmt.Sprintf("%s on %s by database role %s at %s was refused", a.Operation, a.Object, a.Session, a.At.UTC().Format(time.RFC3339)),
+				After:         map[string]any{"operation": a.Operation, "role": a.Session, "client": a.Client, "application": a.Application, "query": a.Query}})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Findings lists what is wrong with the guards now.
+func (l *Log) Findings(ctx context.Context) ([]string, error) {
+	rows, err := l.db.Query(ctx, findingsSQL)
+	if err != nil {
+		return nil, fmt.Errorf("check audit guards: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+func (l *Log) reportFindings(ctx context.Context, known map[string]bool) error {
+	found, err := l.Findings(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if known[f] {
+			continue
+		}
+		l.log.Error("audit guard violated", "finding", f)
+		err := l.Record(ctx, Event{Action: GuardViolation, Outcome: "failure", Severity: "critical", Retention: Retention3Years,
+			Actor: pg.System("audit guard", "self-check"), OutcomeDetail: f})
+		if err != nil {
+			return err
+		}
+	}
+	maps.DeleteFunc(known, func(f string, _ bool) bool { return !slices.Contains(found, f) })
+	for _, f := range found {
+		known[f] = true
+	}
+	return nil
+}
+
+// RunPartitions makes the partitions of the coming days, each hour.
+func (l *Log) RunPartitions(ctx context.Context) error {
+	return every(ctx, time.Hour, func() {
+		err := l.db.Act(ctx, pg.System("partitions", "schedule"), func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, makePartitionsSQL)
+			return err
+		})
+		if err != nil && ctx.Err() == nil {
+			l.log.Error("partitions not made; the default ones take what comes", "error", err)
+		}
+	})
+}
+
+// lead runs fn while this process holds the lock; it waits and tries again
+// when it does not, or when fn fails.
+func (l *Log) lead(ctx context.Context, lock int, fn func(context.Context) error) error {
+	for {
+		if err := l.leadOnce(ctx, lock, fn); err != nil && ctx.Err() == nil {
+			l.log.Error("audit loop failed, trying again", "lock", lock, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (l *Log) leadOnce(ctx context.Context, lock int, fn func(context.Context) error) error {
+	conn, err := l.db.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect for lock: %w", err)
+	}
+	defer conn.Release()
+	var mine bool
+	if err := conn.QueryRow(ctx, tryLockSQL, lockClass, lock).Scan(&mine); err != nil || !mine {
+		return err
+	}
+	// The lock belongs to the connection: closing it gives the lock back, also
+	// after a failure.
+	defer conn.Conn().Close(context.WithoutCancel(ctx))
+	return fn(ctx)
+}
+
+func every(ctx context.Context, d time.Duration, fn func()) error {
+	return everyErr(ctx, d, func() error { fn(); return nil })
+}
+
+func everyErr(ctx context.Context, d time.Duration, fn func() error) error {
+	t := time.NewTicker(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if err := fn(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Status is how the audit is.
+type Status struct {
+	Waiting        int       // events not numbered yet
+	OldestWaiting  time.Time // zero: none
+	LastSeq        int64     // -1: none
+	TamperAttempts int       // of the last 24 hours
+	Guard          string    // full or reduced
+}
+
+// Status reads the counters that Health and the dashboard show.
+func (l *Log) Status(ctx context.Context) (s Status, err error) {
+	var oldest *time.Time
+	err = l.db.QueryRow(ctx, statusSQL).Scan(&s.Waiting, &oldest, &s.LastSeq, &s.TamperAttempts, &s.Guard)
+	if oldest != nil {
+		s.OldestWaiting = *oldest
+	}
+	return s, err
+}
+
+// VerifyResult says how far the record was checked.
+type VerifyResult struct {
+	Events  int64
+	Problem string // empty: none found
+}
+
+// Verify recomputes every leaf from the stored bytes and checks that the
+// sequence has no gap. It names the first event that does not fit.
+func (l *Log) Verify(ctx context.Context) (VerifyResult, error) {
+	var res VerifyResult
+	rows, err := l.db.Query(ctx, verifySQL)
+	if err != nil {
+		return res, fmt.Errorf("read audit: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq int64
+		var id string
+		var leaf, b []byte
+		var recorded *time.Time
+		if err := rows.Scan(&seq, &id, &leaf, &recorded, &b); err != nil {
+			return res, fmt.Errorf("read audit: %w", err)
+		}
+		switch {
+		case seq != res.Events:
+			res.Problem = fmt.Sprintf("number %d is missing", res.Events)
+		case recorded == nil:
+			res.Problem = fmt.Sprintf("event %s (number %d) is gone", id, seq)
+		default:
+			if h := LeafHash(seq, *recorded, b); !slices.Equal(h[:], leaf) {
+				res.Problem = fmt.Sprintf("event %s (number %d) was changed", id, seq)
+			}
+		}
+		if res.Problem != "" {
+			return res, nil
+		}
+		res.Events++
+	}
+	return res, rows.Err()
+}
