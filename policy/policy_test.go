@@ -1,0 +1,210 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+
+	"mailward/internal/pg"
+	"mailward/internal/testenv"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+func TestDecide(t *testing.T) {
+	hit := func(c Class) []Finding { return []Finding{{Engine: "e", Name: "n", Class: c, Score: 5}} }
+	down := []EngineAnswer{{Engine: "clamav"}, {Engine: "yara", Answered: true}}
+	up := []EngineAnswer{{Engine: "clamav", Answered: true}, {Engine: "yara", Answered: true}}
+	pol := func(actions map[Class]Action) Recipient {
+		return Recipient{Address: "a@x.example", Domain: Domain{Name: "x.example"}, Policy: Policy{Actions: actions}}
+	}
+	standard, strict := pol(nil), pol(map[Class]Action{Malware: Reject, Clean: Deliver})
+	tests := []struct {
+		name    string
+		in      Input
+		class   Class
+		action  Action
+		actions []Action
+	}{
+		{"clean", Input{Report: Report{Engines: up}, Recipients: []Recipient{standard}}, Clean, Deliver, []Action{Deliver}},
+		{"malware", Input{Report: Report{Engines: up, Findings: hit(Malware)}, Recipients: []Recipient{standard}}, Malware, Quarantine, []Action{Quarantine}},
+		{"spam is tagged", Input{Report: Report{Engines: up, Findings: hit(Spam)}, Recipients: []Recipient{standard}}, Spam, Tag, []Action{Tag}},
+		{"the gravest class counts", Input{Report: Report{Engines: up, Findings: append(hit(Spam), hit(Malware)...)}, Recipients: []Recipient{standard}}, Malware, Quarantine, []Action{Quarantine}},
+
+		// One engine silent: the others' silence does not count.
+		{"clean, clamav down", Input{Report: Report{Engines: down}, Recipients: []Recipient{standard}}, Clean, Defer, []Action{Defer}},
+		{"spam, clamav down", Input{Report: Report{Engines: down, Findings: hit(Spam)}, Recipients: []Recipient{standard}}, Spam, Defer, []Action{Defer}},
+		// A hit stays a hit, whoever else is down.
+		{"malware, clamav down", Input{Report: Report{Engines: down, Findings: hit(Malware)}, Recipients: []Recipient{standard}}, Malware, Quarantine, []Action{Quarantine}},
+		{"malware, clamav down, one would get it", Input{Report: Report{Engines: down, Findings: hit(Malware)}, Recipients: []Recipient{standard, pol(map[Class]Action{Malware: Deliver})}}, Malware, Defer, []Action{Defer, Defer}},
+
+		{"held without a sandbox is quarantined", Input{Report: Report{Engines: up, Findings: hit(Suspicious)}, Recipients: []Recipient{standard}}, Suspicious, Quarantine, []Action{Quarantine}},
+		{"held with a sandbox", Input{Report: Report{Engines: up, Findings: hit(Suspicious)}, Recipients: []Recipient{standard}, SandboxConfigured: true}, Suspicious, Hold, []Action{Hold}},
+
+		{"all reject", Input{Report: Report{Engines: up, Findings: hit(Malware)}, Recipients: []Recipient{strict, strict}}, Malware, Reject, []Action{Reject, Reject}},
+		{"a mixed reject becomes quarantine", Input{Report: Report{Engines: up, Findings: hit(Malware)}, Recipients: []Recipient{strict, pol(map[Class]Action{Malware: Deliver})}}, Malware, Mixed, []Action{Quarantine, Deliver}},
+		{"one deferred defers all", Input{Report: Report{Engines: up, Findings: hit(Spam)}, Recipients: []Recipient{pol(map[Class]Action{Spam: Defer}), standard}}, Spam, Defer, []Action{Defer, Defer}},
+		{"an unknown action in the policy falls back", Input{Report: Report{Engines: up, Findings: hit(Malware)}, Recipients: []Recipient{pol(map[Class]Action{Malware: "explode"})}}, Malware, Quarantine, []Action{Quarantine}},
+		{"nobody", Input{Report: Report{Engines: up}}, Clean, Defer, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := Decide(tt.in)
+			var got []Action
+			for _, r := range d.Recipients {
+				got = append(got, r.Action)
+				if r.Why == "" {
+					t.Error("a decision without a reason")
+				}
+			}
+			if d.Class != tt.class || d.Action != tt.action || !reflect.DeepEqual(got, tt.actions) {
+				t.Errorf("got %s, %s, %v; want %s, %s, %v", d.Class, d.Action, got, tt.class, tt.action, tt.actions)
+			}
+			if !reflect.DeepEqual(d, Decide(tt.in)) {
+				t.Error("the same input gave two decisions")
+			}
+		})
+	}
+}
+
+// TestDecide_EveryClassHasADefault keeps a new class from being delivered by accident.
+func TestDecide_EveryClassHasADefault(t *testing.T) {
+	for _, c := range Classes() {
+		if DefaultActions()[c] == "" {
+			t.Errorf("class %s has no default action", c)
+		}
+	}
+}
+
+func TestNormaliseDomain(t *testing.T) {
+	for in, want := range map[string]string{"Ours.Example": "ours.example", "ours.example.": "ours.example", "bücher.example": "xn--bcher-kva.example"} {
+		if got, err := NormaliseDomain(in); err != nil || got != want {
+			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "localhost", "a b.example", "192.0.2.1", "..", "x..example", strings.Repeat("a", 64) + ".example", "ex\x00ample.org", "a@b.example"} {
+		if got, err := NormaliseDomain(in); err == nil {
+			t.Errorf("%q was taken as %q", in, got)
+		}
+	}
+}
+
+func TestCheckNextHop(t *testing.T) {
+	for hop, ok := range map[string]bool{"": true, "10.0.0.5:25": true, "[::1]:25": true, "mx.example:2525": true, "mx.example": false, ":25": false, "a b:25": false, "x:0": false, "x:99999": false, "x:smtp": false} {
+		if err := CheckNextHop(hop); (err == nil) != ok {
+			t.Errorf("%q: %v", hop, err)
+		}
+	}
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	ctx := context.Background()
+	s := NewStore(db.DB, StaticRoutes{Default: "default:25", Domains: map[string]string{"Fixed.example": "fixed:25"}}, slog.New(slog.DiscardHandler))
+	if _, ok := s.Lookup("a@fixed.example"); ok || s.Ready() {
+		t.Error("a store without policies takes mail")
+	}
+	if err := s.Load(ctx); err != nil {
+		t.Fatal(err)
+	}
+	op := pg.Operator("test")
+	d, err := s.CreateDomain(ctx, op, NewDomain{Name: "New.Example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateDomain(ctx, op, NewDomain{Name: "new.example"}); !errors.Is(err, ErrExists) {
+		t.Errorf("a second time: %v", err)
+	}
+	if _, err := s.CreateDomain(ctx, op, NewDomain{Name: "fixed.example"}); !errors.Is(err, ErrStatic) {
+		t.Errorf("a domain of the file: %v", err)
+	}
+	for addr, hop := range map[string]string{"a@NEW.example": "default:25", "a@fixed.example": "fixed:25", "a@sub.new.example": "", "a": "", "a@": ""} {
+		r, ok := s.Lookup(addr)
+		if ok != (hop != "") || r.Domain.NextHop != hop {
+			t.Errorf("%s: %v %q, want %q", addr, ok, r.Domain.NextHop, hop)
+		}
+	}
+	p, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Reject}}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _ := s.Lookup("a@new.example")
+	if r.Policy.Actions[Malware] != Reject || r.Policy.Actions[Phishing] != Quarantine {
+		t.Errorf("merged policy %v", r.Policy.Actions)
+	}
+	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Tag}}, p.Version+1); !errors.Is(err, ErrConflict) {
+		t.Errorf("with a version that was never there: %v", err)
+	}
+	var invalid *InvalidError
+	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "*", Actions: map[Class]Action{"nice": Tag}}, 1); !errors.As(err, &invalid) {
+		t.Errorf("an unknown class: %v", err)
+	}
+	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "else.example", Actions: map[Class]Action{Spam: Tag}}, 0); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a domain that we do not serve: %v", err)
+	}
+	if err := s.DeleteDomain(ctx, op, d.Name); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.Lookup("a@new.example"); ok {
+		t.Error("mail is still taken for a deleted domain")
+	}
+	if err := s.DeleteDomain(ctx, op, "fixed.example"); !errors.Is(err, ErrStatic) {
+		t.Errorf("deleting a domain of the file: %v", err)
+	}
+}
+
+// TestStore_SeesAChangeAtPsql also shows that an open transaction delays nobody.
+func TestStore_SeesAChangeAtPsql(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s := NewStore(db.DB, StaticRoutes{Domains: map[string]string{"fixed.example": "fixed:25"}}, slog.New(slog.DiscardHandler))
+	if err := s.Load(ctx); err != nil {
+		t.Fatal(err)
+	}
+	go s.Run(ctx)
+	admin := db.Admin(t)
+	if _, err := admin.Exec(ctx, `BEGIN; UPDATE policy SET actions = actions || '{"spam": "reject"}'`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Load(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := s.Lookup("a@fixed.example"); r.Policy.Actions[Spam] != Tag {
+		t.Error("an open transaction shows")
+	}
+	if _, err := admin.Exec(ctx, "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if r, _ := s.Lookup("a@fixed.example"); r.Policy.Actions[Spam] == Reject {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the change was not seen")
+		}
+	}
+}
+
+func TestQueries_Prepare(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	files, err := queryFiles.ReadDir("queries")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := db.Admin(t)
+	for _, f := range files {
+		if _, err := c.Prepare(context.Background(), f.Name(), pg.Query(queryFiles, strings.TrimSuffix(f.Name(), ".sql"))); err != nil {
+			t.Errorf("%s: %v", f.Name(), err)
+		}
+	}
+}

@@ -1,0 +1,2 @@
+-- Removes a domain. $1 name
+DELETE FROM domain WHERE name = $1;

@@ -1,0 +1,480 @@
+package policy
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/net/idna"
+
+	"mailward/internal/pg"
+)
+
+//go:embed queries/*.sql
+var queryFiles embed.FS
+
+var (
+	domainsSQL      = pg.Query(queryFiles, "domains")
+	policiesSQL     = pg.Query(queryFiles, "policies")
+	insertDomainSQL = pg.Query(queryFiles, "insert_domain")
+	deleteDomainSQL = pg.Query(queryFiles, "delete_domain")
+	putPolicySQL    = pg.Query(queryFiles, "put_policy")
+	updatePolicySQL = pg.Query(queryFiles, "update_policy")
+)
+
+// Errors of the store.
+var (
+	ErrNotFound = errors.New("policy: not found")
+	ErrExists   = errors.New("policy: domain exists already")
+	// ErrConflict means that somebody else changed it since it was read.
+	ErrConflict = errors.New("policy: changed by somebody else in the meantime")
+	// ErrStatic means that the domain stands in the configuration file.
+	ErrStatic = errors.New("policy: the domain is set in the configuration file")
+)
+
+// InvalidError says what is wrong with what a person gave, in words for them.
+type InvalidError struct{ Field, Problem string }
+
+func (e *InvalidError) Error() string { return e.Field + " " + e.Problem }
+
+// pollEvery bounds how old the snapshot gets when a notification was lost.
+const pollEvery = 5 * time.Second
+
+// StaticRoutes are the domains of the configuration file.
+type StaticRoutes struct {
+	Default string            // next hop of domains without one of their own
+	Domains map[string]string // name -> next hop, "" for the default
+}
+
+// snapshot is what a mail's decision reads. It is never changed, only replaced.
+type snapshot struct {
+	domains  map[string]Domain
+	policies map[policyKey]Policy
+	at       time.Time
+}
+
+type policyKey struct {
+	workspace uuid.UUID
+	domain    string
+}
+
+// Store keeps domains and policies, and a snapshot of them in memory.
+type Store struct {
+	db     *pg.DB
+	static atomic.Pointer[StaticRoutes]
+	log    *slog.Logger
+	now    func() time.Time
+	snap   atomic.Pointer[snapshot]
+}
+
+// NewStore returns a Store that knows nothing until [Store.Load] or [Store.Run].
+func NewStore(db *pg.DB, static StaticRoutes, log *slog.Logger) *Store {
+	s := &Store{db: db, log: log, now: time.Now}
+	s.SetStatic(static)
+	return s
+}
+
+// SetStatic replaces the domains of the configuration file, at a reload.
+func (s *Store) SetStatic(r StaticRoutes) {
+	clean := StaticRoutes{Default: r.Default, Domains: map[string]string{}}
+	for name, hop := range r.Domains {
+		clean.Domains[strings.ToLower(name)] = hop
+	}
+	s.static.Store(&clean)
+}
+
+// Ready says whether a snapshot is there.
+func (s *Store) Ready() bool { return s.snap.Load() != nil }
+
+// Age is how old the snapshot is: with the database away, the last one stays in use.
+func (s *Store) Age() time.Duration {
+	if p := s.snap.Load(); p != nil {
+		return s.now().Sub(p.at)
+	}
+	return 0
+}
+
+// Run keeps the snapshot fresh: at once when the database says that something
+// changed, every few seconds otherwise. It returns when ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	changed := make(chan struct{}, 1)
+	go s.listen(ctx, changed)
+	t := time.NewTicker(pollEvery)
+	defer t.Stop()
+	for {
+		if err := s.Load(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("policies not read, the last ones stay in force", "age", s.Age().String(), "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		case <-changed:
+		}
+	}
+}
+
+// listen turns notifications of the database into signals.
+func (s *Store) listen(ctx context.Context, changed chan<- struct{}) {
+	for ctx.Err() == nil {
+		err := func() error {
+			conn, err := s.db.Acquire(ctx)
+			if err != nil {
+				return err
+			}
+			defer conn.Release()
+			defer conn.Conn().Close(context.WithoutCancel(ctx))
+			if _, err := conn.Exec(ctx, "LISTEN mailward_policy"); err != nil {
+				return err
+			}
+			for {
+				if _, err := conn.Conn().WaitForNotification(ctx); err != nil {
+					return err
+				}
+				select {
+				case changed <- struct{}{}:
+				default:
+				}
+			}
+		}()
+		if err != nil && ctx.Err() == nil {
+			s.log.Debug("no notifications of policy changes for now", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// Load reads a new snapshot.
+func (s *Store) Load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	domains, err := s.dbDomains(ctx)
+	if err != nil {
+		return err
+	}
+	policies, err := s.Policies(ctx)
+	if err != nil {
+		return err
+	}
+	snap := &snapshot{domains: map[string]Domain{}, policies: map[policyKey]Policy{}, at: s.now()}
+	for _, d := range domains {
+		snap.domains[d.Name] = d
+	}
+	for _, p := range policies {
+		snap.policies[policyKey{p.Workspace, p.Domain}] = p
+	}
+	s.snap.Store(snap)
+	return nil
+}
+
+// Lookup finds the domain and policy of a recipient. It reads memory only.
+// False means that we take no mail for this address. The configuration file
+// wins over the database; no subdomain is served that is not listed.
+func (s *Store) Lookup(address string) (Recipient, bool) {
+	i := strings.LastIndexByte(address, '@')
+	if i < 0 {
+		return Recipient{}, false
+	}
+	name, err := NormaliseDomain(address[i+1:])
+	if err != nil {
+		return Recipient{}, false
+	}
+	snap, static := s.snap.Load(), s.static.Load()
+	if snap == nil {
+		return Recipient{}, false
+	}
+	d, ok := snap.domains[name]
+	if hop, fixed := static.Domains[name]; fixed {
+		if !ok {
+			d = Domain{Workspace: DefaultWorkspace, Name: name}
+		}
+		d.NextHop, d.Source, d.Enabled, ok = hop, "config", true, true
+	}
+	if !ok || !d.Enabled {
+		return Recipient{}, false
+	}
+	if d.NextHop == "" {
+		d.NextHop = static.Default
+	}
+	return Recipient{Address: address, Domain: d, Policy: snap.policyFor(d)}, true
+}
+
+// policyFor merges a domain's own policy over its workspace's.
+func (s *snapshot) policyFor(d Domain) Policy {
+	base, own := s.policies[policyKey{d.Workspace, "*"}], s.policies[policyKey{d.Workspace, d.Name}]
+	if own.ID == uuid.Nil {
+		return base
+	}
+	merged := own
+	merged.Actions = map[Class]Action{}
+	maps.Copy(merged.Actions, base.Actions)
+	maps.Copy(merged.Actions, own.Actions)
+	return merged
+}
+
+// Postmaster names a domain for the recipient `postmaster` without one (RFC
+// 5321 §4.5.1): the first that we serve.
+func (s *Store) Postmaster() (Recipient, bool) {
+	names := slices.Sorted(maps.Keys(s.static.Load().Domains))
+	if snap := s.snap.Load(); snap != nil {
+		names = append(names, slices.Sorted(maps.Keys(snap.domains))...)
+	}
+	for _, n := range names {
+		if r, ok := s.Lookup("postmaster@" + n); ok {
+			return r, true
+		}
+	}
+	return Recipient{}, false
+}
+
+// NextHops lists every next hop that is in use.
+func (s *Store) NextHops() []string {
+	static := s.static.Load()
+	hops := map[string]bool{}
+	add := func(h string) {
+		if h == "" {
+			h = static.Default
+		}
+		if h != "" {
+			hops[h] = true
+		}
+	}
+	for _, h := range static.Domains {
+		add(h)
+	}
+	if snap := s.snap.Load(); snap != nil {
+		for n, d := range snap.domains {
+			if _, fixed := static.Domains[n]; !fixed && d.Enabled {
+				add(d.NextHop)
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(hops))
+}
+
+// Domains lists the domains that we serve, from the file and the database.
+func (s *Store) Domains(ctx context.Context) ([]Domain, error) {
+	list, err := s.dbDomains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	static := s.static.Load()
+	at := map[string]int{}
+	for i := range list {
+		at[list[i].Name] = i
+	}
+	for _, name := range slices.Sorted(maps.Keys(static.Domains)) {
+		if i, ok := at[name]; ok {
+			list[i].NextHop, list[i].Source, list[i].Enabled = static.Domains[name], "config", true
+			continue
+		}
+		list = append(list, Domain{Workspace: DefaultWorkspace, Name: name, NextHop: static.Domains[name], Source: "config", Enabled: true})
+	}
+	slices.SortFunc(list, func(a, b Domain) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+func (s *Store) dbDomains(ctx context.Context) ([]Domain, error) {
+	rows, err := s.db.Query(ctx, domainsSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read domains: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Domain, err error) {
+		d.Source = "database"
+		err = row.Scan(&d.ID, &d.Workspace, &d.Name, &d.NextHop, &d.Enabled, &d.Version, &d.CreatedAt)
+		return d, err
+	})
+}
+
+// NewDomain is a domain that somebody wants to add.
+type NewDomain struct {
+	Workspace uuid.UUID // zero: the default one
+	Name      string
+	NextHop   string // empty: the configured default
+}
+
+// CreateDomain adds a domain. Mail for it is taken from then on.
+func (s *Store) CreateDomain(ctx context.Context, actor pg.Actor, n NewDomain) (Domain, error) {
+	name, err := NormaliseDomain(n.Name)
+	if err != nil {
+		return Domain{}, err
+	}
+	if err := CheckNextHop(n.NextHop); err != nil {
+		return Domain{}, err
+	}
+	static := s.static.Load()
+	if n.NextHop == "" && static.Default == "" {
+		return Domain{}, &InvalidError{"next_hop", "is needed, since no default next hop is configured"}
+	}
+	if _, fixed := static.Domains[name]; fixed {
+		return Domain{}, ErrStatic
+	}
+	if n.Workspace == uuid.Nil {
+		n.Workspace = DefaultWorkspace
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Domain{}, fmt.Errorf("make domain id: %w", err)
+	}
+	d := Domain{ID: id, Workspace: n.Workspace, Name: name, NextHop: n.NextHop, Source: "database", Enabled: true, Version: 1}
+	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, insertDomainSQL, d.ID, d.Workspace, d.Name, d.NextHop).Scan(&d.CreatedAt)
+	})
+	if pg.IsUnique(err, "domain_name_idx") {
+		return Domain{}, ErrExists
+	}
+	if err != nil {
+		return Domain{}, fmt.Errorf("create domain %s: %w", name, err)
+	}
+	return d, s.Load(ctx)
+}
+
+// DeleteDomain ends our service for a domain.
+func (s *Store) DeleteDomain(ctx context.Context, actor pg.Actor, name string) error {
+	name, err := NormaliseDomain(name)
+	if err != nil {
+		return ErrNotFound
+	}
+	if _, fixed := s.static.Load().Domains[name]; fixed {
+		return ErrStatic
+	}
+	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, deleteDomainSQL, name)
+		if err == nil && tag.RowsAffected() == 0 {
+			return ErrNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("delete domain %s: %w", name, err)
+	}
+	return s.Load(ctx)
+}
+
+// Policies lists all policies.
+func (s *Store) Policies(ctx context.Context) ([]Policy, error) {
+	rows, err := s.db.Query(ctx, policiesSQL)
+	if err != nil {
+		return nil, fmt.Errorf("read policies: %w", err)
+	}
+	return pgx.CollectRows(rows, scanPolicy)
+}
+
+func scanPolicy(row pgx.CollectableRow) (p Policy, err error) {
+	var actions []byte
+	if err = row.Scan(&p.ID, &p.Workspace, &p.Domain, &p.Direction, &actions, &p.Version, &p.UpdatedAt); err != nil {
+		return p, err
+	}
+	return p, json.Unmarshal(actions, &p.Actions)
+}
+
+// Policy reads the policy of one domain, or "*".
+func (s *Store) Policy(ctx context.Context, workspace uuid.UUID, domain string) (Policy, error) {
+	all, err := s.Policies(ctx)
+	if err != nil {
+		return Policy{}, err
+	}
+	for _, p := range all {
+		if p.Workspace == workspace && p.Domain == strings.ToLower(domain) {
+			return p, nil
+		}
+	}
+	return Policy{}, ErrNotFound
+}
+
+// PutPolicy changes the policy of a domain that we serve, or of "*", and makes
+// it where there is none. version is the one that the caller has read, 0 for none.
+func (s *Store) PutPolicy(ctx context.Context, actor pg.Actor, p Policy, version int64) (Policy, error) {
+	if p.Workspace == uuid.Nil {
+		p.Workspace = DefaultWorkspace
+	}
+	if p.Domain != "*" {
+		name, err := NormaliseDomain(p.Domain)
+		if err != nil {
+			return Policy{}, err
+		}
+		if r, ok := s.Lookup("x@" + name); !ok || r.Domain.Workspace != p.Workspace {
+			return Policy{}, ErrNotFound
+		}
+		p.Domain = name
+	}
+	if err := checkActions(p.Actions); err != nil {
+		return Policy{}, err
+	}
+	actions, err := json.Marshal(p.Actions)
+	if err != nil {
+		return Policy{}, fmt.Errorf("encode policy: %w", err)
+	}
+	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		if version == 0 {
+			id, err := uuid.NewV7()
+			if err != nil {
+				return err
+			}
+			return tx.QueryRow(ctx, putPolicySQL, id, p.Workspace, p.Domain, actions).Scan(&p.ID, &p.Version, &p.UpdatedAt)
+		}
+		return tx.QueryRow(ctx, updatePolicySQL, p.Workspace, p.Domain, actions, version).Scan(&p.ID, &p.Version, &p.UpdatedAt)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Policy{}, ErrConflict
+	}
+	if err != nil {
+		return Policy{}, fmt.Errorf("store policy of %s: %w", p.Domain, err)
+	}
+	p.Direction = "inbound"
+	return p, s.Load(ctx)
+}
+
+func checkActions(actions map[Class]Action) error {
+	for c, a := range actions {
+		if !slices.Contains(Classes(), c) {
+			return &InvalidError{"actions", fmt.Sprintf("names a class %q that does not exist", c)}
+		}
+		if !slices.Contains(Actions(), a) {
+			return &InvalidError{"actions", fmt.Sprintf("names an action %q that does not exist", a)}
+		}
+	}
+	if len(actions) == 0 {
+		return &InvalidError{"actions", "must name at least one class"}
+	}
+	return nil
+}
+
+// NormaliseDomain makes the form in which domains are compared: lower case
+// A-labels (RFC 5890), no dot at the end.
+func NormaliseDomain(name string) (string, error) {
+	n := strings.TrimSuffix(strings.TrimSpace(name), ".")
+	a, err := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.VerifyDNSLength(true), idna.StrictDomainName(true)).ToASCII(n)
+	if err != nil || a == "" || len(a) > 253 || !strings.Contains(a, ".") || net.ParseIP(a) != nil {
+		return "", &InvalidError{"name", fmt.Sprintf("%q is not a domain name", name)}
+	}
+	return strings.ToLower(a), nil
+}
+
+// CheckNextHop accepts host:port and "".
+func CheckNextHop(hop string) error {
+	if hop == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(hop)
+	n, perr := strconv.Atoi(port)
+	if err != nil || perr != nil || host == "" || n < 1 || n > 65535 || strings.ContainsAny(host, " /\\@\r\n\t") {
+		return &InvalidError{"next_hop", fmt.Sprintf("%q is not host:port", hop)}
+	}
+	return nil
+}
