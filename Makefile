@@ -1,0 +1,65 @@
+# Targets of Mailward. `make help` lists them.
+#
+# MAILWARD_ARGS are given to `mailward serve` by `make run`, BENCH_ARGS to the
+# benchmark by `make bench`.
+
+SHELL       := /bin/sh
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+DATA_DIR    ?= /var/lib/mailward
+FUZZTIME    ?= 30s
+# The tests start servers of their own; two packages at a time are enough.
+TEST_FLAGS  ?= -p 2 -shuffle=on -timeout 20m
+ASSET_FILES := $(shell find webui/src webui/build.mjs webui/package-lock.json webui/locales -type f 2>/dev/null)
+
+.PHONY: help setup build assets generate run demo test test-go lint race fuzz bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing (as root; quick when nothing is)
+	@scripts/setup.sh
+
+build: setup assets ## build the assets, bin/mailward and bin/mailward-scanner
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/mailward ./cmd/mailward
+	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/mailward-scanner ./cmd/mailward-scanner
+
+assets: webui/dist/.built ## build the web assets
+
+webui/dist/.built: $(ASSET_FILES)
+	cd webui && npm run --silent build
+	@touch $@
+
+generate: ## write generated files anew: *_templ.go and docs/config.md
+	go tool templ generate -path webui
+	go run ./cmd/mailward config --markdown > docs/config.md
+
+run: build ## install, build and run everything in the foreground
+	bin/mailward serve --data-dir $(DATA_DIR) $(MAILWARD_ARGS)
+
+demo: build ## send sample mails through the running gateway and say what became of each
+	@bin/mailward demo --data-dir $(DATA_DIR) samples
+
+test: setup assets lint test-go ## format, vet, staticcheck and every test
+
+lint:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not formatted (gofmt -w):"; echo "$$out"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	@scripts/check-generated.sh
+
+test-go:
+	go test $(TEST_FLAGS) ./...
+
+race: setup assets ## every test with the race detector
+	go test -race -p 1 -timeout 40m ./...
+
+fuzz: setup ## each fuzz test for FUZZTIME (default 30s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+bench: build ## measure the gateway beside clamd alone
+	go run ./bench $(BENCH_ARGS)
+
+clean: ## remove what was built
+	rm -rf bin webui/dist/* test-results
