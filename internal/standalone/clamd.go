@@ -25,13 +25,14 @@ func (s *Stack) startClamd(ctx context.Context) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, run := filepath.Join(s.cfg.DataDir, "clamav"), filepath.Join(s.cfg.DataDir, "run")
+	dir := filepath.Join(s.cfg.DataDir, "clamav")
 	for _, d := range []string{dir, filepath.Join(dir, "tmp")} {
 		if err := acc.ownDir(d); err != nil {
 			return nil, err
 		}
 	}
-	if err := s.shareDir(run, acc); err != nil {
+	run, err := s.socketDir("scan", acc, "clamd.sock")
+	if err != nil {
 		return nil, err
 	}
 	db := systemSignatures
@@ -49,7 +50,7 @@ func (s *Stack) startClamd(ctx context.Context) (*child, error) {
 	if err := acc.chown(conf); err != nil {
 		return nil, err
 	}
-	s.ClamdAddress = "unix:" + sock
+	s.ClamdAddress = Addresses(s.cfg.DataDir).ClamdAddress
 	c := s.child("clamd", syscall.SIGTERM, acc, bin, "--foreground", "--config-file", conf)
 	c.ready = func(context.Context) error { return ask(sock, "zPING\x00", "PONG") }
 	return c, c.run(ctx)
@@ -95,7 +96,7 @@ func clamdConf(db, sock, tmp string, maxMessage int64) string {
 	return fmt.Sprintf(`# Written by mailward at each start.
 DatabaseDirectory %s
 LocalSocket %s
-LocalSocketMode 666
+LocalSocketMode 600
 FixStaleSocket yes
 TemporaryDirectory %s
 Foreground yes

@@ -78,7 +78,7 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	if !filepath.IsAbs(cfg.DataDir) {
 		return nil, fmt.Errorf("data_dir must be an absolute path, is %q", cfg.DataDir)
 	}
-	if p := filepath.Join(cfg.DataDir, "run", ".s.PGSQL.5432"); len(p) > maxSocketPath {
+	if p := filepath.Join(cfg.DataDir, "run", "scan", ".s.PGSQL.5432"); len(p) > maxSocketPath {
 		return nil, fmt.Errorf("data_dir is too long for unix sockets: %q has %d bytes, at most %d work", p, len(p), maxSocketPath)
 	}
 	s := &Stack{cfg: cfg}

@@ -26,11 +26,12 @@ func (s *Stack) startPostgres(ctx context.Context) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, run := filepath.Join(s.cfg.DataDir, "postgres"), s.runDir("db")
+	dir := filepath.Join(s.cfg.DataDir, "postgres")
 	if err := acc.ownDir(dir); err != nil {
 		return nil, err
 	}
-	if err := s.shareDir(run, acc); err != nil {
+	run, err := s.socketDir("db", acc, ".s.PGSQL.5432")
+	if err != nil {
 		return nil, err
 	}
 	if err := s.initCluster(ctx, bin, dir, acc); err != nil {
@@ -112,7 +113,7 @@ timezone = 'UTC'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %u@%d '
 log_min_error_statement = error
-unix_socket_permissions = 0777
+unix_socket_permissions = 0700
 `
 	if s.cfg.NoSync {
 		conf += "fsync = off\nfull_page_writes = off\nsynchronous_commit = off\nmax_connections = 300\n"
@@ -156,13 +157,13 @@ func (s *Stack) startRedis(ctx context.Context) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	run := s.runDir("redis")
-	if err := s.shareDir(run, acc); err != nil {
+	run, err := s.socketDir("db", acc, "redis.sock")
+	if err != nil {
 		return nil, err
 	}
 	sock := filepath.Join(run, "redis.sock")
-	s.RedisURL = "unix://" + sock
-	c := s.child("redis", syscall.SIGTERM, acc, bin, "--port", "0", "--unixsocket", sock, "--unixsocketperm", "777",
+	s.RedisURL = Addresses(s.cfg.DataDir).RedisURL
+	c := s.child("redis", syscall.SIGTERM, acc, bin, "--port", "0", "--unixsocket", sock, "--unixsocketperm", "700",
 		"--save", "", "--appendonly", "no", "--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru", "--dir", run)
 	c.ready = func(ctx context.Context) error { return ask(sock, "PING\r\n", "+PONG") }
 	return c, c.run(ctx)
@@ -217,16 +218,30 @@ func (s *Stack) child(name string, stopWith syscall.Signal, acc account, bin str
 	}
 }
 
-// runDir is where a server's socket goes: all in one folder, which every server's
-// user may write to.
-func (s *Stack) runDir(string) string { return filepath.Join(s.cfg.DataDir, "run") }
-
-// shareDir lets several users make their sockets in one folder, as in /tmp.
-func (s *Stack) shareDir(path string, acc account) error {
-	if acc.cred == nil {
-		return nil
+// socketDir makes the folder for the sockets of one user's servers, which only
+// that user and root may enter, and a link to each socket in run/, which only
+// we may write to. So nobody else on the machine can reach a server that asks
+// for no password, or put a socket of their own in the place of one: a false
+// clamd would call everything clean.
+func (s *Stack) socketDir(name string, acc account, sockets ...string) (string, error) {
+	run := filepath.Join(s.cfg.DataDir, "run")
+	dir := filepath.Join(run, name)
+	if err := acc.ownDir(dir); err != nil {
+		return "", err
 	}
-	return os.Chmod(path, os.ModeSticky|0o777)
+	for _, sock := range sockets {
+		link, target := filepath.Join(run, sock), filepath.Join(name, sock)
+		if old, err := os.Readlink(link); err == nil && old == target {
+			continue
+		}
+		if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
+			return "", fmt.Errorf("replace socket link: %w", err)
+		}
+		if err := os.Symlink(target, link); err != nil && !os.IsExist(err) {
+			return "", fmt.Errorf("make socket link: %w", err)
+		}
+	}
+	return dir, nil
 }
 
 func currentUser() string {
