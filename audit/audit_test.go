@@ -71,10 +71,11 @@ func TestAppend_Refuses(t *testing.T) {
 	if err := ev2(l, &ev); err != nil {
 		t.Fatal(err)
 	}
-	b, _, err := ev.encode(l.obs)
+	enc, err := ev.encode(l.obs)
 	if err != nil {
 		t.Fatal(err)
 	}
+	b := enc.bytes
 	app := func(b []byte) error {
 		return db.Act(ctx, pg.System("x", "y"), func(ctx context.Context, tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, appendSQL, id, b, "[]")

@@ -7,6 +7,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +26,10 @@ type Target struct {
 	Label string // no personal value
 	PII   string // a personal value (an address), kept apart
 }
+
+// Personal is a personal value inside Before or After. It is kept apart: the
+// event's bytes hold only a commitment to it.
+type Personal string
 
 // Correlation ties an event to others.
 type Correlation struct {
@@ -90,41 +97,106 @@ func clean(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
 }
 
-// encode makes the canonical bytes: keys sorted, UTF-8, no floating point.
-func (ev Event) encode(obs Observer) ([]byte, []piiValue, error) {
+// encoded is an event as it goes to the database. A retry sends the very same
+// bytes, so that it is known as one.
+type encoded struct {
+	id     uuid.UUID
+	action string
+	bytes  []byte
+	pii    string // JSON for audit.append
+}
+
+// encode makes the canonical bytes: keys sorted, UTF-8, numbers as Go's encoder
+// writes them. They are made once and never again.
+func (ev Event) encode(obs Observer) (encoded, error) {
 	var e encoder
 	nonce := make([]byte, 16)
 	rand.Read(nonce)
 	m := map[string]any{
-		"schema": "gw-audit/1", "id": ev.ID.String(), "time": ev.Time.UTC().Format("2006-01-02T15:04:05.000000Z"),
+		"schema": "gw-audit/1", "id": ev.ID.String(), "time": ev.Time.UTC().Format("2006-01-02T15:04:05.000000Z"), "clock": nil,
 		"nonce": hex.EncodeToString(nonce), "workspace_id": nil, "category": category(ev.Action), "action": ev.Action,
 		"phase": ev.Phase, "severity": ev.Severity,
-		"outcome":     map[string]any{"result": ev.Outcome, "code": orNil(ev.OutcomeCode), "detail": orNil(clean(ev.OutcomeDetail))},
+		"outcome":     map[string]any{"result": ev.Outcome, "code": orNil(ev.OutcomeCode), "detail": orNil(ev.OutcomeDetail)},
 		"actor":       e.actor(ev),
 		"auth":        auth(ev.Actor),
 		"source":      e.source(ev.Request),
-		"application": map[string]any{"name": orNil(ev.Request.Application), "version": obs.Version},
+		"application": map[string]any{"name": orNil(ev.Request.Application), "version": orNil(obs.Version), "client_id": nil},
 		"request":     request(ev.Request),
 		"targets":     e.targets(ev.Targets),
-		"correlation": map[string]any{"mail_id": orNil(ev.Correlation.MailID), "item_id": orNil(ev.Correlation.ItemID), "causation_id": orNil(ev.Correlation.CausationID)},
-		"change":      map[string]any{"before": orNilMap(ev.Before), "after": orNilMap(ev.After)},
-		"reason":      map[string]any{"text": orNil(clean(ev.Reason)), "code": orNil(ev.ReasonCode)},
-		"observer":    map[string]any{"service": "mailward", "instance": obs.Node, "build": obs.Version},
+		"correlation": map[string]any{"trace_id": nil, "incident_id": nil, "alert_id": nil,
+			"mail_id": orNil(ev.Correlation.MailID), "item_id": orNil(ev.Correlation.ItemID), "causation_id": orNil(ev.Correlation.CausationID)},
+		"change":   e.change(ev),
+		"reason":   map[string]any{"text": orNil(ev.Reason), "code": orNil(ev.ReasonCode), "ticket": nil, "legal_basis": nil, "emergency": nil},
+		"approval": approval(ev.Approval),
+		"observer": map[string]any{"service": "mailward", "instance": orNil(obs.Node), "build": orNil(obs.Version), "host_id": nil},
 	}
 	if ev.Workspace != uuid.Nil {
 		m["workspace_id"] = ev.Workspace.String()
 	}
-	if a := ev.Approval; a != nil {
-		m["approval"] = map[string]any{"mode": a.Mode, "requested_by": a.RequestedBy, "approvers": a.Approvers}
-	}
-	m["class"] = map[string]any{"retention": ev.Retention, "contains_pii": len(e.pii) > 0}
+	m["class"] = map[string]any{"retention": ev.Retention, "contains_pii": len(e.pii) > 0, "tlp": nil}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(m); err != nil {
-		return nil, nil, fmt.Errorf("encode audit event %s: %w", ev.Action, err)
+		return encoded{}, fmt.Errorf("encode audit event %s: %w", ev.Action, err)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), e.pii, nil
+	pii, err := json.Marshal(append([]piiValue{}, e.pii...))
+	if err != nil {
+		return encoded{}, fmt.Errorf("encode personal values of %s: %w", ev.Action, err)
+	}
+	return encoded{id: ev.ID, action: ev.Action, bytes: bytes.TrimSuffix(b.Bytes(), []byte("\n")), pii: string(pii)}, nil
+}
+
+func approval(a *Approval) any {
+	if a == nil {
+		return nil
+	}
+	approvers := []any{}
+	for _, id := range a.Approvers {
+		approvers = append(approvers, map[string]any{"id": id})
+	}
+	return map[string]any{"mode": a.Mode, "requested_by": a.RequestedBy, "approvers": approvers,
+		"self_approval": slices.Contains(a.Approvers, a.RequestedBy)}
+}
+
+// change holds the values before and after, and the names of those that differ.
+func (e *encoder) change(ev Event) map[string]any {
+	diff := []string{}
+	for k := range ev.Before {
+		if after, ok := ev.After[k]; !ok || !reflect.DeepEqual(ev.Before[k], after) {
+			diff = append(diff, k)
+		}
+	}
+	for k := range ev.After {
+		if _, ok := ev.Before[k]; !ok {
+			diff = append(diff, k)
+		}
+	}
+	slices.Sort(diff)
+	return map[string]any{"before": e.values("change.before", ev.Before), "after": e.values("change.after", ev.After), "diff": diff,
+		"before_sha256": nil, "after_sha256": nil, "object_version": nil}
+}
+
+// values replaces the personal values of a map by commitments, and makes its
+// text what PostgreSQL takes.
+func (e *encoder) values(path string, m map[string]any) any {
+	if m == nil {
+		return nil
+	}
+	out := make(map[string]any, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		switch v := m[k].(type) {
+		case Personal:
+			out[k] = e.commit(path+"."+k, string(v))
+		case string:
+			out[k] = clean(v)
+		case map[string]any:
+			out[k] = e.values(path+"."+k, v)
+		default:
+			out[k] = v
+		}
+	}
+	return out
 }
 
 func category(action string) string {
@@ -134,25 +206,19 @@ func category(action string) string {
 
 func (e *encoder) actor(ev Event) map[string]any {
 	a := ev.Actor
-	roles := ev.Roles
-	if roles == nil {
-		roles = []string{}
-	}
-	m := map[string]any{"type": string(a.Type), "id": "", "display": clean(a.Display), "roles": roles}
+	m := map[string]any{"type": string(a.Type), "id": "", "display": clean(a.Display), "roles": append([]string{}, ev.Roles...),
+		"email": e.commit("actor.email", a.Email), "on_behalf_of": nil, "job": nil}
 	if a.UserID != uuid.Nil {
 		m["id"] = a.UserID.String()
 	}
-	if a.Email != "" {
-		m["email"] = e.commit("actor.email", a.Email)
-	}
 	if a.Type == pg.ActorSystem {
-		m["job"] = map[string]any{"name": a.Job, "trigger": a.Cause}
+		m["job"] = map[string]any{"name": a.Job, "trigger": clean(a.Cause)}
 	}
 	return m
 }
 
 func auth(a pg.Actor) map[string]any {
-	m := map[string]any{"method": orNil(a.AuthMethod), "provider": nil}
+	m := map[string]any{"method": orNil(a.AuthMethod), "provider": nil, "protocol": nil, "issuer": nil, "mfa": nil, "session_id": nil, "credential_id": nil}
 	if a.AuthMethod == "password" || a.AuthMethod == "token" {
 		m["provider"] = "local"
 	}
@@ -166,7 +232,7 @@ func auth(a pg.Actor) map[string]any {
 }
 
 func (e *encoder) source(r pg.Request) map[string]any {
-	m := map[string]any{"ip": nil, "user_agent_class": orNil(r.UserAgentClass)}
+	m := map[string]any{"ip": nil, "user_agent_class": orNil(r.UserAgentClass), "trusted_proxy": nil}
 	if r.SourceIP.IsValid() {
 		m["ip"] = e.commit("source.ip", r.SourceIP.Unmap().String())
 	}
@@ -184,7 +250,7 @@ func request(r pg.Request) map[string]any {
 func (e *encoder) targets(ts []Target) []any {
 	out := []any{}
 	for i, t := range ts {
-		m := map[string]any{"type": t.Type, "id": t.ID, "label": orNil(clean(t.Label))}
+		m := map[string]any{"type": t.Type, "id": clean(t.ID), "label": orNil(t.Label)}
 		if t.PII != "" {
 			m["value"] = e.commit("targets."+strconv.Itoa(i)+".value", t.PII)
 		}
@@ -193,18 +259,19 @@ func (e *encoder) targets(ts []Target) []any {
 	return out
 }
 
+// orNil is null for text that is not there, and else text that PostgreSQL takes.
 func orNil(s string) any {
 	if s == "" {
 		return nil
 	}
-	return s
+	return clean(s)
 }
 
-func orNilMap(m map[string]any) any {
-	if m == nil {
-		return nil
-	}
-	return m
+// VerifyLeaf says whether leaf is what the sequencer made of these bytes at this
+// place and time.
+func VerifyLeaf(leaf []byte, seq int64, recordedAt time.Time, event []byte) bool {
+	h := LeafHash(seq, recordedAt, event)
+	return bytes.Equal(h[:], leaf)
 }
 
 // LeafHash is the leaf of an event in the Merkle tree (RFC 6962 §2.1): the hash

@@ -1,10 +1,14 @@
 package audit
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,15 +18,18 @@ import (
 
 // Filter selects events. Empty fields select all.
 type Filter struct {
-	Workspaces []uuid.UUID // nil: every workspace; events of the installation always count
-	Actor      string      // e-mail address, user id, or actor type
-	Action     string      // exact, or a prefix that ends in *
-	Target     string      // id of a target
-	Outcome    string
-	Query      string // id of an event or target, an e-mail address, or a part of the action
-	From, To   time.Time
-	Cursor     string // of the page before
-	Limit      int    // default 50, at most 1000
+	Workspaces []uuid.UUID // nil: everything
+	// NoInstallation leaves out what belongs to no workspace (logins, users,
+	// settings), for somebody whose roles are in some workspaces only.
+	NoInstallation bool
+	Actor          string // e-mail address, user id, or actor type
+	Action         string // exact, or a prefix that ends in *
+	Target         string // id of a target
+	Outcome        string
+	Query          string // id of an event or target, an e-mail address, or a part of the action
+	From, To       time.Time
+	Cursor         string // of the page before
+	Limit          int    // default 50, at most 1000
 }
 
 // Row is one event as it is stored, with its place in the sequence.
@@ -33,7 +40,13 @@ type Row struct {
 	RecordedAt time.Time
 	DBRole     string
 	Bytes      []byte
-	pii        map[string]string
+	pii        map[string]personal
+}
+
+// personal is a clear value and the salt of the commitment to it.
+type personal struct {
+	value string
+	salt  []byte
 }
 
 // Page is one page of a list, newest first.
@@ -43,7 +56,7 @@ type Page struct {
 }
 
 // ErrBadCursor means that a cursor is not one of ours.
-var ErrBadCursor = fmt.Errorf("audit: bad cursor")
+var ErrBadCursor = errors.New("audit: bad cursor")
 
 // List reads a page of events.
 func (l *Log) List(ctx context.Context, f Filter) (Page, error) {
@@ -64,7 +77,7 @@ func (l *Log) List(ctx context.Context, f Filter) (Page, error) {
 		exact, prefix = "", likeEscape(clean(p))+"%"
 	}
 	rows, err := l.db.Query(ctx, listSQL, f.Workspaces, clean(exact), prefix, clean(f.Actor), clean(f.Target), clean(f.Outcome),
-		clean(f.Query), nilTime(f.From), nilTime(f.To), cursor, f.Limit+1)
+		clean(f.Query), nilTime(f.From), nilTime(f.To), cursor, f.Limit+1, !f.NoInstallation)
 	if err != nil {
 		return Page{}, fmt.Errorf("list audit events: %w", err)
 	}
@@ -111,7 +124,7 @@ func (l *Log) resolve(ctx context.Context, items []Row) error {
 	at := make(map[uuid.UUID]int, len(items))
 	for i := range items {
 		ids[i], at[items[i].ID] = items[i].ID, i
-		items[i].pii = map[string]string{}
+		items[i].pii = map[string]personal{}
 	}
 	rows, err := l.db.Query(ctx, piiSQL, ids)
 	if err != nil {
@@ -119,18 +132,24 @@ func (l *Log) resolve(ctx context.Context, items []Row) error {
 	}
 	var id uuid.UUID
 	var path, value string
-	_, err = pgx.ForEachRow(rows, []any{&id, &path, &value}, func() error {
-		items[at[id]].pii[path] = value
+	var salt []byte
+	_, err = pgx.ForEachRow(rows, []any{&id, &path, &value, &salt}, func() error {
+		items[at[id]].pii[path] = personal{value: value, salt: slices.Clone(salt)}
 		return nil
 	})
-	return err
+	if err != nil {
+		return fmt.Errorf("read personal values of audit events: %w", err)
+	}
+	return nil
 }
 
 // Fields is the event as people and programs read it: the JSON of the record
 // with the personal values in their places, and its place in the sequence.
 func (r Row) Fields() map[string]any {
 	var m map[string]any
-	if err := json.Unmarshal(r.Bytes, &m); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(r.Bytes))
+	dec.UseNumber()
+	if err := dec.Decode(&m); err != nil {
 		m = map[string]any{"id": r.ID.String(), "unreadable": err.Error()}
 	}
 	r.fill(m)
@@ -143,18 +162,22 @@ func (r Row) Fields() map[string]any {
 	return m
 }
 
+// Texts that stand where a personal value should.
+const (
+	Erased   = "(erased)"                        // the value was erased, the commitment stays
+	Mismatch = "(does not match its commitment)" // somebody changed the value
+)
+
 // fill replaces commitments by the values that they commit to.
 func (r Row) fill(v any) {
 	switch v := v.(type) {
 	case map[string]any:
 		for k, x := range v {
-			if c, ok := x.(map[string]any); ok {
-				if ref, ok := c["ref"].(string); ok && len(c) == 2 {
-					if value, ok := r.pii[strings.TrimPrefix(ref, "pii:")]; ok {
-						v[k] = value
-					} else {
-						v[k] = "(erased)"
-					}
+			if c, ok := x.(map[string]any); ok && len(c) == 2 {
+				ref, isRef := c["ref"].(string)
+				sum, isSum := c["c"].(string)
+				if isRef && isSum {
+					v[k] = r.reveal(strings.TrimPrefix(ref, "pii:"), sum)
 					continue
 				}
 			}
@@ -165,6 +188,18 @@ func (r Row) fill(v any) {
 			r.fill(x)
 		}
 	}
+}
+
+func (r Row) reveal(path, commitment string) string {
+	p, ok := r.pii[path]
+	if !ok {
+		return Erased
+	}
+	sum := sha256.Sum256(append(slices.Clone(p.salt), p.value...))
+	if commitment != "sha256:"+hex.EncodeToString(sum[:]) {
+		return Mismatch
+	}
+	return p.value
 }
 
 func likeEscape(s string) string {

@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,11 +53,24 @@ type Log struct {
 	obs   Observer
 	now   func() time.Time
 	log   *slog.Logger
-	later chan Event
+	later chan pending
 }
 
-// laterLimit bounds the events of API calls that wait for the database.
-const laterLimit = 4096
+// pending is an event that waits to be written with others.
+type pending struct {
+	ev  Event
+	enc encoded
+}
+
+const (
+	// laterLimit bounds the events of API calls that wait for the database.
+	laterLimit = 4096
+	// recordTries is how often an event is sent where the connection broke. The
+	// database knows an event that it has already, so this never writes it twice.
+	recordTries = 3
+	// flushTimeout bounds one batch, so that a hanging database shows in the log.
+	flushTimeout = 10 * time.Second
+)
 
 // New returns a Log. [Log.RunLater] has to run for [Log.RecordLater] to work.
 func New(db *pg.DB, opt Options) *Log {
@@ -68,7 +80,7 @@ func New(db *pg.DB, opt Options) *Log {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Log{db: db, obs: opt.Observer, now: opt.Now, log: opt.Log, later: make(chan Event, laterLimit)}
+	return &Log{db: db, obs: opt.Observer, now: opt.Now, log: opt.Log, later: make(chan pending, laterLimit)}
 }
 
 // Append writes an event in the caller's transaction, so that the act and its
@@ -77,20 +89,18 @@ func (l *Log) Append(ctx context.Context, tx pgx.Tx, ev Event) (uuid.UUID, error
 	if err := l.complete(ctx, &ev); err != nil {
 		return uuid.Nil, err
 	}
-	b, pii, err := ev.encode(l.obs)
+	enc, err := ev.encode(l.obs)
 	if err != nil {
 		return uuid.Nil, err
 	}
-	values := []byte("[]")
-	if len(pii) > 0 {
-		if values, err = json.Marshal(pii); err != nil {
-			return uuid.Nil, fmt.Errorf("encode personal values of %s: %w", ev.Action, err)
-		}
+	return enc.id, l.append(ctx, tx, enc)
+}
+
+func (l *Log) append(ctx context.Context, tx pgx.Tx, enc encoded) error {
+	if _, err := tx.Exec(ctx, appendSQL, enc.id, enc.bytes, enc.pii); err != nil {
+		return fmt.Errorf("append audit event %s: %w", enc.action, err)
 	}
-	if _, err := tx.Exec(ctx, appendSQL, ev.ID, b, string(values)); err != nil {
-		return uuid.Nil, fmt.Errorf("append audit event %s: %w", ev.Action, err)
-	}
-	return ev.ID, nil
+	return nil
 }
 
 // complete fills in what the caller left to us.
@@ -107,6 +117,9 @@ func (l *Log) complete(ctx context.Context, ev *Event) error {
 	}
 	if ev.Request == (pg.Request{}) {
 		ev.Request, _ = pg.RequestFrom(ctx)
+	}
+	if ev.Reason == "" {
+		ev.Reason = pg.ReasonFrom(ctx)
 	}
 	if ev.Actor.Type == "" {
 		ev.Actor.Type = pg.ActorUnknown
@@ -127,98 +140,31 @@ func setDefault(s *string, v string) {
 // Record writes an event in a transaction of its own, for an act that changes
 // no row. An error means that the act must not happen.
 func (l *Log) Record(ctx context.Context, ev Event) error {
-	return l.db.Act(ctx, ev.Actor, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := l.Append(ctx, tx, ev)
+	if err := l.complete(ctx, &ev); err != nil {
 		return err
-	})
+	}
+	enc, err := ev.encode(l.obs)
+	if err != nil {
+		return err
+	}
+	return l.record(ctx, ev.Actor, []encoded{enc})
 }
 
-// RecordLater writes an event within about 100 ms, together with others. It is
-// for the results of ordinary calls, which happened whether or not the record
-// can be written. It waits when too many are waiting already.
-func (l *Log) RecordLater(ctx context.Context, ev Event) {
-	if ev.Time.IsZero() {
-		ev.Time = l.now()
-	}
-	if ev.Request == (pg.Request{}) {
-		ev.Request, _ = pg.RequestFrom(ctx)
-	}
-	select {
-	case l.later <- ev:
-	case <-ctx.Done():
-		l.log.Error("audit event lost: the queue is full", "action", ev.Action)
-	}
-}
-
-// RunLater writes the events of RecordLater until ctx ends, and then the rest.
-func (l *Log) RunLater(ctx context.Context) error {
-	const every, most = 100 * time.Millisecond, 500
-	var batch []Event
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case ev := <-l.later:
-			if batch = append(batch, ev); len(batch) < most {
-				continue
-			}
-		case <-tick.C:
-		case <-ctx.Done():
-			return l.drainLater(batch)
-		}
-		batch = l.flush(ctx, batch)
-	}
-}
-
-func (l *Log) drainLater(batch []Event) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	for {
-		select {
-		case ev := <-l.later:
-			batch = append(batch, ev)
-		default:
-			if left := l.flush(ctx, batch); len(left) > 0 {
-				return fmt.Errorf("%d audit events of API calls could not be written", len(left))
+// record writes events in one transaction, again if the connection broke: an
+// error does not mean that they were not stored.
+func (l *Log) record(ctx context.Context, a pg.Actor, encs []encoded) (err error) {
+	for range recordTries {
+		err = l.db.Act(ctx, a, func(ctx context.Context, tx pgx.Tx) error {
+			for _, enc := range encs {
+				if err := l.append(ctx, tx, enc); err != nil {
+					return err
+				}
 			}
 			return nil
+		})
+		if err == nil || ctx.Err() != nil || !(pg.IsUnavailable(err) || pg.IsConflict(err)) {
+			return err
 		}
 	}
-}
-
-// flush writes a batch in one transaction and returns what has to be tried
-// again: all of it when the database cannot be reached.
-func (l *Log) flush(ctx context.Context, batch []Event) []Event {
-	if len(batch) == 0 {
-		return nil
-	}
-	err := l.db.Act(ctx, pg.System("audit", "api calls"), func(ctx context.Context, tx pgx.Tx) error {
-		for _, ev := range batch {
-			if _, err := l.Append(ctx, tx, ev); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err == nil {
-		return nil
-	}
-	l.log.Error("audit events of API calls not written yet", "count", len(batch), "error", err)
-	if !pg.IsUnavailable(err) && len(batch) > 1 {
-		// One bad event must not take the others with it.
-		for _, ev := range batch {
-			if err := l.Record(ctx, ev); err != nil {
-				l.log.Error("audit event lost", "action", ev.Action, "error", err)
-			}
-		}
-		return nil
-	}
-	if len(batch) == 1 && !pg.IsUnavailable(err) {
-		return nil
-	}
-	if len(batch) > laterLimit {
-		l.log.Error("audit events lost: the database is away for too long", "count", len(batch)-laterLimit)
-		batch = batch[len(batch)-laterLimit:]
-	}
-	return batch
+	return err
 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -22,9 +23,22 @@ const (
 )
 
 const (
+	lockWatchEvery   = time.Second
+	lockWatchTimeout = 5 * time.Second
+)
+
+const (
 	sequenceEvery = 250 * time.Millisecond
 	sequenceBatch = 1000
 	guardEvery    = time.Minute
+	attemptsEvery = 5 * time.Second
+	tamperBatch   = 200
+)
+
+const (
+	partitionsEvery = time.Hour
+	// partitionsAgain is after a try that met an open transaction.
+	partitionsAgain = 5 * time.Minute
 )
 
 // RunSequencer numbers new events until ctx ends. Many processes may run it;
@@ -108,51 +122,74 @@ func (l *Log) streamBatch(ctx context.Context, w io.Writer) (int, error) {
 	return len(items), err
 }
 
-// RunGuard checks the guards each minute, and turns traces of attempts and new
-// faults into events.
+// RunGuard turns traces of attempts into events at once, checks the guards each
+// minute, and makes events of new faults.
 func (l *Log) RunGuard(ctx context.Context) error {
 	return l.lead(ctx, lockGuard, func(ctx context.Context) error {
 		known := map[string]bool{}
+		var checked time.Time
 		check := func() error {
 			if err := l.reportAttempts(ctx); err != nil {
 				return err
 			}
+			if time.Since(checked) < guardEvery {
+				return nil
+			}
+			checked = time.Now()
 			return l.reportFindings(ctx, known)
 		}
 		if err := check(); err != nil {
 			return err
 		}
-		return everyErr(ctx, guardEvery, check)
+		return everyErr(ctx, attemptsEvery, check)
 	})
 }
 
+// attempt is one refused change of what is guarded.
+type attempt struct {
+	ID                              int64
+	At                              time.Time
+	Operation, Object, Session, Cur string
+	Client, Application, Query      string
+}
+
+// event tells of an attempt. The statement can hold anything, so it is kept
+// apart like a personal value.
+func (a attempt) event() Event {
+	return Event{Action: GuardViolation, Outcome: "refused", Severity: "critical", Retention: Retention3Years,
+		Actor: pg.System("audit guard", "tamper trace"), Targets: []Target{{Type: "database_object", ID: a.Object}},
+		OutcomeDetail: fmt.Sprintf("%s on %s by the database role %s at %s was refused", a.Operation, a.Object, a.Session, a.At.UTC().Format(time.RFC3339)),
+		After: map[string]any{"attempt": a.ID, "at": a.At.UTC().Format(time.RFC3339Nano), "operation": a.Operation, "session_role": a.Session,
+			"set_role": a.Cur, "client": Personal(a.Client), "application": a.Application, "query": Personal(a.Query)}}
+}
+
+// reportAttempts makes one event of each attempt, exactly once: the note that it
+// was reported is in the same transaction.
 func (l *Log) reportAttempts(ctx context.Context) error {
-	return l.db.Act(ctx, pg.System("audit guard", "tamper trace"), func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, tamperSQL)
-		if err != nil {
-			return fmt.Errorf("read tamper traces: %w", err)
-		}
-		type attempt struct {
-			ID                              int64
-			At                              time.Time
-			Operation, Object, Session, Cur string
-			Client, Application, Query      string
-		}
-		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[attempt])
-		if err != nil {
-			return fmt.Errorf("read tamper traces: %w", err)
-		}
-		for _, a := range found {
-			_, err := l.Append(ctx, tx, Event{Action: GuardViolation, Outcome: "refused", Severity: "critical", Retention: Retention3Years,
-				Actor: pg.System("audit guard", "tamper trace"), Targets: []Target{{Type: "database_object", ID: a.Object}},
-				OutcomeDetail: fmt.Sprintf("%s on %s by database role %s at %s was refused", a.Operation, a.Object, a.Session, a.At.UTC().Format(time.RFC3339)),
-				After:         map[string]any{"operation": a.Operation, "role": a.Session, "client": a.Client, "application": a.Application, "query": a.Query}})
+	for {
+		n := 0
+		err := l.db.Act(ctx, pg.System("audit guard", "tamper trace"), func(ctx context.Context, tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, tamperSQL, tamperBatch)
 			if err != nil {
-				return err
+				return fmt.Errorf("read tamper traces: %w", err)
 			}
+			found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[attempt])
+			if err != nil {
+				return fmt.Errorf("read tamper traces: %w", err)
+			}
+			for _, a := range found {
+				if _, err := l.Append(ctx, tx, a.event()); err != nil {
+					return err
+				}
+				l.log.Error("attempt to change the audit refused", "operation", a.Operation, "object", a.Object, "role", a.Session)
+			}
+			n = len(found)
+			return nil
+		})
+		if err != nil || n < tamperBatch {
+			return err
 		}
-		return nil
-	})
+	}
 }
 
 // Findings lists what is wrong with the guards now.
@@ -189,14 +226,27 @@ func (l *Log) reportFindings(ctx context.Context, known map[string]bool) error {
 
 // RunPartitions makes the partitions of the coming days, each hour.
 func (l *Log) RunPartitions(ctx context.Context) error {
-	return every(ctx, time.Hour, func() {
-		err := l.db.Act(ctx, pg.System("partitions", "schedule"), func(ctx context.Context, tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, makePartitionsSQL)
-			return err
-		})
-		if err != nil && ctx.Err() == nil {
-			l.log.Error("partitions not made; the default ones take what comes", "error", err)
+	wait := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
 		}
+		wait = partitionsEvery
+		if err := l.makePartitions(ctx); err != nil && ctx.Err() == nil {
+			wait = partitionsAgain
+			l.log.Warn("partitions not made, trying again; the default ones take what comes", "error", err)
+		}
+	}
+}
+
+func (l *Log) makePartitions(ctx context.Context) error {
+	return l.db.Act(ctx, pg.System("partitions", "schedule"), func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, makePartitionsSQL); err != nil {
+			return fmt.Errorf("make partitions: %w", err)
+		}
+		return nil
 	})
 }
 
@@ -228,7 +278,33 @@ func (l *Log) leadOnce(ctx context.Context, lock int, fn func(context.Context) e
 	// The lock belongs to the connection: closing it gives the lock back, also
 	// after a failure.
 	defer conn.Conn().Close(context.WithoutCancel(ctx))
-	return fn(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		cancel(watch(ctx, conn.Conn()))
+	}()
+	err = fn(ctx)
+	cancel(nil)
+	<-watched
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// watch returns when the connection that holds a lock is gone, and with it the
+// lock: somebody else leads then.
+func watch(ctx context.Context, conn *pgx.Conn) error {
+	return everyErr(ctx, lockWatchEvery, func() error {
+		ctx, cancel := context.WithTimeout(ctx, lockWatchTimeout)
+		defer cancel()
+		if err := conn.Ping(ctx); err != nil {
+			return fmt.Errorf("connection that holds the lock: %w", err)
+		}
+		return nil
+	})
 }
 
 func every(ctx context.Context, d time.Duration, fn func()) error {
@@ -298,7 +374,7 @@ func (l *Log) Verify(ctx context.Context) (VerifyResult, error) {
 		case recorded == nil:
 			res.Problem = fmt.Sprintf("event %s (number %d) is gone", id, seq)
 		default:
-			if h := LeafHash(seq, *recorded, b); !slices.Equal(h[:], leaf) {
+			if !VerifyLeaf(leaf, seq, *recorded, b) {
 				res.Problem = fmt.Sprintf("event %s (number %d) was changed", id, seq)
 			}
 		}

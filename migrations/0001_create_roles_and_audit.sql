@@ -3,6 +3,7 @@
 --
 -- mailward_owner  owns every table; nobody logs in as it.
 -- mailward_guard  owns the functions that protect the audit and record changes.
+--                 Not the owner of the tables: who owns both could drop both.
 -- mailward_trace  can add a row to audit.tamper_attempt, and nothing else. The
 --                 guard logs in as it over a loopback connection, so that the
 --                 trace of an attempt outlives the attempt's own rollback.
@@ -30,7 +31,7 @@ END $$;
 -- +goose StatementEnd
 
 -- A trace that hangs must not hang the statement that it traces.
-ALTER ROLE mailward_trace SET lock_timeout = '2s';
+ALTER ROLE mailward_trace SET lock_timeout = '1s';
 ALTER ROLE mailward_trace SET statement_timeout = '3s';
 ALTER ROLE mailward_trace CONNECTION LIMIT 20;
 
@@ -42,7 +43,19 @@ CREATE SCHEMA audit AUTHORIZATION mailward_owner;
 CREATE SCHEMA guard AUTHORIZATION mailward_guard;
 GRANT USAGE ON SCHEMA audit TO mailward_app, mailward_guard, mailward_trace;
 GRANT USAGE ON SCHEMA guard TO mailward_app, mailward_owner;
-CREATE EXTENSION IF NOT EXISTS dblink SCHEMA guard;
+
+-- The loopback of the trace needs dblink, which only a superuser can add. Its
+-- functions reach other servers, so nobody but the guard may call them.
+-- +goose StatementBegin
+DO $$
+BEGIN
+    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        CREATE EXTENSION IF NOT EXISTS dblink SCHEMA guard;
+        REVOKE ALL ON ALL FUNCTIONS IN SCHEMA guard FROM PUBLIC;
+        GRANT EXECUTE ON FUNCTION guard.dblink(text, text), guard.dblink_exec(text, text) TO mailward_guard;
+    END IF;
+END $$;
+-- +goose StatementEnd
 
 SET LOCAL ROLE mailward_owner;
 
@@ -95,9 +108,10 @@ CREATE TABLE audit.unsequenced (
 -- The order of events, without gaps, and the leaf of each in the Merkle tree.
 CREATE TABLE audit.leaf (
     seq       bigint PRIMARY KEY CHECK (seq >= 0),
-    event_id  uuid   NOT NULL UNIQUE,
+    event_id  uuid   NOT NULL,
     retention text   NOT NULL,
-    leaf_hash bytea  NOT NULL CHECK (octet_length(leaf_hash) = 32)
+    leaf_hash bytea  NOT NULL CHECK (octet_length(leaf_hash) = 32),
+    UNIQUE (event_id, retention)
 );
 
 -- How far each stream of events has come.
@@ -119,15 +133,28 @@ CREATE TABLE audit.tamper_attempt (
     application text        NOT NULL DEFAULT '',
     query       text        NOT NULL DEFAULT ''
 );
--- Which attempts have become events already.
-CREATE TABLE audit.tamper_reported (
-    one     boolean PRIMARY KEY DEFAULT true CHECK (one),
-    last_id bigint  NOT NULL
+-- Takes the trace where the table above is locked by the very statement that is
+-- traced (TRUNCATE of it, LOCK before the attack). Its ids run down from -1.
+CREATE TABLE audit.tamper_spare (
+    id          bigint      GENERATED ALWAYS AS IDENTITY (START -1 INCREMENT -1 MAXVALUE -1 MINVALUE -9223372036854775808) PRIMARY KEY,
+    at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    operation   text        NOT NULL,
+    object      text        NOT NULL,
+    session_role text       NOT NULL,
+    current_role_name text  NOT NULL,
+    client_addr text        NOT NULL DEFAULT '',
+    application text        NOT NULL DEFAULT '',
+    query       text        NOT NULL DEFAULT ''
 );
-INSERT INTO audit.tamper_reported (last_id) VALUES (0);
+-- Which attempts have become events already. A row each: two attempts at once
+-- can become visible in another order than that of their ids.
+CREATE TABLE audit.tamper_reported (
+    attempt_id  bigint      PRIMARY KEY,
+    reported_at timestamptz NOT NULL DEFAULT now()
+);
 
 GRANT SELECT ON ALL TABLES IN SCHEMA audit TO mailward_app, mailward_guard;
-GRANT INSERT (operation, object, session_role, current_role_name, client_addr, application, query) ON audit.tamper_attempt TO mailward_trace;
+GRANT INSERT (operation, object, session_role, current_role_name, client_addr, application, query) ON audit.tamper_attempt, audit.tamper_spare TO mailward_trace;
 
 RESET ROLE;
 SET LOCAL ROLE mailward_guard;
@@ -143,7 +170,8 @@ SELECT n, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) ||
 FROM unnest(ARRAY['blind', 'mask']) n;
 
 -- Transactions that may change the guarded schemas: our own migrations and the
--- function that makes partitions. A row counts only for its own transaction.
+-- function that makes partitions. A row counts only for its own transaction,
+-- and each leaves an audit event.
 CREATE TABLE guard.maintenance (
     xid     xid8        PRIMARY KEY,
     version text        NOT NULL,
@@ -151,4 +179,23 @@ CREATE TABLE guard.maintenance (
     at      timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- What stood when the last migration ended: owners, rights, triggers and
+-- functions. The self-check compares.
+CREATE TABLE guard.manifest (
+    kind   text NOT NULL,
+    name   text NOT NULL,
+    detail text NOT NULL,
+    PRIMARY KEY (kind, name)
+);
+
+-- full: event triggers and traces are in place; reduced: the migrating role was
+-- no superuser.
+CREATE TABLE guard.level (
+    one   boolean PRIMARY KEY DEFAULT true CHECK (one),
+    level text    NOT NULL CHECK (level IN ('full', 'reduced'))
+);
+GRANT SELECT ON guard.level TO mailward_app;
+
 RESET ROLE;
+
+INSERT INTO guard.level (level) SELECT CASE WHEN rolsuper THEN 'full' ELSE 'reduced' END FROM pg_roles WHERE rolname = current_user;

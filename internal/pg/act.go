@@ -3,11 +3,13 @@ package pg
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // ActorType says what kind of being acted.
@@ -101,13 +103,20 @@ type actContext struct {
 	Method      string `json:"method,omitempty"`
 	Path        string `json:"path,omitempty"`
 	Application string `json:"application,omitempty"`
+	UserAgent   string `json:"user_agent_class,omitempty"`
 	SourceIP    string `json:"source_ip,omitempty"`
 	Reason      string `json:"reason,omitempty"`
 }
 
+// beginTries is how often Act tries to open its transaction: after a restart of
+// the server the pool holds dead connections, and nothing was done on them yet.
+const beginTries = 3
+
 // Act runs fn in a writing transaction in the name of a. It is the only way to
 // open one. The transaction is committed if fn returns nil; an error of the
-// commit may hide a commit that was done, so writers use ids of their own.
+// commit may hide a commit that was done, so writers use ids of their own. fn
+// runs at most once: whether to try again after an error is the caller's to
+// decide ([IsConflict], [IsUnavailable]).
 func (db *DB) Act(ctx context.Context, a Actor, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	c, err := json.Marshal(newClaim(a))
 	if err != nil {
@@ -117,12 +126,26 @@ func (db *DB) Act(ctx context.Context, a Actor, fn func(ctx context.Context, tx 
 	if err != nil {
 		return fmt.Errorf("encode context of the act: %w", err)
 	}
-	return pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, setClaimSQL, string(c), string(x)); err != nil {
-			return fmt.Errorf("set actor of transaction: %w", err)
+	for try := 1; ; try++ {
+		began := false
+		err := pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, setClaimSQL, string(c), string(x)); err != nil {
+				return fmt.Errorf("set actor of transaction: %w", err)
+			}
+			began = true
+			return fn(ctx, tx)
+		})
+		if err == nil || began || try == beginTries || ctx.Err() != nil || !isDeadConn(err) {
+			return err
 		}
-		return fn(ctx, tx)
-	})
+	}
+}
+
+// isDeadConn says whether err means that a pooled connection turned out to be
+// dead, as opposed to that no connection can be made.
+func isDeadConn(err error) bool {
+	var connErr *pgconn.ConnectError
+	return IsUnavailable(err) && !errors.As(err, &connErr) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 func newClaim(a Actor) claim {
@@ -133,7 +156,7 @@ func newClaim(a Actor) claim {
 	if a.TokenID != uuid.Nil {
 		c.Token = &a.TokenID
 	}
-	if a.Type == ActorOperator || a.Type == ActorService {
+	if a.Type == ActorOperator || a.Type == ActorService || a.Type == ActorRecipient {
 		c.Name = a.Display
 	}
 	return c
@@ -141,7 +164,7 @@ func newClaim(a Actor) claim {
 
 func newActContext(ctx context.Context) actContext {
 	r, _ := RequestFrom(ctx)
-	x := actContext{RequestID: r.ID, Method: r.Method, Path: r.Path, Application: r.Application, Reason: ReasonFrom(ctx)}
+	x := actContext{RequestID: r.ID, Method: r.Method, Path: r.Path, Application: r.Application, UserAgent: r.UserAgentClass, Reason: ReasonFrom(ctx)}
 	if r.SourceIP.IsValid() {
 		x.SourceIP = r.SourceIP.Unmap().String()
 	}

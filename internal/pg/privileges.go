@@ -16,7 +16,7 @@ var ErrOverPrivileged = errors.New("pg: the runtime role has too many rights")
 // CheckPrivileges refuses a runtime role that could change the audit: a
 // superuser, an owner, a member of the owner, or one with write rights there.
 func (db *DB) CheckPrivileges(ctx context.Context) error {
-	rows, err := db.Pool.Query(ctx, privilegesSQL)
+	rows, err := db.Pool.Query(ctx, privilegesSQL, AppRole)
 	if err != nil {
 		return fmt.Errorf("read rights of the runtime role: %w", err)
 	}

@@ -1,0 +1,2 @@
+-- What is wrong with the guards.
+SELECT * FROM guard.findings();

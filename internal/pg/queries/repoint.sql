@@ -1,0 +1,2 @@
+-- Points the tamper trace at this very server and database.
+SELECT guard.repoint();

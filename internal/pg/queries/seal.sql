@@ -1,0 +1,2 @@
+-- Notes that the guards stand as they should.
+SELECT guard.seal();
