@@ -36,10 +36,10 @@ generate: ## write generated files anew: *_templ.go and docs/config.md
 	go run ./cmd/mailward config --markdown > docs/config.md
 
 run: build ## install, build and run everything in the foreground
-	bin/mailward serve --data-dir $(DATA_DIR) $(MAILWARD_ARGS)
+	MAILWARD_DATA_DIR=$(DATA_DIR) bin/mailward serve $(MAILWARD_ARGS)
 
 demo: build ## send sample mails through the running gateway and say what became of each
-	@bin/mailward demo --data-dir $(DATA_DIR) samples
+	@MAILWARD_DATA_DIR=$(DATA_DIR) bin/mailward demo samples
 
 test: setup assets lint test-go ## format, vet, staticcheck and every test
 

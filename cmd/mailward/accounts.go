@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"mailward/audit"
+	"mailward/identity"
+	"mailward/internal/pg"
+)
+
+func newIdentity(db *pg.DB, log *audit.Log, client *redis.Client, logger *slog.Logger) *identity.Store {
+	return identity.New(db, log, client, logger)
+}
+
+// openIdentity is the accounts for a command.
+func openIdentity(ctx context.Context, c *cli, e *env) (*identity.Store, Config, func(), error) {
+	conf, err := c.load(e)
+	if err != nil {
+		return nil, conf, nil, err
+	}
+	log := quiet(e.err)
+	db, done, err := databaseFor(ctx, conf, log)
+	if err != nil {
+		return nil, conf, nil, err
+	}
+	events := audit.New(db, audit.Options{Observer: audit.Observer{Node: nodeName(), Version: version}, Log: log})
+	store := newIdentity(db, events, nil, log)
+	// A token or a user before the first start of the gateway: the first
+	// administrator has to be there.
+	first, err := store.Bootstrap(ctx, bootstrapOf(conf))
+	if err != nil {
+		done()
+		return nil, conf, nil, err
+	}
+	if first.Created && first.OneTimePassword != "" {
+		fmt.Fprintf(e.err, "The first administrator was made: %s, one-time password %s\n", first.Email, first.OneTimePassword)
+	}
+	return store, conf, done, nil
+}
+
+func bootstrapOf(conf Config) identity.Bootstrap {
+	return identity.Bootstrap{Email: adminEmail(conf), Password: conf.Bootstrap.AdminPassword.Value(), FourEyes: conf.Bootstrap.FourEyes}
+}
+
+func adminEmail(conf Config) string {
+	if conf.Bootstrap.AdminEmail != "" {
+		return conf.Bootstrap.AdminEmail
+	}
+	return "admin@" + conf.Hostname
+}
+
+type userCmd struct {
+	Create userCreateCmd `cmd:"" help:"Make an account."`
+}
+
+type userCreateCmd struct {
+	Email         string   `required:"" placeholder:"ADDRESS" help:"E-mail address, with which the person logs in."`
+	Name          string   `placeholder:"NAME" help:"Name to show."`
+	Role          []string `required:"" placeholder:"ROLE" help:"admin, analyst, approver, auditor, viewer or operator; may be given several times."`
+	PasswordStdin bool     `help:"Read the password from standard input. Otherwise a one-time password is made and printed."`
+}
+
+// Run makes an account and prints its one-time password.
+func (cmd *userCreateCmd) Run(ctx context.Context, c *cli, e *env) error {
+	password, once := rand.Text(), true
+	if cmd.PasswordStdin {
+		b, err := io.ReadAll(io.LimitReader(e.in, 4096))
+		if err != nil {
+			return err
+		}
+		if password, once = strings.TrimRight(string(b), "\r\n"), false; password == "" {
+			return errors.New("standard input holds no password")
+		}
+	}
+	store, _, done, err := openIdentity(ctx, c, e)
+	if err != nil {
+		return err
+	}
+	defer done()
+	user, err := store.CreateUser(ctx, operator(), identity.NewUser{Email: cmd.Email, Name: cmd.Name, Password: password, Roles: cmd.Role, MustChange: once})
+	if err != nil {
+		return err
+	}
+	if once {
+		fmt.Fprintf(e.out, "%s: one-time password %s\n", user.Email, password)
+		return nil
+	}
+	fmt.Fprintf(e.out, "%s\n", user.Email)
+	return nil
+}
+
+type tokenCmd struct {
+	Create tokenCreateCmd `cmd:"" help:"Make a token and print it alone. It is shown only now."`
+}
+
+type tokenCreateCmd struct {
+	Role    string        `required:"" placeholder:"ROLE" help:"admin, analyst, approver, auditor, viewer or operator."`
+	Owner   string        `placeholder:"ADDRESS" help:"Whose token it is. Default: the first administrator."`
+	Name    string        `default:"command line" help:"What it is for."`
+	Expires time.Duration `placeholder:"DURATION" help:"When it ends, from now: 720h. Default: never."`
+}
+
+// Run makes a token.
+func (cmd *tokenCreateCmd) Run(ctx context.Context, c *cli, e *env) error {
+	store, conf, done, err := openIdentity(ctx, c, e)
+	if err != nil {
+		return err
+	}
+	defer done()
+	owner := cmd.Owner
+	if owner == "" {
+		owner = adminEmail(conf)
+	}
+	user, err := store.UserByEmail(ctx, owner)
+	if err != nil {
+		return fmt.Errorf("find the owner %s: %w; name one with --owner", owner, err)
+	}
+	n := identity.NewToken{Name: cmd.Name, Role: cmd.Role, OwnerID: user.ID}
+	if cmd.Expires > 0 {
+		n.Expires = time.Now().Add(cmd.Expires)
+	}
+	plain, err := store.CreateToken(ctx, operator(), n)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(e.out, plain)
+	return err
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/mail"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"mailward/gateway"
+	"mailward/internal/message"
+	"mailward/policy"
+	"mailward/scanner"
+)
+
+type scanCmd struct {
+	File string `arg:"" help:"Mail file, or - for standard input."`
+}
+
+// verdict is what scan prints.
+type verdict struct {
+	Class   policy.Class  `json:"class"`
+	Score   float64       `json:"score"`
+	Reasons []string      `json:"reasons"`
+	Report  policy.Report `json:"report"`
+}
+
+// Run scans one file through the same engines as a mail that comes in.
+func (cmd *scanCmd) Run(ctx context.Context, c *cli, e *env) error {
+	v, err := cmd.scan(ctx, c, e)
+	if err != nil {
+		return exitCode{2, err}
+	}
+	enc := json.NewEncoder(e.out)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return exitCode{2, err}
+	}
+	switch {
+	case v.Class != policy.Clean:
+		return exitCode{1, nil}
+	case len(v.Report.Failed()) > 0:
+		return exitCode{2, fmt.Errorf("no answer from %s, so nothing is known; try mailward doctor", strings.Join(v.Report.Failed(), ", "))}
+	}
+	return nil
+}
+
+func (cmd *scanCmd) scan(ctx context.Context, c *cli, e *env) (verdict, error) {
+	conf, err := c.load(e)
+	if err != nil {
+		return verdict{}, err
+	}
+	raw, err := readMail(cmd.File, e)
+	if err != nil {
+		return verdict{}, err
+	}
+	log := quiet(e.err)
+	servers, err := findServers(ctx, conf, needs{clamd: true, scanner: true}, log)
+	if err != nil {
+		return verdict{}, err
+	}
+	defer servers.stop(ctx)
+	dir, err := os.MkdirTemp("", "mailward-scan")
+	if err != nil {
+		return verdict{}, err
+	}
+	defer os.RemoveAll(dir)
+	spoolConf := message.DefaultConfig()
+	spoolConf.Dir, spoolConf.MaxSize = dir, int64(conf.SMTP.MaxMessageSize)
+	spooler, err := message.NewSpooler(spoolConf)
+	if err != nil {
+		return verdict{}, err
+	}
+	spool, err := spooler.FromBytes(crlf(raw))
+	if err != nil {
+		return verdict{}, fmt.Errorf("read %s: %w", cmd.File, err)
+	}
+	defer spool.Close()
+	engines, _, _, err := newScanner(servers, log)
+	if err != nil {
+		return verdict{}, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return verdict{}, err
+	}
+	report := engines.Scan(ctx, scanner.Job{MailID: id, Spool: spool})
+	d := policy.Decide(policy.Input{Report: report})
+	return verdict{Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: report}, nil
+}
+
+func readMail(path string, e *env) ([]byte, error) {
+	if path != "-" {
+		return os.ReadFile(path)
+	}
+	var b bytes.Buffer
+	_, err := b.ReadFrom(e.in)
+	return b.Bytes(), err
+}
+
+// crlf gives a mail file the line ends of SMTP. One that has them all is left
+// as it is, and so is a CR that stands alone: that is no habit of editors.
+func crlf(b []byte) []byte {
+	if bytes.Count(b, []byte("\n")) == bytes.Count(b, []byte("\r\n")) {
+		return b
+	}
+	return bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n"))
+}
+
+type sendCmd struct {
+	To    string   `required:"" placeholder:"HOST:PORT" help:"The server to send to."`
+	From  *string  `placeholder:"ADDRESS" help:"Envelope sender. Default: the address in From. Empty: the null sender."`
+	Rcpt  []string `placeholder:"ADDRESS" help:"Envelope recipient; may be given several times. Default: the addresses in To and Cc."`
+	Raw   bool     `help:"Send the bytes as they are, also with line ends that SMTP forbids."`
+	Files []string `arg:"" name:"file" help:"Mail files, or - for standard input."`
+}
+
+// Run sends each file in a transaction of its own and prints the replies.
+func (cmd *sendCmd) Run(ctx context.Context, e *env) error {
+	failed := 0
+	for _, path := range cmd.Files {
+		raw, err := readMail(path, e)
+		if err != nil {
+			return err
+		}
+		if !cmd.Raw {
+			raw = crlf(raw)
+		}
+		from, to, err := cmd.envelope(raw)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		text, err := sendMail(ctx, cmd.To, from, to, raw)
+		if err != nil {
+			failed++
+			text = oneLine(err)
+		}
+		fmt.Fprintf(e.out, "%s: %s\n", path, text)
+	}
+	if failed > 0 {
+		return exitCode{1, fmt.Errorf("%d of %d mails were not accepted", failed, len(cmd.Files))}
+	}
+	return nil
+}
+
+// sendMail hands one mail over and returns the reply to its final dot.
+func sendMail(ctx context.Context, server, from string, to []string, raw []byte) (string, error) {
+	eightBit := bytes.ContainsFunc(raw, func(r rune) bool { return r >= 0x80 })
+	return gateway.Send(ctx, server, nodeName(), from, to, int64(len(raw)), eightBit, bytes.NewReader(raw))
+}
+
+// envelope takes sender and recipients from the flags, or else from the header.
+func (cmd *sendCmd) envelope(raw []byte) (from string, to []string, err error) {
+	to = cmd.Rcpt
+	if cmd.From != nil {
+		from = *cmd.From
+	}
+	if cmd.From != nil && len(to) > 0 {
+		return from, to, nil
+	}
+	m, err := mail.ReadMessage(bytes.NewReader(raw))
+	if err != nil {
+		return "", nil, fmt.Errorf("it has no readable header, so give --from and --rcpt: %w", err)
+	}
+	if cmd.From == nil {
+		list, err := m.Header.AddressList("From")
+		if err != nil {
+			return "", nil, fmt.Errorf("its From cannot be read, so give --from: %w", err)
+		}
+		from = list[0].Address
+	}
+	for _, field := range []string{"To", "Cc"} {
+		if len(cmd.Rcpt) > 0 || m.Header.Get(field) == "" {
+			continue
+		}
+		list, err := m.Header.AddressList(field)
+		if err != nil {
+			return "", nil, fmt.Errorf("its %s cannot be read, so give --rcpt: %w", field, err)
+		}
+		for _, a := range list {
+			to = append(to, a.Address)
+		}
+	}
+	if len(to) == 0 {
+		return "", nil, errors.New("it names no recipient, so give --rcpt")
+	}
+	return from, to, nil
+}
+
+type sinkCmd struct {
+	Listen string `required:"" placeholder:"ADDRESS" help:"host:port to listen on."`
+	Dir    string `required:"" placeholder:"DIR" help:"Maildir to keep the mail in."`
+}
+
+// Run takes mail until it is told to end.
+func (cmd *sinkCmd) Run(ctx context.Context, e *env) error {
+	dir, err := filepath.Abs(cmd.Dir)
+	if err != nil {
+		return err
+	}
+	sink, err := gateway.NewSink(dir, logger(e.err))
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", cmd.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	fmt.Fprintf(e.err, "taking mail on %s, keeping it in %s\n", l.Addr(), dir)
+	done := make(chan error, 1)
+	go func() { done <- sink.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		sink.Close()
+		<-done
+		return nil
+	}
+}

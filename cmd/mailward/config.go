@@ -1,0 +1,278 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/mail"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/redis/go-redis/v9"
+
+	"mailward/policy"
+)
+
+// Config is everything that an operator can set. reference.yaml explains each
+// key; a test holds the two together.
+type Config struct {
+	Hostname    string      `yaml:"hostname"`
+	DataDir     string      `yaml:"data_dir"`
+	SMTP        SMTP        `yaml:"smtp"`
+	Relay       Relay       `yaml:"relay"`
+	DNS         DNS         `yaml:"dns"`
+	Limits      Switch      `yaml:"limits"`
+	Greylisting Switch      `yaml:"greylisting"`
+	HTTP        HTTP        `yaml:"http"`
+	Database    SecretURL   `yaml:"database"`
+	Redis       SecretURL   `yaml:"redis"`
+	ClamAV      ClamAV      `yaml:"clamav"`
+	Scanner     ScannerConf `yaml:"scanner"`
+	Sandbox     Sandbox     `yaml:"sandbox"`
+	OpenBao     OpenBao     `yaml:"openbao"`
+	Evidence    Evidence    `yaml:"evidence"`
+	Bootstrap   Bootstrap   `yaml:"bootstrap"`
+}
+
+// SMTP is how mail comes in.
+type SMTP struct {
+	Listen            []string `yaml:"listen"`
+	ProxyProtocolFrom []string `yaml:"proxy_protocol_from"`
+	MaxMessageSize    Size     `yaml:"max_message_size"`
+	BareNewline       string   `yaml:"bare_newline"`
+	TLS               TLS      `yaml:"tls"`
+}
+
+// TLS is a certificate for STARTTLS.
+type TLS struct {
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+}
+
+// Relay is where mail goes.
+type Relay struct {
+	Default      string            `yaml:"default"`
+	Domains      map[string]string `yaml:"domains"`
+	OutboundFrom []string          `yaml:"outbound_from"`
+}
+
+// DNS is the resolver.
+type DNS struct {
+	Server string `yaml:"server"`
+	Cache  bool   `yaml:"cache"`
+}
+
+// Switch turns a part on or off.
+type Switch struct {
+	Enabled bool `yaml:"enabled"`
+}
+
+// HTTP is the web UI and the API.
+type HTTP struct {
+	Listen    string `yaml:"listen"`
+	PublicURL string `yaml:"public_url"`
+}
+
+// SecretURL is the address of a server, which may hold a password.
+type SecretURL struct {
+	URL Secret `yaml:"url"`
+}
+
+// ClamAV is the clamd that scans.
+type ClamAV struct {
+	Address string `yaml:"address"`
+	Scan    string `yaml:"scan"`
+}
+
+// ScannerConf is the sidecar.
+type ScannerConf struct {
+	Socket    string   `yaml:"socket"`
+	YaraRules []string `yaml:"yara_rules"`
+}
+
+// Sandbox is CAPE.
+type Sandbox struct {
+	URL   string `yaml:"url"`
+	Token Secret `yaml:"token"`
+}
+
+// OpenBao keeps keys.
+type OpenBao struct {
+	URL      string `yaml:"url"`
+	RoleID   Secret `yaml:"role_id"`
+	SecretID Secret `yaml:"secret_id"`
+}
+
+// Evidence is where forensic exports go.
+type Evidence struct {
+	Store string `yaml:"store"`
+}
+
+// Bootstrap is read at the first start only.
+type Bootstrap struct {
+	AdminEmail    string `yaml:"admin_email"`
+	AdminPassword Secret `yaml:"admin_password"`
+	FourEyes      string `yaml:"four_eyes"`
+}
+
+// DefaultConfig is what holds where nothing else is said: everything on the
+// loopback, with servers of our own.
+func DefaultConfig() Config {
+	return Config{
+		Hostname: "mailward.localhost",
+		DataDir:  "/var/lib/mailward",
+		SMTP:     SMTP{Listen: []string{"127.0.0.1:2525"}, MaxMessageSize: 50 << 20, BareNewline: "reject"},
+		DNS:      DNS{Cache: true},
+		Limits:   Switch{Enabled: true},
+		HTTP:     HTTP{Listen: "127.0.0.1:8080"},
+		Scanner:  ScannerConf{YaraRules: []string{"/etc/mailward/yara"}},
+	}
+}
+
+// problems collects mistakes, so that all are told at once.
+type problems struct{ list []error }
+
+func (p *problems) add(key, format string, args ...any) {
+	p.list = append(p.list, fmt.Errorf("%s %s", key, fmt.Sprintf(format, args...)))
+}
+
+func (p *problems) check(ok bool, key, format string, args ...any) {
+	if !ok {
+		p.add(key, format, args...)
+	}
+}
+
+// Validate reports every setting that cannot work, not only the first.
+func (c *Config) Validate() error {
+	p := &problems{}
+	p.check(validHostname(c.Hostname), "hostname", "must be a host name such as mx.example.org, is %q", c.Hostname)
+	p.check(filepath.IsAbs(c.DataDir), "data_dir", "must be an absolute path, is %q", c.DataDir)
+	c.SMTP.validate(p)
+	c.Relay.validate(p)
+	p.check(c.DNS.Server == "" || validAddress(c.DNS.Server), "dns.server", "must be host:port, is %q", c.DNS.Server)
+	p.check(validAddress(c.HTTP.Listen), "http.listen", "must be host:port, is %q", c.HTTP.Listen)
+	if u := c.HTTP.PublicURL; u != "" {
+		parsed, err := url.Parse(u)
+		p.check(err == nil && (parsed.Scheme == "http" || parsed.Scheme == "https") && parsed.Host != "" && strings.Trim(parsed.Path, "/") == "",
+			"http.public_url", "must be like https://mailward.example.org, is %q", u)
+	}
+	c.validateServers(p)
+	c.validateLater(p)
+	c.Bootstrap.validate(p)
+	return errors.Join(p.list...)
+}
+
+func (s *SMTP) validate(p *problems) {
+	p.check(len(s.Listen) > 0, "smtp.listen", "must name at least one address")
+	for _, a := range s.Listen {
+		p.check(validAddress(a), "smtp.listen", "must be host:port, is %q", a)
+	}
+	for _, cidr := range s.ProxyProtocolFrom {
+		_, err := netip.ParsePrefix(cidr)
+		p.check(err == nil, "smtp.proxy_protocol_from", "must hold CIDRs such as 10.0.0.5/32, has %q", cidr)
+	}
+	p.check(s.MaxMessageSize >= 64<<10 && s.MaxMessageSize <= 1<<30, "smtp.max_message_size", "must be between 64KiB and 1GiB, is %s", s.MaxMessageSize)
+	p.check(s.BareNewline == "reject" || s.BareNewline == "normalise", "smtp.bare_newline", "must be reject or normalise, is %q", s.BareNewline)
+	p.check((s.TLS.CertFile == "") == (s.TLS.KeyFile == ""), "smtp.tls", "needs both cert_file and key_file, or neither")
+	for _, file := range []struct{ key, path string }{{"cert_file", s.TLS.CertFile}, {"key_file", s.TLS.KeyFile}} {
+		if file.path != "" {
+			f, err := os.Open(file.path)
+			p.check(err == nil, "smtp.tls."+file.key, "cannot be read: %v", err)
+			f.Close()
+		}
+	}
+}
+
+func (r *Relay) validate(p *problems) {
+	if r.Default != "" {
+		err := policy.CheckNextHop(r.Default)
+		p.check(err == nil, "relay.default", "must be host:port, is %q", r.Default)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Domains)) {
+		hop := r.Domains[name]
+		clean, err := policy.NormaliseDomain(name)
+		p.check(err == nil && clean != "*", "relay.domains", "has %q, which is no domain", name)
+		switch {
+		case hop != "":
+			p.check(policy.CheckNextHop(hop) == nil, "relay.domains."+name, "must be host:port, is %q", hop)
+		case r.Default == "":
+			p.add("relay.domains."+name, "names no next hop, and relay.default is empty")
+		}
+	}
+}
+
+func (c *Config) validateServers(p *problems) {
+	if u := c.Database.URL.Value(); u != "" {
+		// The parser's own message may hold the password.
+		_, err := pgx.ParseConfig(u)
+		p.check(err == nil, "database.url", "is not a PostgreSQL connection string")
+	}
+	if u := c.Redis.URL.Value(); u != "" {
+		_, err := redis.ParseURL(u)
+		p.check(err == nil, "redis.url", "is not a Redis URL such as redis://host:6379 or unix:///path")
+	}
+	if a := c.ClamAV.Address; a != "" {
+		path, unix := strings.CutPrefix(a, "unix:")
+		p.check(unix && filepath.IsAbs(path) || !unix && validAddress(a), "clamav.address", "must be unix:/path or host:port, is %q", a)
+	}
+	p.check(c.ClamAV.Scan == "" || c.ClamAV.Scan == "whole", "clamav.scan", "must be whole in this version, is %q", c.ClamAV.Scan)
+	p.check(c.Scanner.Socket == "" || filepath.IsAbs(c.Scanner.Socket), "scanner.socket", "must be an absolute path, is %q", c.Scanner.Socket)
+	for _, d := range c.Scanner.YaraRules {
+		p.check(filepath.IsAbs(d), "scanner.yara_rules", "must hold absolute paths, has %q", d)
+	}
+}
+
+// validateLater refuses what this version cannot do: a setting that is read and
+// then ignored would promise a protection that is not there.
+func (c *Config) validateLater(p *problems) {
+	const later = "is not available in this version: leave it empty"
+	p.check(len(c.Relay.OutboundFrom) == 0, "relay.outbound_from", later)
+	p.check(!c.Greylisting.Enabled, "greylisting.enabled", "is not available in this version: leave it false")
+	p.check(c.Sandbox.URL == "" && c.Sandbox.Token.Value() == "", "sandbox", later)
+	p.check(c.OpenBao.URL == "" && c.OpenBao.RoleID.Value() == "" && c.OpenBao.SecretID.Value() == "", "openbao", later)
+	p.check(c.Evidence.Store == "", "evidence.store", later)
+}
+
+func (b *Bootstrap) validate(p *problems) {
+	if b.AdminEmail != "" {
+		a, err := mail.ParseAddress(b.AdminEmail)
+		p.check(err == nil && a.Address == b.AdminEmail, "bootstrap.admin_email", "must be an e-mail address, is %q", b.AdminEmail)
+	}
+	p.check(slices.Contains([]string{"", "required", "single_operator"}, b.FourEyes), "bootstrap.four_eyes", "must be required or single_operator, is %q", b.FourEyes)
+}
+
+// embeddedSink says whether accepted mail stays on this machine, because no
+// next hop is set anywhere in the file.
+func (c *Config) embeddedSink() bool { return c.Relay.Default == "" && len(c.Relay.Domains) == 0 }
+
+func validAddress(a string) bool {
+	_, port, err := net.SplitHostPort(a)
+	if err != nil {
+		return false
+	}
+	n, err := net.LookupPort("tcp", port)
+	return err == nil && n >= 0 && n < 65536
+}
+
+func validHostname(h string) bool {
+	if h == "" || len(h) > 253 || strings.HasPrefix(h, ".") || strings.HasSuffix(h, ".") {
+		return false
+	}
+	for _, label := range strings.Split(h, ".") {
+		if label == "" || len(label) > 63 || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") {
+			return false
+		}
+		for _, c := range label {
+			if !(c == '-' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z') {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,1 @@
+SELECT id, class, action FROM mail LIMIT 0

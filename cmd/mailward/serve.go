@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
+
+	"mailward/audit"
+	"mailward/gateway"
+	"mailward/gateway/ledger"
+	"mailward/health"
+	"mailward/identity"
+	"mailward/internal/message"
+	"mailward/internal/pg"
+	"mailward/policy"
+	"mailward/quarantine"
+	"mailward/scanner"
+)
+
+type serveCmd struct {
+	Only []string `help:"Run only these parts: gateway, web, worker." placeholder:"PART"`
+}
+
+// parts of the program that may run in processes of their own.
+var parts = []string{"gateway", "web", "worker"}
+
+func (cmd *serveCmd) runs(part string) bool {
+	return len(cmd.Only) == 0 || slices.Contains(cmd.Only, part)
+}
+
+// program is everything that runs, in the order in which it is built.
+type program struct {
+	conf     Config
+	confPath string
+	environ  []string
+	log      *slog.Logger
+
+	servers    *backing
+	db         *pg.DB
+	redis      *redis.Client
+	metrics    *prometheus.Registry
+	audit      *audit.Log
+	identity   *identity.Store
+	policies   *policy.Store
+	ledger     *ledger.Ledger
+	quarantine *quarantine.Store
+	spooler    *message.Spooler
+	scanner    *scanner.Scanner
+	clamd      *scanner.Clamd
+	sidecar    *scanner.Sidecar
+	cert       *certificate
+	gateway    *gateway.Server
+	health     *health.Monitor
+	accepting  atomic.Bool // SMTP connections are taken
+
+	stops []func(context.Context) // what has to be stopped, in the order of its start
+}
+
+// Run builds the program top to bottom, runs it until a signal or a failure,
+// and stops it in reverse order.
+func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
+	for _, part := range cmd.Only {
+		if !slices.Contains(parts, part) {
+			return fmt.Errorf("--only takes %s, not %q", strings.Join(parts, ", "), part)
+		}
+	}
+	conf, err := c.load(e)
+	if err != nil {
+		return err
+	}
+	p := &program{conf: conf, confPath: c.Config, environ: e.environ, log: logger(e.err), metrics: prometheus.NewRegistry()}
+	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer func() { p.stop() }()
+
+	first, err := p.build(ctx, cmd.runs("gateway"))
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 16)
+	p.runLoops(failed)
+	if cmd.runs("worker") {
+		if err := p.runWorkers(failed, e.out); err != nil {
+			return err
+		}
+	}
+	if cmd.runs("web") {
+		if err := p.serveWeb(failed); err != nil {
+			return err
+		}
+	}
+	if cmd.runs("gateway") {
+		if err := p.serveSMTP(failed); err != nil {
+			return err
+		}
+	}
+	banner(e.err, conf, first, p.servers.testSignatures())
+
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			p.log.Info("stopping: what is under way is finished first")
+			return nil
+		case err := <-failed:
+			return err
+		case <-hangup:
+			p.reload(ctx)
+		}
+	}
+}
+
+// build makes every part. Nothing takes mail or requests yet.
+func (p *program) build(ctx context.Context, smtp bool) (first identity.BootstrapResult, err error) {
+	if p.servers, err = findServers(ctx, p.conf, needs{database: true, redis: true, clamd: true, scanner: true, exclusive: true}, p.log); err != nil {
+		return first, err
+	}
+	p.onStop(p.servers.stop)
+	if p.db, err = openDatabase(ctx, p.servers, p.log); err != nil {
+		return first, err
+	}
+	p.onStop(func(context.Context) { p.db.Close() })
+	if err := p.openRedis(); err != nil {
+		return first, err
+	}
+	p.audit = audit.New(p.db, audit.Options{Observer: audit.Observer{Node: nodeName(), Version: version}, Log: p.log})
+	if first, err = p.bootstrap(ctx); err != nil {
+		return first, err
+	}
+	if err := p.buildMail(ctx); err != nil {
+		return first, err
+	}
+	p.health = health.New(p.components(smtp), p.log, health.WithStore(health.NewDBStore(p.db)), health.WithDynamic(p.nextHops))
+	if err := p.health.Restore(ctx); err != nil {
+		p.log.Warn("earlier health states not read", "error", err)
+	}
+	return first, p.metrics.Register(p.health)
+}
+
+// buildMail makes the parts on the path of a mail.
+func (p *program) buildMail(ctx context.Context) (err error) {
+	routes := policy.StaticRoutes{Default: p.conf.Relay.Default, Domains: p.conf.Relay.Domains}
+	if p.conf.embeddedSink() {
+		if routes, err = p.startSink(); err != nil {
+			return err
+		}
+	}
+	p.policies = policy.NewStore(p.db, routes, p.log)
+	if err := p.policies.Load(ctx); err != nil {
+		return err
+	}
+	p.ledger = ledger.New(p.db, p.log)
+	p.onStop(func(context.Context) { p.ledger.Close() })
+	key, err := quarantine.OpenLocalKey(p.conf.subdir("keys", "blob.key"))
+	if err != nil {
+		return err
+	}
+	blobs, err := quarantine.NewBlobs(p.conf.subdir("blobs"), key)
+	if err != nil {
+		return err
+	}
+	p.quarantine = quarantine.New(quarantine.DefaultConfig(), p.db, blobs, p.audit, p.log)
+	spool := message.DefaultConfig()
+	spool.Dir, spool.MaxSize, spool.Normalise = p.conf.subdir("spool"), int64(p.conf.SMTP.MaxMessageSize), p.conf.SMTP.BareNewline == "normalise"
+	if p.spooler, err = message.NewSpooler(spool); err != nil {
+		return err
+	}
+	if p.scanner, p.clamd, p.sidecar, err = newScanner(p.servers, p.log); err != nil {
+		return err
+	}
+	if p.cert, err = loadCertificate(p.conf.SMTP.TLS); err != nil {
+		return err
+	}
+	p.gateway, err = gateway.New(gateway.Config{
+		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize), TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
+	}, gateway.Deps{
+		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Metrics: p.metrics,
+	})
+	return err
+}
+
+// runLoops starts what every process needs.
+func (p *program) runLoops(failed chan<- error) {
+	p.loop("policies", failed, p.policies.Run)
+	p.loop("audit of API calls", failed, p.audit.RunLater)
+	p.loop("health", failed, p.health.Run)
+}
+
+// shutdownLimit is for the mails that are under way: a mail takes 60 s at most.
+const shutdownLimit = 75 * time.Second
+
+// serveSMTP opens all listeners before the first connection is taken, so that
+// an address in use is a failure to start.
+func (p *program) serveSMTP(failed chan<- error) error {
+	var listeners []net.Listener
+	for _, a := range p.conf.SMTP.Listen {
+		l, err := net.Listen("tcp", a)
+		if err != nil {
+			for _, open := range listeners {
+				open.Close()
+			}
+			return fmt.Errorf("listen for SMTP: %w", err)
+		}
+		listeners = append(listeners, l)
+	}
+	p.onStop(func(ctx context.Context) {
+		p.accepting.Store(false)
+		ctx, cancel := context.WithTimeout(ctx, shutdownLimit)
+		defer cancel()
+		if err := p.gateway.Shutdown(ctx); err != nil {
+			p.log.Warn("SMTP broken off", "error", err)
+		}
+	})
+	p.accepting.Store(true)
+	for _, l := range listeners {
+		go func() {
+			if err := p.gateway.Serve(l); err != nil && p.accepting.Load() {
+				p.accepting.Store(false)
+				failed <- err
+			}
+		}()
+	}
+	return nil
+}
+
+// onStop remembers how to stop what was just started.
+func (p *program) onStop(f func(context.Context)) { p.stops = append(p.stops, f) }
+
+// stop ends everything, the last started first.
+func (p *program) stop() {
+	ctx := context.Background()
+	for i := len(p.stops) - 1; i >= 0; i-- {
+		p.stops[i](ctx)
+	}
+	p.stops = nil
+}
+
+// loop runs f until the program stops; its early end ends the program.
+func (p *program) loop(name string, failed chan<- error, f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := f(ctx); ctx.Err() == nil {
+			failed <- fmt.Errorf("%s ended: %w", name, err)
+		}
+	}()
+	p.onStop(func(context.Context) { cancel(); <-done })
+}

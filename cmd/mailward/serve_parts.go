@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/user"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"mailward/audit"
+	"mailward/gateway"
+	"mailward/health"
+	"mailward/identity"
+	"mailward/internal/message"
+	"mailward/internal/pg"
+	"mailward/policy"
+	"mailward/scanner"
+)
+
+func nodeName() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "unknown"
+	}
+	return name
+}
+
+// operator is the person at the command line of this host.
+func operator() pg.Actor {
+	name := "uid " + strconv.Itoa(os.Getuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	return pg.Operator(name + "@" + nodeName())
+}
+
+func prefixes(list []string) (out []netip.Prefix) {
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s)) // Validate has seen to it
+	}
+	return out
+}
+
+// bootstrap makes the first administrator, once.
+func (p *program) bootstrap(ctx context.Context) (identity.BootstrapResult, error) {
+	p.identity = newIdentity(p.db, p.audit, p.redis, p.log)
+	return p.identity.Bootstrap(ctx, bootstrapOf(p.conf))
+}
+
+// demoDomain is what an installation without any next hop takes mail for. It
+// is reserved for examples, so no real mail is ever kept here by mistake.
+const demoDomain = "example.org"
+
+// startSink runs the Maildir that is the next hop where none is configured.
+func (p *program) startSink() (policy.StaticRoutes, error) {
+	sink, err := gateway.NewSink(p.conf.subdir("sink"), p.log)
+	if err != nil {
+		return policy.StaticRoutes{}, err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return policy.StaticRoutes{}, fmt.Errorf("listen for the sink: %w", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := sink.Serve(l); err != nil {
+			p.log.Error("sink ended", "error", err)
+		}
+	}()
+	p.onStop(func(context.Context) { sink.Close(); <-done })
+	addr := l.Addr().String()
+	return policy.StaticRoutes{Default: addr, Domains: map[string]string{demoDomain: addr}}, nil
+}
+
+func newScanner(b *backing, log *slog.Logger) (*scanner.Scanner, *scanner.Clamd, *scanner.Sidecar, error) {
+	clamd := scanner.NewClamd(scanner.ClamdConfig{Address: b.clamd})
+	sidecar := scanner.NewSidecar(scanner.SidecarConfig{Socket: b.scanner})
+	s, err := scanner.New(scanner.DefaultConfig(), log, sidecar, clamd)
+	return s, clamd, sidecar, err
+}
+
+// probeMail is what the scanner's health check has scanned: harmless, tiny,
+// and through the same door as any mail.
+const probeMail = "From: health@mailward.invalid\r\nTo: health@mailward.invalid\r\nSubject: health check\r\nDate: Thu, 01 Jan 2026 00:00:00 +0000\r\nMessage-ID: <health@mailward.invalid>\r\n\r\nNothing to find here.\r\n"
+
+func engineInfo(check func(context.Context) (scanner.Info, error), rules bool) health.EngineCheck {
+	return func(ctx context.Context) (health.EngineInfo, error) {
+		i, err := check(ctx)
+		info := health.EngineInfo{Version: i.Version, Database: i.Database, DatabaseTime: i.DatabaseTime, Detail: i.Detail}
+		if rules {
+			info.Facts = map[string]string{"rules": strconv.Itoa(i.Rules)}
+		}
+		return info, err
+	}
+}
+
+// components is everything that is always checked; next hops come and go.
+func (p *program) components(smtp bool) []health.Component {
+	list := []health.Component{
+		health.PostgreSQL(p.db), health.Redis(p.redis),
+		health.ClamAV(engineInfo(p.clamd.Check, false), p.servers.testSignatures, time.Now),
+		health.Scanner(engineInfo(p.sidecar.Check, true), p.probe),
+		health.Audit(p.auditStatus), health.DeliveryQueue(p.db, time.Now),
+		health.Disk(p.conf.DataDir, uint64(message.DefaultConfig().MinFree)),
+	}
+	if smtp {
+		list = append(list, health.Listener(func() error {
+			if !p.accepting.Load() {
+				return errors.New("no listener is open")
+			}
+			return nil
+		}))
+	}
+	return list
+}
+
+// checkOnce is the checks of a running installation, for `mailward doctor`.
+func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Logger) (health.Report, error) {
+	p := &program{conf: conf, servers: servers, log: log}
+	defer p.stop()
+	var err error
+	if p.db, err = openDatabase(ctx, servers, log); err != nil {
+		return health.Report{}, err
+	}
+	p.onStop(func(context.Context) { p.db.Close() })
+	if err := p.openRedis(); err != nil {
+		return health.Report{}, err
+	}
+	p.audit = audit.New(p.db, audit.Options{Observer: audit.Observer{Node: nodeName(), Version: version}, Log: log})
+	if _, p.clamd, p.sidecar, err = newScanner(servers, log); err != nil {
+		return health.Report{}, err
+	}
+	dir, err := os.MkdirTemp("", "mailward-doctor")
+	if err != nil {
+		return health.Report{}, err
+	}
+	p.onStop(func(context.Context) { os.RemoveAll(dir) })
+	spool := message.DefaultConfig()
+	spool.Dir = dir
+	if p.spooler, err = message.NewSpooler(spool); err != nil {
+		return health.Report{}, err
+	}
+	p.policies = policy.NewStore(p.db, policy.StaticRoutes{Default: conf.Relay.Default, Domains: conf.Relay.Domains}, log)
+	if err := p.policies.Load(ctx); err != nil {
+		return health.Report{}, err
+	}
+	return health.New(p.components(false), log, health.WithDynamic(p.nextHops)).Check(ctx), nil
+}
+
+// openRedis prepares the client. Redis holds only what may be lost, so nobody
+// waits long for it.
+func (p *program) openRedis() error {
+	options, err := redis.ParseURL(p.servers.redisURL)
+	if err != nil {
+		return fmt.Errorf("redis.url: %w", err)
+	}
+	options.DialTimeout, options.ReadTimeout, options.WriteTimeout, options.MaxRetries = time.Second, time.Second, time.Second, -1
+	options.ContextTimeoutEnabled = true
+	p.redis = redis.NewClient(options)
+	p.onStop(func(context.Context) { p.redis.Close() })
+	return nil
+}
+
+func (p *program) probe(ctx context.Context) error {
+	spool, err := p.spooler.FromBytes([]byte(probeMail))
+	if err != nil {
+		return err
+	}
+	defer spool.Close()
+	answer, err := p.sidecar.Scan(ctx, scanner.Job{Spool: spool})
+	if err != nil {
+		return err
+	}
+	if len(answer.Findings) > 0 {
+		return fmt.Errorf("a harmless test message was called %s: a rule matches everything", answer.Findings[0].Name)
+	}
+	return nil
+}
+
+func (p *program) nextHops() (list []health.Component) {
+	for _, addr := range p.policies.NextHops() {
+		list = append(list, health.NextHop(addr, func(ctx context.Context, addr string) error {
+			_, err := gateway.CheckNextHop(ctx, addr, p.conf.Hostname)
+			return err
+		}))
+	}
+	return list
+}
+
+func (p *program) auditStatus(ctx context.Context) (health.AuditStatus, error) {
+	s, err := p.audit.Status(ctx)
+	if err != nil {
+		return health.AuditStatus{}, err
+	}
+	out := health.AuditStatus{Unsequenced: s.Waiting, LastSeq: s.LastSeq, TamperAttempts: s.TamperAttempts, GuardLevel: s.Guard}
+	if !s.OldestWaiting.IsZero() {
+		out.OldestAge = time.Since(s.OldestWaiting)
+	}
+	out.Findings, err = p.audit.Findings(ctx)
+	return out, err
+}
+
+// runWorkers starts what one process of an installation has to do: any number
+// may run it, the database lets one at a time.
+func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
+	p.loop("audit sequencer", failed, p.audit.RunSequencer)
+	p.loop("audit stream", failed, func(ctx context.Context) error { return p.audit.RunStream(ctx, stream) })
+	p.loop("audit guard", failed, p.audit.RunGuard)
+	p.loop("partitions", failed, p.audit.RunPartitions)
+	p.loop("sweep of blobs", failed, p.sweep)
+	if err := p.runJobs(); err != nil {
+		return err
+	}
+	p.loop("delivery", failed, p.gateway.Worker().Run)
+	return nil
+}
+
+// sweepEvery is how often files without a row are looked for.
+const sweepEvery = time.Hour
+
+func (p *program) sweep(ctx context.Context) error {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		if n, err := p.quarantine.Sweep(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("blobs not swept", "error", err)
+		} else if n > 0 {
+			p.log.Info("blobs without a row removed", "count", n)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+// reload reads the configuration again and takes over what can change while
+// mail flows: routes, certificate and rules. A mistake changes nothing.
+func (p *program) reload(ctx context.Context) {
+	conf, err := loadConfig(p.confPath, p.environ)
+	if err != nil {
+		p.log.Error("not reloaded, the old configuration stays in force", "error", err)
+		return
+	}
+	if err := p.cert.load(conf.SMTP.TLS); err != nil {
+		p.log.Error("certificate not reloaded, the old one stays in force", "error", err)
+	}
+	if !conf.embeddedSink() && !p.conf.embeddedSink() {
+		p.policies.SetStatic(policy.StaticRoutes{Default: conf.Relay.Default, Domains: conf.Relay.Domains})
+	}
+	if err := p.sidecar.Reload(ctx); err != nil {
+		p.log.Error("rules not reloaded, the old ones stay in force", "error", err)
+		return
+	}
+	p.log.Info("reloaded: routes, certificate, rules")
+}
+
+// certificate is the one that is in force now.
+type certificate struct {
+	current atomic.Pointer[tls.Certificate]
+}
+
+func loadCertificate(files TLS) (*certificate, error) {
+	c := &certificate{}
+	return c, c.load(files)
+}
+
+func (c *certificate) load(files TLS) error {
+	if files.CertFile == "" {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
+	if err != nil {
+		return fmt.Errorf("smtp.tls: %w", err)
+	}
+	c.current.Store(&pair)
+	return nil
+}
+
+// config is nil without a certificate: then STARTTLS is not offered.
+func (c *certificate) config() *tls.Config {
+	if c.current.Load() == nil {
+		return nil
+	}
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+	}
+}
