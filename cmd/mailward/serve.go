@@ -105,6 +105,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 			return err
 		}
 	}
+	p.loop("health", failed, p.health.Run) // last, so that it finds everything there
 	banner(e.err, conf, first, p.servers.testSignatures())
 
 	hangup := make(chan os.Signal, 1)
@@ -196,7 +197,6 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 func (p *program) runLoops(failed chan<- error) {
 	p.loop("policies", failed, p.policies.Run)
 	p.loop("audit of API calls", failed, p.audit.RunLater)
-	p.loop("health", failed, p.health.Run)
 }
 
 // shutdownLimit is for the mails that are under way: a mail takes 60 s at most.

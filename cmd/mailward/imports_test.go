@@ -1,0 +1,110 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mayImport is what each package may import of the others: only from layers
+// below its own. What is not listed here may import nothing of ours.
+var mayImport = map[string][]string{
+	"cmd/mailward":         {"audit", "gateway", "gateway/ledger", "health", "identity", "internal/message", "internal/pg", "internal/standalone", "policy", "quarantine", "scanner", "webui"},
+	"cmd/mailward-scanner": {"policy", "scanner/rules", "scanner/sidecar"},
+	"webui":                {"audit", "gateway/ledger", "health", "identity", "internal/pg", "policy", "quarantine", "scanner"},
+	"gateway":              {"audit", "gateway/ledger", "internal/message", "internal/pg", "policy", "quarantine", "scanner"},
+	"gateway/ledger":       {"internal/message", "internal/pg", "policy"},
+	"health":               {"internal/pg"},
+	"quarantine":           {"audit", "internal/message", "internal/pg", "policy"},
+	"identity":             {"audit", "internal/pg"},
+	"scanner":              {"internal/message", "policy", "scanner/sidecar"},
+	"scanner/sidecar":      {"policy", "scanner/rules"},
+	"scanner/rules":        {},
+	"policy":               {"internal/pg"},
+	"audit":                {"internal/pg"},
+	"internal/message":     {},
+	"internal/pg":          {"migrations"},
+	"internal/standalone":  {},
+	"internal/testenv":     {"internal/pg", "internal/standalone"},
+	"migrations":           {},
+	"bench":                {},
+	"deploy":               {},
+	"e2e":                  {},
+	"samples":              {},
+}
+
+const module = "mailward/"
+
+func TestImports_OnlyGoDown(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}}: {{join .Imports \" \"}}", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		name, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
+		name = strings.TrimPrefix(name, module)
+		allowed, known := mayImport[name]
+		if !known {
+			t.Errorf("package %s is not in the table", name)
+		}
+		seen[name] = true
+		for _, i := range strings.Fields(imports) {
+			ours, is := strings.CutPrefix(i, module)
+			if is && !slices.Contains(allowed, ours) {
+				t.Errorf("%s must not import %s", name, ours)
+			}
+		}
+	}
+	for name := range mayImport {
+		if !seen[name] {
+			t.Errorf("package %s is in the table and nowhere else", name)
+		}
+	}
+}
+
+// One way out: only the gateway speaks SMTP as a client, and only webui knows
+// pages.
+func TestImports_OfOthersPackages(t *testing.T) {
+	t.Parallel()
+	only := map[string][]string{
+		"github.com/emersion/go-smtp":              {"gateway"},
+		"net/smtp":                                 {},
+		"github.com/a-h/templ":                     {"webui"},
+		"github.com/labstack/echo/v4":              {"webui"},
+		"github.com/danielgtaylor/huma/v2":         {"webui"},
+		"github.com/hillu/go-yara/v4":              {"scanner/sidecar", "cmd/mailward-scanner"},
+		"github.com/jhillyerd/enmime/v2":           {"scanner/sidecar"},
+		"github.com/baruwa-enterprise/clamd":       {"scanner"},
+		"github.com/microcosm-cc/bluemonday":       {"webui"},
+		"github.com/pressly/goose/v3":              {"internal/pg"},
+		"github.com/riverqueue/river/rivermigrate": {"internal/pg"},
+	}
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}}: {{join .Imports \" \"}}", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		name, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
+		name = strings.TrimPrefix(name, module)
+		for _, i := range strings.Fields(imports) {
+			if who, limited := only[i]; limited && !slices.Contains(who, name) {
+				t.Errorf("%s must not import %s", name, i)
+			}
+		}
+	}
+}
+
+// mailward is one static binary: cgo belongs to the scanner.
+func TestImports_NoCgoInTheGateway(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{if .CgoFiles}}{{if not .Standard}}{{.ImportPath}}{{end}}{{end}}", module+"cmd/mailward").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	if s := strings.TrimSpace(string(out)); s != "" {
+		t.Errorf("cgo in mailward: %s", s)
+	}
+}
