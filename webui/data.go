@@ -1,0 +1,95 @@
+package webui
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"mailward/audit"
+	"mailward/gateway/ledger"
+	"mailward/health"
+	"mailward/internal/pg"
+	"mailward/quarantine"
+)
+
+// What the pages need from the rest of the program. The interfaces stand here,
+// with their user; the packages below return their own structs.
+
+// accounts logs people in and out.
+type accounts interface {
+	Login(ctx context.Context, email, password string, from netip.Addr, agent string) (token string, p *Person, err error)
+	Logout(ctx context.Context, p *Person) error
+	Confirm(ctx context.Context, p *Person, password string) error
+	ChangePassword(ctx context.Context, p *Person, old, new string) error
+	Preferences(ctx context.Context, p *Person, locale, theme string) error
+}
+
+// What accounts answers that a page can show.
+var (
+	errBadCredentials = errors.New("webui: bad credentials")
+	errWeakPassword   = errors.New("webui: password refused")
+)
+
+// throttledError says until when no login is tried.
+type throttledError struct{ Until time.Time }
+
+func (e throttledError) Error() string { return "webui: throttled until " + e.Until.String() }
+
+// held is the quarantine.
+type held interface {
+	List(ctx context.Context, f quarantine.Filter) (quarantine.Page, error)
+	Count(ctx context.Context, f quarantine.Filter) (quarantine.Counts, error)
+	Get(ctx context.Context, id uuid.UUID) (quarantine.Item, error)
+	Raw(ctx context.Context, id uuid.UUID) (io.ReadCloser, quarantine.Item, error)
+	Release(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, req quarantine.ReleaseRequest) (quarantine.Item, error)
+	Delete(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, reason string) (quarantine.Item, error)
+	FourEyes(ctx context.Context) (string, error)
+}
+
+// mailView is a mail, taken apart by the sidecar. HTML is as the mail has it.
+type mailView struct {
+	Headers    []headerField
+	Text, HTML string
+	Inline     []inlineImage
+	Truncated  bool
+}
+
+type headerField struct{ Name, Value string }
+
+type inlineImage struct {
+	CID, ContentType string
+	Data             []byte
+}
+
+// opener takes a mail apart without this process reading its structure.
+type opener interface {
+	View(ctx context.Context, raw io.Reader) (mailView, error)
+}
+
+// mails is the ledger.
+type mails interface {
+	Stats(ctx context.Context, workspaces []uuid.UUID, from, to time.Time, step time.Duration) ([]ledger.Bucket, error)
+	List(ctx context.Context, f ledger.Filter) (ledger.Page, error)
+	Get(ctx context.Context, id uuid.UUID) (ledger.Row, []ledger.Outcome, error)
+}
+
+// record is the audit.
+type record interface {
+	List(ctx context.Context, f audit.Filter) (audit.Page, error)
+	Record(ctx context.Context, ev audit.Event) error
+	RecordLater(ctx context.Context, ev audit.Event)
+	Status(ctx context.Context) (audit.Status, error)
+	Findings(ctx context.Context) ([]string, error)
+	WriteCSV(ctx context.Context, f audit.Filter, w io.Writer) error
+}
+
+// monitor is the health of everything.
+type monitor interface {
+	Check(ctx context.Context) health.Report
+	Latest() health.Report
+	History(name string) health.History
+}

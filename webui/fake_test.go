@@ -1,0 +1,522 @@
+package webui
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"mailward/audit"
+	"mailward/gateway/ledger"
+	"mailward/health"
+	"mailward/internal/pg"
+	"mailward/policy"
+	"mailward/quarantine"
+)
+
+var testNow = time.Date(2026, 11, 24, 9, 41, 30, 0, time.UTC)
+
+// What a stranger may put into a mail to hurt the person who looks at it.
+const (
+	hostileSubject = `"><img src=x onerror=alert(1)> invoice`
+	rtlSubject     = "Please read \u202egpj.exe"
+	badUTF8        = "broken \xff\xfe bytes"
+)
+
+var longSender = strings.Repeat("a", 4096) + "@sender.example"
+
+func id(n int) uuid.UUID { return uuid.MustParse(fmt.Sprintf("019ab000-0000-7000-8000-%012d", n)) }
+
+// fakeHeld is a quarantine in memory.
+type fakeHeld struct {
+	mu    sync.Mutex
+	items []quarantine.Item
+	mode  string
+	fail  error
+	last  quarantine.ReleaseRequest
+}
+
+func (f *fakeHeld) match(q quarantine.Filter, classes bool) []quarantine.Item {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []quarantine.Item
+	for _, it := range f.items {
+		text := strings.ToLower(it.Subject + it.HeaderFrom + it.ID.String() + it.MailID.String() + strings.Join(it.Addresses(), " "))
+		if q.Query != "" && !strings.Contains(text, strings.ToLower(q.Query)) ||
+			q.States != nil && !slices.Contains(q.States, it.State) ||
+			classes && q.Classes != nil && !slices.Contains(q.Classes, it.Class) ||
+			!q.From.IsZero() && it.ReceivedAt.Before(q.From) {
+			continue
+		}
+		out = append(out, it)
+	}
+	return out
+}
+
+func (f *fakeHeld) List(_ context.Context, q quarantine.Filter) (quarantine.Page, error) {
+	if f.fail != nil {
+		return quarantine.Page{}, f.fail
+	}
+	out := f.match(q, true)
+	var p quarantine.Page
+	if q.Cursor != "" {
+		at := slices.IndexFunc(out, func(it quarantine.Item) bool { return it.ID.String() == q.Cursor })
+		if at < 0 {
+			return p, quarantine.ErrBadCursor
+		}
+		out = out[at+1:]
+	}
+	if len(out) > q.Limit && q.Limit > 0 {
+		out = out[:q.Limit]
+		p.Next = out[len(out)-1].ID.String()
+	}
+	p.Items = out
+	return p, nil
+}
+
+func (f *fakeHeld) Count(_ context.Context, q quarantine.Filter) (quarantine.Counts, error) {
+	c := quarantine.Counts{Classes: map[policy.Class]int{}, Total: len(f.match(q, true))}
+	for _, it := range f.match(q, false) {
+		c.Classes[it.Class]++
+	}
+	return c, f.fail
+}
+
+func (f *fakeHeld) Get(_ context.Context, want uuid.UUID) (quarantine.Item, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, it := range f.items {
+		if it.ID == want {
+			return it, nil
+		}
+	}
+	return quarantine.Item{}, quarantine.ErrNotFound
+}
+
+func (f *fakeHeld) Raw(ctx context.Context, want uuid.UUID) (io.ReadCloser, quarantine.Item, error) {
+	it, err := f.Get(ctx, want)
+	return io.NopCloser(strings.NewReader("Subject: raw\r\n\r\nbody\r\n")), it, err
+}
+
+func (f *fakeHeld) set(want uuid.UUID, to quarantine.State, recipients []string) (quarantine.Item, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.items {
+		if f.items[i].ID != want {
+			continue
+		}
+		f.items[i].Recipients = slices.Clone(f.items[i].Recipients)
+		for n, r := range f.items[i].Recipients {
+			if recipients == nil || slices.Contains(recipients, r.Address) {
+				f.items[i].Recipients[n].State = to
+			}
+		}
+		f.items[i].State = to
+		return f.items[i], nil
+	}
+	return quarantine.Item{}, quarantine.ErrNotFound
+}
+
+func (f *fakeHeld) Release(_ context.Context, _ pg.Actor, _ []string, want uuid.UUID, req quarantine.ReleaseRequest) (quarantine.Item, error) {
+	f.last = req
+	if f.mode == quarantine.Required {
+		return f.set(want, quarantine.ReleaseRequested, req.Recipients)
+	}
+	return f.set(want, quarantine.ReleaseScheduled, req.Recipients)
+}
+
+func (f *fakeHeld) Delete(_ context.Context, _ pg.Actor, _ []string, want uuid.UUID, _ string) (quarantine.Item, error) {
+	return f.set(want, quarantine.Deleted, nil)
+}
+
+func (f *fakeHeld) FourEyes(context.Context) (string, error) { return f.mode, nil }
+
+// fakeOpener shows one mail that tries everything.
+type fakeOpener struct{ fail error }
+
+const nastyHTML = `<html><body><h1>Your password expires</h1><script>document.title='owned'</script>
+<style>body{background:url(http://tracker.example/s)}</style>
+<img src="http://tracker.example/p.gif" width="160" height="42" onerror="alert(1)"><img src="cid:logo">
+<p style="position:fixed;color:red;background-image:url(http://x.example/)" onclick="x()">Click <a href="http://login.evil.example/verify?a=1" target="_blank">here</a></p>
+<form action="http://login.evil.example/"><input type="password" name="pw"><button>Go</button></form>
+<iframe src="http://x.example"></iframe><object data="x"></object><svg onload="alert(1)"></svg><base href="http://x/"><meta http-equiv="refresh" content="0;url=http://x"><a href="javascript:alert(1)">js</a></body></html>`
+
+func (f fakeOpener) View(context.Context, io.Reader) (mailView, error) {
+	return mailView{
+		Headers: []headerField{{"From", "IT <it@sender.example>"}, {"Subject", rtlSubject}, {"X-Bad", badUTF8}},
+		Text:    "Dear colleague,\n\nyour password expires today. \u202egnp.exe\n", HTML: nastyHTML,
+		Inline: []inlineImage{{CID: "<logo>", ContentType: "image/png", Data: []byte("png")}},
+	}, f.fail
+}
+
+// fakeMails is a ledger in memory.
+type fakeMails struct {
+	rows  []ledger.Row
+	empty bool
+}
+
+func (f fakeMails) Stats(_ context.Context, _ []uuid.UUID, from, to time.Time, step time.Duration) ([]ledger.Bucket, error) {
+	var out []ledger.Bucket
+	for at := from; at.Before(to); at = at.Add(step) {
+		b := ledger.Bucket{At: at}
+		if !f.empty {
+			wave := 1 + math.Sin(float64(at.Unix())/9000)
+			scale := step.Minutes() / 30
+			b.Delivered, b.Quarantined = int(wave*140*scale), int(wave*14*scale)
+			b.Rejected, b.Deferred, b.Threats = int(wave*22*scale), int(wave*wave*3*scale), int(wave*9*scale)
+			b.Total, b.ScanP95MS = b.Delivered+b.Quarantined+b.Rejected+b.Deferred, 80+wave*60
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+func (f fakeMails) List(_ context.Context, q ledger.Filter) (ledger.Page, error) {
+	var p ledger.Page
+	for _, r := range f.rows {
+		if (q.Query == "" || strings.Contains(strings.ToLower(r.Subject), strings.ToLower(q.Query))) && (q.Actions == nil || slices.Contains(q.Actions, r.Action)) {
+			p.Items = append(p.Items, r)
+		}
+	}
+	return p, nil
+}
+
+func (f fakeMails) Get(_ context.Context, want uuid.UUID) (ledger.Row, []ledger.Outcome, error) {
+	for _, r := range f.rows {
+		if r.ID == want {
+			return r, []ledger.Outcome{{MailID: want, Recipient: r.Recipients[0].Address, State: ledger.Relayed, NextHop: "10.0.0.5:25", Code: 250, Text: "2.0.0 queued as 1A2B", At: r.ReceivedAt}}, nil
+		}
+	}
+	return ledger.Row{}, nil, ledger.ErrNotFound
+}
+
+// fakeRecord is an audit in memory; what is recorded can be listed.
+type fakeRecord struct {
+	mu     sync.Mutex
+	events []audit.Event
+	rows   []audit.Row
+	fail   error
+	tamper int
+}
+
+func (f *fakeRecord) List(_ context.Context, q audit.Filter) (audit.Page, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var p audit.Page
+	for _, r := range slices.Backward(f.rows) {
+		raw := string(r.Bytes)
+		m := r.Fields()
+		action := text(m, "action")
+		prefix, isPrefix := strings.CutSuffix(q.Action, "*")
+		if q.Action != "" && !(action == q.Action || isPrefix && strings.HasPrefix(action, prefix)) || q.Target != "" && !strings.Contains(raw, q.Target) ||
+			q.Outcome != "" && text(m, "outcome", "result") != q.Outcome || q.Query != "" && !strings.Contains(raw, q.Query) || q.Actor != "" && !strings.Contains(raw, q.Actor) {
+			continue
+		}
+		p.Items = append(p.Items, r)
+	}
+	return p, nil
+}
+
+func (f *fakeRecord) Record(_ context.Context, ev audit.Event) error {
+	if f.fail != nil {
+		return f.fail
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.events = append(f.events, ev)
+	f.add(ev, testNow)
+	return nil
+}
+
+func (f *fakeRecord) RecordLater(ctx context.Context, ev audit.Event) { _ = f.Record(ctx, ev) }
+
+// add makes a row of an event. The caller holds the lock.
+func (f *fakeRecord) add(ev audit.Event, at time.Time) {
+	set := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	set(&ev.Outcome, "success")
+	set(&ev.Phase, "result")
+	targets := []any{}
+	for _, t := range ev.Targets {
+		targets = append(targets, map[string]any{"type": t.Type, "id": t.ID, "label": t.Label, "value": t.PII})
+	}
+	eid := uuid.Must(uuid.NewV7())
+	m := map[string]any{
+		"id": eid.String(), "time": at.Format(time.RFC3339Nano), "action": ev.Action, "phase": ev.Phase,
+		"actor":   map[string]any{"type": string(ev.Actor.Type), "id": ev.Actor.UserID.String(), "display": ev.Actor.Display, "email": ev.Actor.Email, "roles": []string{"analyst"}},
+		"auth":    map[string]any{"method": "password", "session_id": ev.Actor.SessionID.String()},
+		"source":  map[string]any{"ip": "10.20.9.239", "user_agent_class": "Firefox on Linux"},
+		"request": map[string]any{"id": "req-1", "method": "POST", "path": "/quarantine/:id/release", "status": 303},
+		"outcome": map[string]any{"result": ev.Outcome}, "targets": targets, "reason": map[string]any{"text": ev.Reason, "code": ev.ReasonCode},
+		"change":      map[string]any{"before": ev.Before, "after": ev.After},
+		"correlation": map[string]any{"mail_id": ev.Correlation.MailID, "item_id": ev.Correlation.ItemID},
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	row := audit.Row{ID: eid, RecordedAt: at, DBRole: "mailward_app", Bytes: b}
+	if n := int64(len(f.rows)); n%4 != 3 {
+		row.Seq, row.LeafHash = &n, []byte{0xca, 0xfe, byte(n)}
+	}
+	f.rows = append(f.rows, row)
+}
+
+func (f *fakeRecord) Status(context.Context) (audit.Status, error) {
+	return audit.Status{Guard: "full", TamperAttempts: f.tamper}, nil
+}
+
+func (f *fakeRecord) Findings(context.Context) ([]string, error) { return nil, nil }
+
+func (f *fakeRecord) WriteCSV(_ context.Context, _ audit.Filter, w io.Writer) error {
+	_, err := io.WriteString(w, "id,action\n1,auth.login\n")
+	return err
+}
+
+// fakeMonitor has seen an hour.
+type fakeMonitor struct{ bad bool }
+
+func (f fakeMonitor) Check(context.Context) health.Report { return f.Latest() }
+
+func (f fakeMonitor) Latest() health.Report {
+	good := testNow.Add(-3 * time.Minute)
+	c := func(name, title, group string, st health.State, code, reason string, facts map[string]string) health.Status {
+		return health.Status{Name: name, Title: title, Group: group, State: st, Code: code, Reason: reason, Since: testNow.Add(-50 * time.Hour), CheckedAt: testNow, LatencyMS: 3.2, Facts: facts, LastGood: &good}
+	}
+	r := health.Report{At: testNow, State: health.Degraded, DurationMS: 41, Components: []health.Status{
+		c("postgresql", "PostgreSQL", "stores", health.Up, "", "PostgreSQL 15.14 answers; decisions and acts are recorded.", map[string]string{"version": "15.14", "connections": "9", "connections_max": "100"}),
+		c("redis", "Redis", "stores", health.Up, "", "Redis answers; limits are counted together by all processes.", nil),
+		c("clamav", "ClamAV", "engines", health.Degraded, "test_signatures", "ClamAV runs on a test set that knows only the EICAR test file. Mail flows, but this is no protection against real malware. Install clamav-freshclam, let it fetch the signatures, and restart.", map[string]string{"version": "ClamAV 1.4.3", "signatures": "test set", "signature_age_hours": "2"}),
+		c("scanner", "Scanner", "engines", health.Up, "", "The scanner answers and has just scanned a test message.", map[string]string{"version": "libyara 4.5.2", "rules": "24"}),
+		c("smtp", "SMTP server", "delivery", health.Up, "", "The SMTP server takes connections.", nil),
+		c("next_hop:10.0.0.5:25", "Next hop 10.0.0.5:25", "next_hop", health.Up, "", "The next hop 10.0.0.5:25 greets us.", map[string]string{"address": "10.0.0.5:25"}),
+		c("audit", "Audit", "audit", health.Up, "", "Events are recorded and numbered; the guard is complete.", map[string]string{"last_seq": "4811"}),
+	}}
+	if f.bad {
+		r.State = health.Down
+		r.Components[0].State, r.Components[0].Code, r.Components[0].Detail = health.Down, "unreachable", "dial unix /run/.s.PGSQL.5432: connect: no such file or directory"
+		r.Components[1].State, r.Components[1].Code, r.Components[1].Reason = health.Unknown, "unchecked", "Redis has not been checked yet."
+	}
+	return r
+}
+
+func (f fakeMonitor) History(name string) health.History {
+	var h health.History
+	for i := range 1200 {
+		st := health.Up
+		if name == "clamav" && i > 700 {
+			st = health.Degraded
+		}
+		if name == "next_hop:10.0.0.5:25" && i > 380 && i < 420 {
+			st = health.Down
+		}
+		h.Samples = append(h.Samples, health.Sample{At: testNow.Add(time.Duration(i-1200) * 2 * time.Second), State: st, LatencyMS: 4 + 3*math.Sin(float64(i)/7) + float64(i%5)})
+	}
+	return h
+}
+
+// fakeAccounts knows one person.
+type fakeAccounts struct{ person *Person }
+
+const testPassword = "correct horse battery"
+
+func (f *fakeAccounts) Login(_ context.Context, email, password string, _ netip.Addr, _ string) (string, *Person, error) {
+	switch {
+	case email == "locked@ours.example":
+		return "", nil, throttledError{Until: testNow.Add(5 * time.Minute)}
+	case email != f.person.Email || password != testPassword:
+		return "", nil, errBadCredentials
+	}
+	return "token", f.person, nil
+}
+
+func (f *fakeAccounts) Logout(context.Context, *Person) error { return nil }
+
+func (f *fakeAccounts) Confirm(_ context.Context, p *Person, password string) error {
+	if password != testPassword {
+		return errBadCredentials
+	}
+	p.AuthenticatedAt = testNow
+	return nil
+}
+
+func (f *fakeAccounts) ChangePassword(_ context.Context, p *Person, old, _ string) error {
+	if old != testPassword {
+		return errBadCredentials
+	}
+	p.MustChangePassword = false
+	return nil
+}
+
+func (f *fakeAccounts) Preferences(context.Context, *Person, string, string) error { return nil }
+
+// site is the pages over fakes, with a session that a test sets.
+type site struct {
+	*pages
+	echo     *echo.Echo
+	held     *fakeHeld
+	record   *fakeRecord
+	accounts *fakeAccounts
+	routes   []string
+}
+
+func (s *site) page(method, path, right, _ string, h echo.HandlerFunc) {
+	s.routes = append(s.routes, method+" "+path)
+	s.echo.Add(method, path, func(c echo.Context) error {
+		v := s.pages.person(c)
+		if v == nil {
+			return c.Redirect(http.StatusSeeOther, "/login")
+		}
+		if right != "" && !v.Can(right) {
+			return s.fail(c, http.StatusForbidden, nil)
+		}
+		return h(c)
+	})
+}
+
+func (s *site) public(method, path, _ string, h echo.HandlerFunc) { s.echo.Add(method, path, h) }
+
+func allRights(string, uuid.UUID) bool { return true }
+
+func newSite(t testing.TB) *site {
+	t.Helper()
+	catalog, err := newCatalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := &Person{ID: id(900), Email: "s.lang@ours.example", Name: "Sofia Lang", Role: "admin", AuthenticatedAt: testNow, Roles: []string{"admin"},
+		Workspaces: []uuid.UUID{policy.DefaultWorkspace}, can: allRights, Actor: pg.Actor{Type: pg.ActorUser, UserID: id(900), Email: "s.lang@ours.example", Display: "Sofia Lang", SessionID: id(901)}}
+	s := &site{held: &fakeHeld{items: testItems(), mode: quarantine.SingleOperator}, record: &fakeRecord{}, accounts: &fakeAccounts{person: who}, echo: echo.New()}
+	seedRecord(s.record, who)
+	s.pages = &pages{
+		host: "mx.ours.example", smtpAddr: "127.0.0.1:2525", log: slog.New(slog.DiscardHandler), now: func() time.Time { return testNow },
+		assets: newAssets(), catalog: catalog, accounts: s.accounts, held: s.held, opener: fakeOpener{}, mails: fakeMails{rows: testMails()}, record: s.record, monitor: fakeMonitor{},
+		setSession: func(c echo.Context, token string) {
+			c.SetCookie(&http.Cookie{Name: "mailward_session", Value: token, Path: "/", HttpOnly: true})
+		},
+		clearSession: func(c echo.Context) { c.SetCookie(&http.Cookie{Name: "mailward_session", Path: "/", MaxAge: -1}) },
+		person: func(c echo.Context) *Person {
+			if cookieValue(c, "mailward_session") == "" {
+				return nil
+			}
+			return s.accounts.person
+		},
+		clientIP: func(echo.Context) addr { return netip.MustParseAddr("192.0.2.7") },
+	}
+	s.echo.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			setSecurityHeaders(c, false)
+			return next(c)
+		}
+	})
+	s.echo.HTTPErrorHandler = func(err error, c echo.Context) {
+		status := http.StatusInternalServerError
+		if he, ok := err.(*echo.HTTPError); ok {
+			status = he.Code
+		}
+		_ = s.fail(c, status, err)
+	}
+	s.register(s)
+	return s
+}
+
+func testItems() []quarantine.Item {
+	finding := func(engine, name string, class policy.Class, score float64, reason string) []policy.Finding {
+		return []policy.Finding{{Engine: engine, Name: name, Class: class, Score: score, Reason: reason, Part: "1.2", PartName: "Rechnung\u202efdp.js", Meta: map[string]string{"author": "Mailward", "reference": "https://rules.example/1"}}}
+	}
+	engines := []policy.EngineAnswer{
+		{Engine: "clamav", Version: "ClamAV 1.4.3", Database: "27810", DatabaseTime: testNow.Add(-5 * time.Hour), Answered: true, DurationMS: 34},
+		{Engine: "yara", Version: "4.5.2", Database: "24 rules", Answered: true, DurationMS: 12, Cached: true},
+	}
+	type seed struct {
+		class         policy.Class
+		from, subject string
+		state         quarantine.State
+		to            []string
+		f             []policy.Finding
+	}
+	malware := finding("clamav", "Win.Trojan.Emotet-9953123", policy.Malware, 30, "The attachment carries a known trojan.")
+	phish := finding("yara", "credential_harvest_form", policy.Phishing, 14.2, "A form asks for a password and sends it to another site.")
+	seeds := []seed{
+		{policy.Malware, `"Li Wei" <purchase@globaltrade-ltd.example>`, "RE: PO 77120 revised quotation", quarantine.Quarantined, []string{"info@northwind.example"}, malware},
+		{policy.Phishing, `DocuSign <no-reply@docusign-secure-mail.example>`, "Action required: Review and sign “Q4 bonus agreement.pdf”", quarantine.Quarantined, []string{"it-helpdesk@ours.example", "buchhaltung@ours.example", "k.vogel@ours.example"}, phish},
+		{policy.Suspicious, `Scanner 3. OG <scan@druckerei-nord.example>`, "Scan vom 21.11.2026", quarantine.Held, []string{"m.fischer@northwind.example"}, finding("yara", "macro_dropper", policy.Suspicious, 8, "A macro starts a program when the document is opened.")},
+		{policy.Phishing, `Microsoft 365 Support <it-support@m1crosoft.example>`, "Your password expires in 24 hours", quarantine.Released, []string{"l.schmidt@ours.example"}, phish},
+		{policy.Malware, `Spedition Hoffmann <buero@spedition.example>`, "Rechnung 2026-118834 – Mahnung", quarantine.OutcomeUnknown, []string{"t.wagner@ours.example"}, malware},
+		{policy.DLP, `Markus Schneider <m.schneider@kanzlei.example>`, "Vertragsentwurf (vertraulich)", quarantine.ReleaseRequested, []string{"s.hoffmann@ours.example"}, nil},
+		{policy.Malware, `x@y.example`, hostileSubject, quarantine.Quarantined, []string{"bob@ours.example"}, malware},
+		{policy.Phishing, longSender, rtlSubject, quarantine.Failed, []string{"bob@ours.example"}, phish},
+		{policy.Unscannable, badUTF8, badUTF8, quarantine.Deleted, []string{"bob@ours.example"}, nil},
+		{policy.Spam, `SuperDeal <news@superdeal-angebote.example>`, "Nur heute: 80 % Rabatt auf Solarmodule", quarantine.Quarantined, []string{"p.krause@ours.example"}, nil},
+		{policy.Encrypted, `Dr. Katrin Vogel (CEO) <ceo.office@gmail.example>`, "", quarantine.Expired, []string{"hr@ours.example"}, nil},
+	}
+	var out []quarantine.Item
+	for n := range 3 * len(seeds) {
+		sd := seeds[n%len(seeds)]
+		at := testNow.Add(-time.Duration(n*7) * time.Minute)
+		it := quarantine.Item{ID: id(n + 1), MailID: id(n + 500), Workspace: policy.DefaultWorkspace, Class: sd.class, State: sd.state, Score: 31.7 - float64(n%11)*2.1, ReceivedAt: at, ExpiresAt: at.Add(30 * 24 * time.Hour),
+			ClientIP: "166.125.196.79", Helo: "mail.docusign-secure.example", HeaderFrom: sd.from, EnvelopeFrom: "bounce@sender.example", Subject: sd.subject, Size: 48_213,
+			SHA256: strings.Repeat("9f86d081884c7d65", 4), Findings: sd.f, Engines: engines, Reasons: []string{"clamav found Win.Trojan.Emotet-9953123"},
+			Parts: []policy.Part{{Path: "1.1", ContentType: "text/html", Size: 1800, SHA256: strings.Repeat("ab", 32)}, {Path: "1.2", Name: "Rechnung\u202efdp.js", ContentType: "application/pdf", TrueType: "text/javascript", Size: 41_000, Disposition: "attachment", SHA256: strings.Repeat("cd", 32)}}}
+		for i, a := range sd.to {
+			r := quarantine.ItemRecipient{ID: id(2000 + n*10 + i), Address: a, State: sd.state, UpdatedAt: at}
+			if sd.state == quarantine.Released {
+				r.ReplyCode, r.ReplyText = 250, "2.0.0 Ok: queued as 4ZkP1"
+			}
+			if sd.state == quarantine.Failed {
+				r.ReplyCode, r.ReplyText = 550, "5.1.1 no such user"
+			}
+			it.Recipients = append(it.Recipients, r)
+		}
+		if sd.state == quarantine.Deleted || sd.state == quarantine.Expired {
+			gone := at.Add(time.Hour)
+			it.BlobRemovedAt = &gone
+		}
+		out = append(out, it)
+	}
+	return out
+}
+
+func testMails() []ledger.Row {
+	var out []ledger.Row
+	for n, it := range testItems() {
+		r := ledger.Row{ID: it.MailID, Workspace: it.Workspace, ReceivedAt: it.ReceivedAt, ClientIP: it.ClientIP, Helo: it.Helo, TLS: "TLS 1.3", EnvelopeFrom: it.EnvelopeFrom, HeaderFrom: it.HeaderFrom, Subject: it.Subject,
+			MessageID: "<abc@sender.example>", Size: it.Size, SHA256: it.SHA256, Class: it.Class, Action: policy.Quarantine, Score: it.Score, Findings: it.Findings, Engines: it.Engines, ScanMS: 48,
+			Recipients: []policy.RecipientDecision{{Address: it.Recipients[0].Address, Action: policy.Quarantine, Why: "malware is quarantined"}}}
+		if n%3 == 0 {
+			r.Class, r.Action, r.Findings, r.Recipients[0].Action = policy.Clean, policy.Deliver, nil, policy.Deliver
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func seedRecord(f *fakeRecord, who *Person) {
+	actor := who.Actor
+	item := audit.Correlation{ItemID: id(2).String(), MailID: id(501).String()}
+	target := []audit.Target{{Type: "quarantine_item", ID: id(2).String(), Label: "phishing"}}
+	f.add(audit.Event{Action: audit.ItemCreate, Actor: pg.System("gateway", "mail"), Targets: target, Correlation: item}, testNow.Add(-7*time.Minute))
+	f.add(audit.Event{Action: audit.Login, Actor: actor, Targets: []audit.Target{{Type: "session", ID: id(901).String()}}}, testNow.Add(-6*time.Minute))
+	f.add(audit.Event{Action: audit.LoginFailed, Outcome: "failure", Actor: pg.Actor{Type: pg.ActorAnonymous}, Targets: []audit.Target{{Type: "user", PII: "j.keller@ours.example"}}}, testNow.Add(-5*time.Minute))
+	f.add(audit.Event{Action: "policy.update", Actor: actor, Reason: "Fewer false positives on payroll mails, agreed in SEC-2291", Targets: []audit.Target{{Type: "policy", ID: id(31).String(), Label: "ours.example"}},
+		Before: map[string]any{"domain": "ours.example", "version": 3, "actions": map[string]any{"spam": "tag", "dlp": "quarantine"}}, After: map[string]any{"domain": "ours.example", "version": 4, "actions": map[string]any{"spam": "quarantine", "dlp": "quarantine"}}}, testNow.Add(-4*time.Minute))
+	f.add(audit.Event{Action: audit.ReleaseExecute, Phase: "intent", Actor: actor, Reason: "verified by phone " + hostileSubject, Targets: target, Correlation: item}, testNow.Add(-3*time.Minute))
+	f.add(audit.Event{Action: audit.ReleaseResult, Actor: pg.System("delivery", "release"), Targets: target, Correlation: item}, testNow.Add(-3*time.Minute))
+	f.add(audit.Event{Action: audit.GuardViolation, Outcome: "refused", Actor: pg.Actor{Type: pg.ActorDatabase, Display: "postgres"}, Targets: []audit.Target{{Type: "audit", ID: "event"}}}, testNow.Add(-2*time.Minute))
+	f.add(audit.Event{Action: "domain.create", Actor: actor, Targets: []audit.Target{{Type: "domain", ID: id(41).String(), Label: "fabrikam.example"}}, After: map[string]any{"name": "fabrikam.example", "next_hop": "10.0.0.5:25"}}, testNow.Add(-time.Minute))
+}

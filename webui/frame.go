@@ -1,0 +1,146 @@
+package webui
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"mailward/internal/pg"
+)
+
+// Person is who looks at a page, as the pages need it.
+type Person struct {
+	ID                 uuid.UUID
+	Email, Name        string
+	Role               string // the strongest one, for the corner of the page
+	Locale, Theme      string
+	MustChangePassword bool
+	AuthenticatedAt    time.Time // last time that the password was given
+	Actor              pg.Actor
+	Roles              []string
+	Workspaces         []uuid.UUID // whose mail the person may see
+	can                func(right string, workspace uuid.UUID) bool
+}
+
+// Can says whether the person has a right in some workspace.
+func (v *Person) Can(right string) bool { return v.CanIn(right, uuid.Nil) }
+
+// CanIn says whether the person has a right in that workspace.
+func (v *Person) CanIn(right string, workspace uuid.UUID) bool {
+	return v != nil && v.can != nil && v.can(right, workspace)
+}
+
+// Initials stand in the round picture.
+func (v *Person) Initials() string {
+	src := v.Name
+	if src == "" {
+		src, _, _ = strings.Cut(v.Email, "@")
+	}
+	var out []rune
+	for _, word := range strings.FieldsFunc(src, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		out = append(out, unicode.ToUpper([]rune(word)[0]))
+		if len(out) == 2 {
+			break
+		}
+	}
+	return string(out)
+}
+
+// Label is the name that the pages show.
+func (v *Person) Label() string {
+	if v.Name != "" {
+		return v.Name
+	}
+	return v.Email
+}
+
+// frame is what every page knows: language, person, place.
+type frame struct {
+	lang
+	Host    string
+	Theme   string // light, dark or "" for the system's
+	Path    string // path and query of this page, for forms that come back to it
+	Section string // menu entry that is current
+	User    *Person
+	Flash   string // key of a message about what was just done
+	Nav     []navGroup
+	Built   bool
+	Now     time.Time
+
+	SingleOperator bool // four eyes are off, and that is said on every page
+	assets         *assets
+}
+
+type navGroup struct {
+	Title string
+	Items []navItem
+}
+
+type navItem struct {
+	Key, Section, Href, Icon, Title string
+	Count                           int
+	Tone                            string
+	CountLabel                      string
+}
+
+func (p *frame) asset(name string) string { return p.assets.url(name) }
+
+// Can says whether the person has a right.
+func (p *frame) Can(right string) bool { return p.User.Can(right) }
+
+// isFragment says whether only the element with this id is wanted.
+func isFragment(c echo.Context, id string) bool {
+	h := c.Request().Header
+	if h.Get("HX-Request") == "" || h.Get("HX-History-Restore-Request") == "true" {
+		return false
+	}
+	_, target, ok := strings.Cut(h.Get("HX-Target"), "#")
+	if !ok {
+		target = h.Get("HX-Target")
+	}
+	return target == id
+}
+
+// ownPath returns next when it is a path of ours, else "/". Anything that a
+// browser could read as another host is not one: "//host", "/\host".
+func ownPath(next string) string {
+	if !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") {
+		return "/"
+	}
+	u, err := url.Parse(next)
+	if err != nil || u.Host != "" || u.Scheme != "" || strings.HasPrefix(u.Path, "//") || u.Path == "/login" || u.Path == "/logout" {
+		return "/"
+	}
+	return next
+}
+
+const (
+	themeCookie = "mailward_theme"
+	langCookie  = "mailward_lang"
+	flashCookie = "mailward_flash"
+)
+
+func cookieValue(c echo.Context, name string) string {
+	k, err := c.Cookie(name)
+	if err != nil {
+		return ""
+	}
+	return k.Value
+}
+
+func setCookie(c echo.Context, name, value string, age time.Duration, secure bool) {
+	k := &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: int(age.Seconds()), HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode}
+	if age < 0 {
+		k.MaxAge = -1
+	}
+	c.SetCookie(k)
+}
+
+// flashes are the messages that a redirect may carry: keys of the catalogue, so
+// that a cookie never puts words of its own on a page.
+var flashes = []string{"flash.released", "flash.requested", "flash.deleted", "flash.password", "flash.signed_out"}

@@ -1,0 +1,267 @@
+package webui
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"mailward/audit"
+	"mailward/gateway/ledger"
+	"mailward/health"
+	"mailward/quarantine"
+)
+
+// dashView is the first look of the day: does mail flow, what needs me, what
+// was decided.
+type dashView struct {
+	Range      string
+	From, To   time.Time
+	Step       time.Duration
+	Tiles      []kpiTile
+	Flow       []series
+	Top        float64
+	Buckets    []ledger.Bucket
+	Attention  []attention
+	Decisions  []act
+	Total      int
+	Empty      bool // no mail ever
+	SMTP       string
+	TestSet    bool // ClamAV knows only the test file
+	AuditShown bool
+}
+
+type attention struct {
+	Icon, Tone, Title, Text, Href string
+	At                            time.Time
+}
+
+// slots of the plot, by range.
+var flowSteps = map[string]time.Duration{"24h": 30 * time.Minute, "7d": 3 * time.Hour, "30d": 12 * time.Hour}
+
+func (s *pages) getDashboard(c echo.Context) error {
+	p := s.frame(c, "dashboard")
+	s.flash(c, p)
+	key, span := rangeOf(c.QueryParam("range"), "24h")
+	if key == "all" {
+		key, span = "24h", 24*time.Hour
+	}
+	v := dashView{Range: key, To: s.now(), From: s.now().Add(-span), Step: flowSteps[key], SMTP: s.smtpAddr, AuditShown: p.Can(rightAuditRead)}
+	if err := s.loadFlow(c, p, &v, span); err != nil {
+		return s.failure(c, err)
+	}
+	if err := s.loadAttention(c, p, &v); err != nil {
+		return s.failure(c, err)
+	}
+	if v.AuditShown {
+		page, err := s.record.List(c.Request().Context(), audit.Filter{Workspaces: p.User.Workspaces, Limit: 300, From: s.now().Add(-30 * 24 * time.Hour)})
+		if err != nil {
+			return s.failure(c, err)
+		}
+		v.Decisions = decisions(p, page.Items, 6)
+	}
+	return s.render(c, http.StatusOK, dashboardPage(p, v))
+}
+
+// loadFlow counts the range and the one before it.
+func (s *pages) loadFlow(c echo.Context, p *frame, v *dashView, span time.Duration) error {
+	ctx := c.Request().Context()
+	ws := p.User.Workspaces
+	var err error
+	if v.Buckets, err = s.mails.Stats(ctx, ws, v.From, v.To, v.Step); err != nil {
+		return err
+	}
+	whole, err := s.mails.Stats(ctx, ws, v.From, v.To, span)
+	if err != nil {
+		return err
+	}
+	before, err := s.mails.Stats(ctx, ws, v.From.Add(-span), v.From, span)
+	if err != nil {
+		return err
+	}
+	now, then := sum(whole), sum(before)
+	v.Total = now.Total
+	if v.Total == 0 {
+		any, err := s.mails.List(ctx, ledger.Filter{Workspaces: ws, Limit: 1})
+		if err != nil {
+			return err
+		}
+		v.Empty = len(any.Items) == 0
+	}
+	v.Tiles = tiles(p, v, now, then)
+	v.Flow = []series{{p.T("flow.delivered"), "f1", nil}, {p.T("flow.deferred"), "f4", nil}, {p.T("flow.rejected"), "f2", nil}, {p.T("flow.quarantined"), "f3", nil}}
+	for _, b := range v.Buckets {
+		for i, n := range []int{b.Delivered, b.Deferred, b.Rejected, b.Quarantined} {
+			v.Flow[i].Values = append(v.Flow[i].Values, float64(n))
+		}
+	}
+	v.Top = niceTop(v.Flow)
+	return nil
+}
+
+func sum(list []ledger.Bucket) (t ledger.Bucket) {
+	for _, b := range list {
+		t.Delivered += b.Delivered
+		t.Quarantined += b.Quarantined
+		t.Rejected += b.Rejected
+		t.Deferred += b.Deferred
+		t.Threats += b.Threats
+		t.Total += b.Total
+		t.ScanP95MS = max(t.ScanP95MS, b.ScanP95MS)
+	}
+	return t
+}
+
+func tiles(p *frame, v *dashView, now, then ledger.Bucket) []kpiTile {
+	line := func(pick func(ledger.Bucket) float64) []float64 {
+		var out []float64
+		for _, b := range v.Buckets {
+			out = append(out, pick(b))
+		}
+		return out
+	}
+	to := func(path string, pairs ...string) string {
+		q := url.Values{"range": {v.Range}}
+		for i := 0; i+1 < len(pairs); i += 2 {
+			q.Add(pairs[i], pairs[i+1])
+		}
+		return path + "?" + q.Encode()
+	}
+	share := p.T("kpi.nomail")
+	if now.Total > 0 {
+		share = p.T("kpi.share", p.Percent(float64(now.Quarantined)/float64(now.Total), 1))
+	}
+	scan := kpiTile{Title: p.T("kpi.scan"), Href: "/health", Value: "–", Note: p.T("kpi.nomail"), Series: line(func(b ledger.Bucket) float64 { return b.ScanP95MS })}
+	if now.Total > 0 {
+		scan.Value, scan.Note = p.Millis(now.ScanP95MS), p.T("kpi.scan.note")
+		if then.Total > 0 {
+			scan.Note = p.T("kpi.before", p.Millis(then.ScanP95MS))
+		}
+	}
+	return []kpiTile{
+		{Title: p.T("kpi.processed"), Value: p.Int(int64(now.Total)), Href: to("/messages"), Note: change(p, now.Total, then.Total), Series: line(func(b ledger.Bucket) float64 { return float64(b.Total) })},
+		{Title: p.T("kpi.quarantined"), Value: p.Int(int64(now.Quarantined)), Href: to("/quarantine"), Note: share, Series: line(func(b ledger.Bucket) float64 { return float64(b.Quarantined) })},
+		{Title: p.T("kpi.threats"), Value: p.Int(int64(now.Threats)), Href: to("/quarantine", "class", "malware", "class", "phishing"), Note: change(p, now.Threats, then.Threats),
+			Worse: then.Threats > 0 && now.Threats > then.Threats*5/4, Series: line(func(b ledger.Bucket) float64 { return float64(b.Threats) })},
+		{Title: p.T("kpi.deferred"), Value: p.Int(int64(now.Deferred)), Href: to("/messages", "action", "defer"), Note: change(p, now.Deferred, then.Deferred),
+			Worse: now.Deferred > then.Deferred && now.Deferred > 0, Series: line(func(b ledger.Bucket) float64 { return float64(b.Deferred) })},
+		scan,
+	}
+}
+
+// change compares with the range before.
+func change(p *frame, now, then int) string {
+	switch {
+	case then == 0 && now == 0:
+		return p.T("kpi.same")
+	case then == 0:
+		return p.T("kpi.none.before")
+	}
+	rel := float64(now-then) / float64(then)
+	sign := "+"
+	if rel < 0 {
+		sign, rel = "−", -rel
+	}
+	return p.T("kpi.change", sign+p.Percent(rel, 0))
+}
+
+// loadAttention lists what somebody should look at, the gravest first.
+func (s *pages) loadAttention(c echo.Context, p *frame, v *dashView) error {
+	ctx := c.Request().Context()
+	report := s.monitor.Latest()
+	var crit, warn []attention
+	for _, st := range report.Components {
+		tone := healthTone(st.State)
+		text, _ := reason(p, st)
+		a := attention{Icon: componentIcon(st.Name), Tone: tone, Title: p.T("attention.health", componentTitle(p, st), p.word("health.state", string(st.State))), Text: text, At: st.Since, Href: "/health"}
+		if !p.Can(rightHealthRead) {
+			a.Href = ""
+		}
+		switch tone {
+		case "crit":
+			crit = append(crit, a)
+		case "warn":
+			warn = append(warn, a)
+		}
+		if st.Name == "clamav" && st.Code == "test_signatures" && st.State == health.Degraded {
+			v.TestSet = true
+		}
+	}
+	for _, q := range []struct {
+		key    string
+		states []quarantine.State
+		list   *[]attention
+		tone   string
+	}{
+		{"unknown", []quarantine.State{quarantine.OutcomeUnknown}, &crit, "crit"},
+		{"failed", []quarantine.State{quarantine.Failed}, &crit, "crit"},
+		{"requested", []quarantine.State{quarantine.ReleaseRequested}, &warn, "info"},
+	} {
+		f := quarantine.Filter{Workspaces: p.User.Workspaces, States: q.states}
+		n, err := s.held.Count(ctx, f)
+		if err != nil {
+			return err
+		}
+		if n.Total == 0 {
+			continue
+		}
+		f.Limit = 1
+		newest, err := s.held.List(ctx, f)
+		if err != nil {
+			return err
+		}
+		a := attention{Icon: "send", Tone: q.tone, Title: p.N("attention."+q.key, n.Total), Text: p.T("attention." + q.key + ".text"), Href: "/quarantine?range=all&state=problem"}
+		if q.key == "requested" {
+			a.Href = "/quarantine?range=all&state=requested"
+		}
+		if len(newest.Items) > 0 {
+			a.At = newest.Items[0].ReceivedAt
+		}
+		*q.list = append(*q.list, a)
+	}
+	if p.Can(rightAuditRead) {
+		st, err := s.record.Status(ctx)
+		if err != nil {
+			return fmt.Errorf("state of the audit: %w", err)
+		}
+		if st.TamperAttempts > 0 {
+			crit = append(crit, attention{Icon: "scroll-text", Tone: "crit", Title: p.N("audit.tamper", st.TamperAttempts), Text: p.T("attention.tamper"), Href: "/audit?action=guard.*", At: s.now()})
+		}
+	}
+	v.Attention = append(crit, warn...)
+	if len(v.Attention) > 7 {
+		v.Attention = v.Attention[:7]
+	}
+	return nil
+}
+
+// scale is the text beside the plot, from the top down.
+func (v dashView) scale(p *frame) []string {
+	var out []string
+	for i := 4; i >= 0; i-- {
+		out = append(out, p.Int(int64(v.Top*float64(i)/4)))
+	}
+	return out
+}
+
+// axis is the text under the plot.
+func (v dashView) axis(p *frame) []string {
+	var out []string
+	for i := range 5 {
+		t := v.From.Add(v.To.Sub(v.From) * time.Duration(i) / 4)
+		if v.Range == "24h" {
+			out = append(out, t.In(p.zone).Format("15:04"))
+		} else {
+			out = append(out, t.In(p.zone).Format(p.T("format.daymonth")))
+		}
+	}
+	return out
+}
+
+// label says in a sentence what the plot shows.
+func (v dashView) label(p *frame) string {
+	t := sum(v.Buckets)
+	return p.T("dash.flow.label", p.T("range."+v.Range), t.Delivered, t.Quarantined, t.Rejected, t.Deferred)
+}

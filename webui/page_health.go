@@ -1,0 +1,258 @@
+package webui
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"golang.org/x/text/language"
+
+	"mailward/health"
+)
+
+// healthFreshFor is for how many seconds an answer counts as new.
+const healthFreshFor = 60
+
+// healthSlots is how many bars the timeline of a card has: an hour, by two
+// minutes.
+const healthSlots = 30
+
+type healthView struct {
+	Report health.Report
+	Groups []healthGroup
+	Lead   string
+	Text   string
+	Tone   string
+}
+
+type healthGroup struct {
+	Title string
+	Cards []healthCard
+}
+
+type healthCard struct {
+	health.Status
+	Reason   string
+	Foreign  bool // the reason is in English on a page that is not
+	P50, P95 float64
+	Latency  []float64
+	Slots    []health.State
+	From     time.Time
+	UpShare  float64 // -1: nothing known
+	Facts    [][2]string
+}
+
+var groupOrder = []string{"delivery", "next_hop", "engines", "stores", "audit", "host"}
+
+func groupRank(g string) int {
+	if i := slices.Index(groupOrder, g); i >= 0 {
+		return i
+	}
+	return len(groupOrder)
+}
+
+// stateRank puts what needs a look first.
+func stateRank(s health.State) int { return -slices.Index(health.States(), s) }
+
+func componentIcon(name string) string {
+	kind, _, _ := strings.Cut(name, ":")
+	switch kind {
+	case "postgresql", "redis":
+		return "database"
+	case "clamav":
+		return "bug"
+	case "scanner":
+		return "cpu"
+	case "next_hop":
+		return "server"
+	case "smtp":
+		return "mail"
+	case "audit":
+		return "scroll-text"
+	case "delivery_queue":
+		return "inbox"
+	case "disk":
+		return "hard-drive"
+	}
+	return "network"
+}
+
+func (s *pages) getHealth(c echo.Context) error {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), 4*time.Second)
+	defer cancel()
+	p := s.frame(c, "health")
+	v := s.healthView(p, s.monitor.Check(ctx))
+	if isFragment(c, "health") {
+		return s.render(c, http.StatusOK, healthBody(p, v))
+	}
+	return s.render(c, http.StatusOK, healthPage(p, v))
+}
+
+func (s *pages) healthView(p *frame, r health.Report) healthView {
+	v := healthView{Report: r, Tone: healthTone(r.State), Lead: p.T("health.lead." + string(r.State)), Text: healthSentence(p, r)}
+	byGroup := map[string][]healthCard{}
+	for _, st := range r.Components {
+		byGroup[st.Group] = append(byGroup[st.Group], s.healthCard(p, st))
+	}
+	var names []string
+	for g := range byGroup {
+		names = append(names, g)
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(groupRank(a), groupRank(b)), cmp.Compare(a, b)) })
+	for _, g := range names {
+		cards := byGroup[g]
+		slices.SortStableFunc(cards, func(a, b healthCard) int { return cmp.Compare(stateRank(a.State), stateRank(b.State)) })
+		v.Groups = append(v.Groups, healthGroup{Title: p.word("health.group", g), Cards: cards})
+	}
+	return v
+}
+
+// healthSentence says what the components that need a look mean for mail.
+func healthSentence(p *frame, r health.Report) string {
+	var parts []string
+	for _, st := range r.Components {
+		if t := healthTone(st.State); t == "warn" || t == "crit" {
+			text, _ := reason(p, st)
+			parts = append(parts, text)
+		}
+	}
+	if len(parts) == 0 {
+		if r.State == health.Up {
+			return p.T("health.allgood")
+		}
+		return ""
+	}
+	return strings.Join(parts, " ")
+}
+
+// reason is the sentence of a component in the language of the page. The
+// package health speaks English; where the catalogue has no translation of a
+// code, its own sentence is shown and marked as English.
+func reason(p *frame, st health.Status) (text string, foreign bool) {
+	if p.tag == language.English {
+		return st.Reason, false
+	}
+	kind, _, _ := strings.Cut(st.Name, ":")
+	code := st.Code
+	if code == "" && st.State == health.Up {
+		code = "ok"
+	}
+	for _, key := range []string{"hc." + kind + "." + code, "hc." + code} {
+		if p.Has(key) {
+			return p.T(key, componentTitle(p, st)), false
+		}
+	}
+	return st.Reason, true
+}
+
+func componentTitle(p *frame, st health.Status) string {
+	kind, rest, _ := strings.Cut(st.Name, ":")
+	if p.Has("component." + kind) {
+		return strings.TrimSpace(p.T("component."+kind) + " " + rest)
+	}
+	return st.Title
+}
+
+func (s *pages) healthCard(p *frame, st health.Status) healthCard {
+	card := healthCard{Status: st, UpShare: -1}
+	card.Reason, card.Foreign = reason(p, st)
+	names := make([]string, 0, len(st.Facts))
+	for k := range st.Facts {
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	for _, k := range names {
+		card.Facts = append(card.Facts, [2]string{p.word("factname", k), factValue(p, k, st.Facts[k])})
+	}
+	samples := s.monitor.History(st.Name).Samples
+	card.Latency = latencies(samples, 60)
+	card.P50, card.P95 = quantile(samples, 0.5), quantile(samples, 0.95)
+	card.Slots, card.From, card.UpShare = slots(samples, p.Now)
+	return card
+}
+
+func factValue(p *frame, name, value string) string {
+	if strings.HasSuffix(name, "_time") || strings.HasSuffix(name, "_at") {
+		if t, err := time.Parse(time.RFC3339, value); err == nil {
+			return p.Full(t)
+		}
+	}
+	return plain(value, 200)
+}
+
+func latencies(samples []health.Sample, n int) []float64 {
+	if len(samples) > n {
+		samples = samples[len(samples)-n:]
+	}
+	out := make([]float64, len(samples))
+	for i, x := range samples {
+		out[i] = x.LatencyMS
+	}
+	return out
+}
+
+func quantile(samples []health.Sample, q float64) float64 {
+	if len(samples) == 0 {
+		return 0
+	}
+	all := latencies(samples, len(samples))
+	slices.Sort(all)
+	return all[min(len(all)-1, int(q*float64(len(all))))]
+}
+
+// slots is the last hour by two minutes, the worst state of each. A slot
+// without a check is unknown: nobody looked, so it is not green.
+func slots(samples []health.Sample, now time.Time) ([]health.State, time.Time, float64) {
+	from := now.Add(-time.Hour)
+	out := make([]health.State, healthSlots)
+	for i := range out {
+		out[i] = health.Unknown
+	}
+	seen := make([]bool, healthSlots)
+	up, all := 0, 0
+	for _, x := range samples {
+		i := int(x.At.Sub(from) / (time.Hour / healthSlots))
+		if i < 0 || i >= healthSlots {
+			continue
+		}
+		all++
+		if x.State.Works() || x.State == health.NotConfigured {
+			up++
+		}
+		if !seen[i] || slices.Index(health.States(), x.State) > slices.Index(health.States(), out[i]) {
+			out[i], seen[i] = x.State, true
+		}
+	}
+	if all == 0 {
+		return out, from, -1
+	}
+	return out, from, float64(up) / float64(all)
+}
+
+// label says in a sentence what the timeline shows.
+func (c healthCard) label(p *frame) string {
+	if c.UpShare < 0 {
+		return p.T("health.timeline.none", componentTitle(p, c.Status))
+	}
+	return p.T("health.timeline", componentTitle(p, c.Status), p.Percent(c.UpShare, 1), p.word("health.state", string(c.State)))
+}
+
+// since says how long a component has been in its state; a last good answer is
+// named while there is none.
+func (c healthCard) since(p *frame) string {
+	s := p.T("health.since", p.Span(p.Now.Sub(c.Since)))
+	if c.Since.IsZero() {
+		s = ""
+	}
+	if !c.State.Works() && c.LastGood != nil {
+		s += " · " + p.T("health.lastgood", p.Short(*c.LastGood))
+	}
+	if c.AgeMS > 10_000 {
+		s += " · " + p.T("health.age", p.Span(time.Duration(c.AgeMS)*time.Millisecond))
+	}
+	return strings.TrimPrefix(s, " · ")
+}

@@ -1,0 +1,406 @@
+package webui
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"mailward/policy"
+	"mailward/quarantine"
+)
+
+// quarantineView is the list of held mail with its filter.
+type quarantineView struct {
+	Query, Range, State, Domain string
+	Classes                     []policy.Class
+	Link                        listLink
+	Items                       []quarantine.Item
+	Counts                      quarantine.Counts
+	FirstUse                    bool   // nothing was ever held
+	Open                        string // item in the drawer
+}
+
+// stateGroups are what the filter offers: one word for the states of one kind.
+var stateGroups = []struct {
+	Key    string
+	States []quarantine.State
+}{
+	{"open", []quarantine.State{quarantine.Held, quarantine.Quarantined}},
+	{"requested", []quarantine.State{quarantine.ReleaseRequested}},
+	{"sending", []quarantine.State{quarantine.ReleaseScheduled, quarantine.Delivering}},
+	{"released", []quarantine.State{quarantine.Released}},
+	{"problem", []quarantine.State{quarantine.Failed, quarantine.OutcomeUnknown}},
+	{"gone", []quarantine.State{quarantine.Denied, quarantine.Deleted, quarantine.Expired}},
+}
+
+func statesOf(key string) []quarantine.State {
+	for _, g := range stateGroups {
+		if g.Key == key {
+			return g.States
+		}
+	}
+	return nil
+}
+
+func (v quarantineView) stateOptions(p *frame) []option {
+	out := []option{{"", p.T("q.state.any")}}
+	for _, g := range stateGroups {
+		out = append(out, option{g.Key, p.T("q.state." + g.Key)})
+	}
+	return out
+}
+
+func (v quarantineView) has(c policy.Class) bool { return slices.Contains(v.Classes, c) }
+
+func (v quarantineView) filtered() bool {
+	return v.Query != "" || v.State != "" || v.Domain != "" || len(v.Classes) > 0 || v.Range != "all"
+}
+
+// heldClasses are those that are held somewhere: clean mail is not.
+func heldClasses() []policy.Class {
+	return slices.DeleteFunc(policy.Classes(), func(c policy.Class) bool { return c == policy.Clean })
+}
+
+func (s *pages) readQuarantine(c echo.Context) (quarantineView, quarantine.Filter) {
+	q := c.QueryParams()
+	v := quarantineView{Query: short(q.Get("q")), Domain: short(q.Get("domain")), Classes: classesOf(q["class"]), Open: q.Get("id")}
+	var span time.Duration
+	v.Range, span = rangeOf(q.Get("range"), "30d")
+	states := statesOf(q.Get("state"))
+	if states != nil {
+		v.State = q.Get("state")
+	}
+	f := quarantine.Filter{
+		Workspaces: s.person(c).Workspaces, Query: v.Query, Domain: v.Domain, Classes: v.Classes, States: states,
+		Cursor: q.Get("after"), Limit: pageSize,
+	}
+	if span > 0 {
+		f.From = s.now().Add(-span)
+	}
+	set := url.Values{"q": {v.Query}, "domain": {v.Domain}, "state": {v.State}}
+	for _, class := range v.Classes {
+		set.Add("class", string(class))
+	}
+	if v.Range != "30d" {
+		set.Set("range", v.Range)
+	}
+	v.Link = listLink{path: "/quarantine", set: set, size: pageSize, at: f.Cursor, page: pageNumber(q.Get("page"))}
+	if f.Cursor == "" {
+		v.Link.page = 1
+	}
+	return v, f
+}
+
+func (s *pages) getQuarantine(c echo.Context) error {
+	v, f := s.readQuarantine(c)
+	p := s.frame(c, "quarantine")
+	if isFragment(c, "drawer") {
+		if v.Open == "" {
+			return s.render(c, http.StatusOK, drawerSlot())
+		}
+		d, err := s.drawer(c, p, v.Open, v.Link)
+		if err != nil {
+			return s.failure(c, err)
+		}
+		return s.render(c, http.StatusOK, d)
+	}
+	if err := s.loadQuarantine(c, &v, f); err != nil {
+		return s.failure(c, err)
+	}
+	s.flash(c, p)
+	if isFragment(c, "results") {
+		return s.render(c, http.StatusOK, quarantineResults(p, v, true))
+	}
+	if v.Open != "" {
+		d, err := s.drawer(c, p, v.Open, v.Link)
+		if err == nil {
+			c.SetRequest(c.Request().WithContext(withDrawer(c.Request().Context(), d)))
+		}
+	}
+	return s.render(c, http.StatusOK, quarantinePage(p, v))
+}
+
+func (s *pages) loadQuarantine(c echo.Context, v *quarantineView, f quarantine.Filter) error {
+	ctx := c.Request().Context()
+	page, err := s.held.List(ctx, f)
+	if err != nil {
+		return err
+	}
+	v.Items, v.Link.next = page.Items, page.Next
+	if v.Counts, err = s.held.Count(ctx, f); err != nil {
+		return err
+	}
+	if len(v.Items) == 0 && !slices.ContainsFunc(heldClasses(), func(cl policy.Class) bool { return v.Counts.Classes[cl] > 0 }) {
+		any, err := s.held.List(ctx, quarantine.Filter{Workspaces: f.Workspaces, Limit: 1})
+		if err != nil {
+			return err
+		}
+		v.FirstUse = len(any.Items) == 0
+	}
+	return nil
+}
+
+// itemView is one held mail, as the drawer and its own page show it.
+type itemView struct {
+	quarantine.Item
+	Tab      string // message, headers, parts, history
+	As       string // text or html, of the tab message
+	Dialog   string // release, delete or raw: open at once, without a script
+	Base     string // address of this view; tabs are added to it
+	Drawer   bool
+	Link     listLink
+	Acts     []act
+	Body     *bodyView
+	Four     string
+	StepUp   bool // the password has to be given again
+	Form     actForm
+	CanMail  bool // the mail's row in the ledger may be shown
+	Released []quarantine.ItemRecipient
+}
+
+// actForm is what was typed into a dialog, with what was wrong with it.
+type actForm struct {
+	Reason    string
+	Chosen    []string
+	Wrong     string // key of a text
+	WrongPass string // key of a text
+}
+
+var itemTabs = []string{"message", "headers", "parts", "history"}
+
+func (v itemView) tab(name string) string {
+	u, err := url.Parse(v.Base)
+	if err != nil {
+		return v.Base
+	}
+	q := u.Query()
+	q.Set("tab", name)
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+func (v itemView) dialog(name string) string { return "/quarantine/" + v.ID.String() + "?act=" + name }
+
+func (v itemView) chosen(address string) bool {
+	return len(v.Form.Chosen) == 0 || slices.Contains(v.Form.Chosen, address)
+}
+
+// expires says whether the bytes are still there and for how long.
+func (v itemView) expires(p *frame) string {
+	if v.BlobRemovedAt != nil {
+		return p.T("item.bytes.gone", p.Short(*v.BlobRemovedAt))
+	}
+	if d := v.ExpiresAt.Sub(p.Now); d > 0 {
+		return p.T("item.expires", p.Span(d))
+	}
+	return p.T("item.expires.now")
+}
+
+func (v itemView) hasBytes() bool { return v.BlobRemovedAt == nil }
+
+// item loads one held mail for the person who asks. Mail of a workspace that
+// is not theirs is not there.
+func (s *pages) item(c echo.Context, id uuid.UUID, right string) (quarantine.Item, error) {
+	it, err := s.held.Get(c.Request().Context(), id)
+	if err != nil {
+		return it, err
+	}
+	if !s.person(c).CanIn(right, it.Workspace) {
+		return quarantine.Item{}, quarantine.ErrNotFound
+	}
+	return it, nil
+}
+
+func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base string) (itemView, error) {
+	v := itemView{Item: it, Base: base, Tab: "message", As: "text", CanMail: true}
+	if t := c.QueryParam("tab"); slices.Contains(itemTabs, t) {
+		v.Tab = t
+	}
+	if v.Tab == "headers" && !p.User.CanIn(rightViewHeaders, it.Workspace) || v.Tab == "history" && !p.User.CanIn(rightAuditRead, it.Workspace) {
+		v.Tab = "message"
+	}
+	if c.QueryParam("as") == "html" {
+		v.As = "html"
+	}
+	var err error
+	if v.Four, err = s.held.FourEyes(c.Request().Context()); err != nil {
+		return v, err
+	}
+	v.StepUp = v.Four == quarantine.SingleOperator && s.now().Sub(p.User.AuthenticatedAt) > stepUpAge
+	for _, r := range it.Recipients {
+		if r.State == quarantine.Released {
+			v.Released = append(v.Released, r)
+		}
+	}
+	switch v.Tab {
+	case "history":
+		if v.Acts, err = s.itemActs(c, p, it); err != nil {
+			return v, err
+		}
+	case "message", "headers":
+		if v.Body, err = s.body(c, p, it, v.Tab); err != nil {
+			return v, err
+		}
+	}
+	return v, nil
+}
+
+func (s *pages) getItem(c echo.Context) error {
+	return s.showItem(c, http.StatusOK, actForm{}, c.QueryParam("act"))
+}
+
+// showItem shows an item's page, with a dialog open when something was wrong
+// with what was typed into it.
+func (s *pages) showItem(c echo.Context, status int, form actForm, dialog string) error {
+	id, err := paramID(c)
+	if err != nil {
+		return s.failure(c, err)
+	}
+	it, err := s.item(c, id, rightViewMeta)
+	if err != nil {
+		return s.failure(c, err)
+	}
+	p := s.frame(c, "quarantine")
+	s.flash(c, p)
+	v, err := s.itemView(c, p, it, "/quarantine/"+it.ID.String())
+	if err != nil {
+		return s.failure(c, err)
+	}
+	v.Form, v.Dialog = form, dialog
+	return s.render(c, status, itemPage(p, v))
+}
+
+// reason is what was typed into the dialog that is open again.
+func (v itemView) reason(mine bool) string {
+	if mine {
+		return v.Form.Reason
+	}
+	return ""
+}
+
+// mayRelease and its kin decide which buttons are there at all.
+func (v itemView) mayRelease(p *frame) bool {
+	return p.User.CanIn(rightRelease, v.Workspace) && len(v.Releasable()) > 0
+}
+
+func (v itemView) mayDelete(p *frame) bool {
+	return p.User.CanIn(rightDelete, v.Workspace) && v.Deletable()
+}
+
+func (v itemView) mayDownload(p *frame) bool {
+	return p.User.CanIn(rightDownloadRaw, v.Workspace) && v.hasBytes()
+}
+
+// postRelease hands a decision on. What may be released, and to whom, is
+// decided in package quarantine, under a lock.
+func (s *pages) postRelease(c echo.Context) error {
+	it, form, err := s.actInput(c, rightRelease)
+	if err != nil {
+		return s.failure(c, err)
+	}
+	if form.Wrong == "" && len(form.Chosen) == 0 {
+		form.Wrong = "act.wrong.recipients"
+	}
+	if form.Wrong == "" {
+		form.WrongPass, err = s.stepUp(c)
+		if err != nil {
+			return s.failure(c, err)
+		}
+	}
+	if form.Wrong != "" || form.WrongPass != "" {
+		return s.showItem(c, http.StatusUnprocessableEntity, form, "release")
+	}
+	v := s.person(c)
+	it, err = s.held.Release(c.Request().Context(), v.Actor, v.Roles, it.ID, quarantine.ReleaseRequest{Reason: form.Reason, Recipients: form.Chosen})
+	if err != nil {
+		return s.failure(c, err)
+	}
+	message := "flash.released"
+	if slices.ContainsFunc(it.Recipients, func(r quarantine.ItemRecipient) bool { return r.State == quarantine.ReleaseRequested }) {
+		message = "flash.requested"
+	}
+	return s.done(c, message, "/quarantine/"+it.ID.String())
+}
+
+func (s *pages) postDelete(c echo.Context) error {
+	it, form, err := s.actInput(c, rightDelete)
+	if err != nil {
+		return s.failure(c, err)
+	}
+	if form.Wrong == "" {
+		if form.WrongPass, err = s.stepUp(c); err != nil {
+			return s.failure(c, err)
+		}
+	}
+	if form.Wrong != "" || form.WrongPass != "" {
+		return s.showItem(c, http.StatusUnprocessableEntity, form, "delete")
+	}
+	v := s.person(c)
+	if _, err := s.held.Delete(c.Request().Context(), v.Actor, v.Roles, it.ID, form.Reason); err != nil {
+		return s.failure(c, err)
+	}
+	return s.done(c, "flash.deleted", "/quarantine/"+it.ID.String())
+}
+
+// actInput reads the form of an act on an item. A reason is always required.
+func (s *pages) actInput(c echo.Context, right string) (quarantine.Item, actForm, error) {
+	id, err := paramID(c)
+	if err != nil {
+		return quarantine.Item{}, actForm{}, err
+	}
+	it, err := s.item(c, id, right)
+	if err != nil {
+		return it, actForm{}, err
+	}
+	params, err := c.FormParams()
+	if err != nil {
+		return it, actForm{}, err
+	}
+	form := actForm{Reason: strings.TrimSpace(strings.ToValidUTF8(params.Get("reason"), "")), Chosen: params["recipient"]}
+	switch n := len([]rune(form.Reason)); {
+	case n < 3:
+		form.Wrong = "act.wrong.reason"
+	case n > 500:
+		form.Wrong = "act.wrong.long"
+	}
+	return it, form, nil
+}
+
+// stepUp asks for the password where one person acts alone and did not give it
+// a short while ago. It returns the key of what was wrong with it.
+func (s *pages) stepUp(c echo.Context) (string, error) {
+	ctx := c.Request().Context()
+	four, err := s.held.FourEyes(ctx)
+	if err != nil {
+		return "", err
+	}
+	v := s.person(c)
+	if four != quarantine.SingleOperator || s.now().Sub(v.AuthenticatedAt) <= stepUpAge {
+		return "", nil
+	}
+	return s.confirm(c, v, c.FormValue("password"))
+}
+
+// drawer shows an item beside the list.
+func (s *pages) drawer(c echo.Context, p *frame, open string, link listLink) (templ.Component, error) {
+	id, err := uuid.Parse(open)
+	if err != nil {
+		return nil, quarantine.ErrNotFound
+	}
+	it, err := s.item(c, id, rightViewMeta)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.itemView(c, p, it, link.here(open))
+	if err != nil {
+		return nil, err
+	}
+	v.Drawer, v.Link = true, link
+	return itemDrawer(p, v), nil
+}

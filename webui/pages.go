@@ -1,0 +1,309 @@
+package webui
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"mailward/audit"
+	"mailward/gateway/ledger"
+	"mailward/internal/pg"
+	"mailward/policy"
+	"mailward/quarantine"
+)
+
+// Rights that pages ask for, as package identity names them.
+const (
+	rightAny         = ""
+	rightViewMeta    = "view_meta"
+	rightViewHeaders = "view_headers"
+	rightViewBody    = "view_body"
+	rightDownloadRaw = "download_raw"
+	rightRelease     = "release"
+	rightDelete      = "delete"
+	rightAuditRead   = "audit_read"
+	rightAuditExport = "audit_export"
+	rightHealthRead  = "health_read"
+)
+
+// stepUpAge is how long ago the password may have been given for an act that
+// one person does alone.
+const stepUpAge = 10 * time.Minute
+
+// pages serves everything that a browser shows.
+type pages struct {
+	host      string // name of this gateway
+	smtpAddr  string // where a first mail can be sent, for the empty dashboard
+	log       *slog.Logger
+	now       func() time.Time
+	secure    bool // served over https
+	retention time.Duration
+
+	assets   *assets
+	catalog  *catalog
+	accounts accounts
+	held     held
+	opener   opener
+	mails    mails
+	record   record
+	monitor  monitor
+
+	// session sets and clears the cookie; person reads who calls.
+	setSession   func(c echo.Context, token string)
+	clearSession func(c echo.Context)
+	person       func(c echo.Context) *Person
+	clientIP     func(c echo.Context) addr
+}
+
+// router is how pages are registered: each with the right that it takes and
+// the audit action that a call is recorded under.
+type router interface {
+	page(method, path, right, action string, h echo.HandlerFunc)
+	public(method, path, action string, h echo.HandlerFunc)
+}
+
+func (s *pages) register(r router) {
+	r.public(http.MethodGet, "/assets/*", "", s.assets.serve)
+	r.public(http.MethodGet, "/login", "", s.getLogin)
+	r.public(http.MethodPost, "/login", "", s.postLogin) // identity records it
+	r.public(http.MethodPost, "/prefs", "", s.postPrefs)
+	r.page(http.MethodPost, "/logout", rightAny, audit.Logout, s.postLogout)
+	r.page(http.MethodGet, "/password", rightAny, audit.PageView, s.getPassword)
+	r.page(http.MethodPost, "/password", rightAny, audit.PasswordChange, s.postPassword)
+	r.page(http.MethodGet, "/", rightViewMeta, audit.PageView, s.getDashboard)
+	r.page(http.MethodGet, "/quarantine", rightViewMeta, audit.PageView, s.getQuarantine)
+	r.page(http.MethodGet, "/quarantine/:id", rightViewMeta, audit.PageView, s.getItem)
+	r.page(http.MethodPost, "/quarantine/:id/view", rightViewBody, audit.ViewBody, s.postView)
+	r.page(http.MethodGet, "/quarantine/:id/preview", rightViewBody, audit.ViewBody, s.getPreview)
+	r.page(http.MethodPost, "/quarantine/:id/raw", rightDownloadRaw, audit.RawDownload, s.postRaw)
+	r.page(http.MethodPost, "/quarantine/:id/release", rightRelease, audit.ReleaseExecute, s.postRelease)
+	r.page(http.MethodPost, "/quarantine/:id/delete", rightDelete, audit.ItemDelete, s.postDelete)
+	r.page(http.MethodGet, "/messages", rightViewMeta, audit.PageView, s.getMessages)
+	r.page(http.MethodGet, "/messages/:id", rightViewMeta, audit.PageView, s.getMessage)
+	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
+	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
+	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
+}
+
+// frame gathers what every page shows.
+func (s *pages) frame(c echo.Context, section string) *frame {
+	v := s.person(c)
+	r := c.Request()
+	f := &frame{
+		Host: s.host, Path: r.URL.RequestURI(), Section: section, User: v, Built: s.assets.built(),
+		Now: s.now(), assets: s.assets, Theme: cookieValue(c, themeCookie),
+	}
+	wishes := []string{cookieValue(c, langCookie), r.Header.Get("Accept-Language")}
+	if v != nil {
+		wishes = append([]string{wishes[0], v.Locale}, wishes[1:]...)
+		if f.Theme == "" {
+			f.Theme = v.Theme
+		}
+	}
+	f.lang = s.catalog.pick(wishes...)
+	if f.Theme != "light" && f.Theme != "dark" {
+		f.Theme = ""
+	}
+	if r.Method != http.MethodGet {
+		f.Path = ownPath(r.Header.Get("Referer-Path"))
+	}
+	if v != nil {
+		f.Nav = s.navigation(f)
+		if mode, err := s.held.FourEyes(r.Context()); err == nil {
+			f.SingleOperator = mode == "single_operator"
+		}
+	}
+	return f
+}
+
+// navigation lists the pages that exist and that the person may read.
+func (s *pages) navigation(f *frame) []navGroup {
+	var watch, look navGroup
+	watch.Title, look.Title = f.T("nav.monitor"), f.T("nav.investigate")
+	if f.Can(rightViewMeta) {
+		watch.Items = append(watch.Items, navItem{Key: "d", Section: "dashboard", Href: "/", Icon: "layout-dashboard", Title: f.T("nav.dashboard")})
+		look.Items = append(look.Items,
+			navItem{Key: "q", Section: "quarantine", Href: "/quarantine", Icon: "shield-alert", Title: f.T("nav.quarantine")},
+			navItem{Key: "m", Section: "messages", Href: "/messages", Icon: "mail", Title: f.T("nav.messages")})
+	}
+	if f.Can(rightHealthRead) {
+		n := 0
+		for _, c := range s.monitor.Latest().Components {
+			if t := healthTone(c.State); t == "warn" || t == "crit" {
+				n++
+			}
+		}
+		watch.Items = append(watch.Items, navItem{Key: "h", Section: "health", Href: "/health", Icon: "activity", Title: f.T("nav.health"),
+			Count: n, Tone: "warn", CountLabel: f.T("nav.health.count")})
+	}
+	if f.Can(rightAuditRead) {
+		look.Items = append(look.Items, navItem{Key: "l", Section: "audit", Href: "/audit", Icon: "scroll-text", Title: f.T("nav.audit")})
+	}
+	var out []navGroup
+	for _, g := range []navGroup{watch, look} {
+		if len(g.Items) > 0 {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// flash takes the message that a redirect left.
+func (s *pages) flash(c echo.Context, f *frame) {
+	key := cookieValue(c, flashCookie)
+	if key == "" {
+		return
+	}
+	setCookie(c, flashCookie, "", -1, s.secure)
+	for _, known := range flashes {
+		if key == known {
+			f.Flash = key
+		}
+	}
+}
+
+// done redirects after an act, with a message for the next page.
+func (s *pages) done(c echo.Context, message, to string) error {
+	if message != "" {
+		setCookie(c, flashCookie, message, time.Minute, s.secure)
+	}
+	return c.Redirect(http.StatusSeeOther, to)
+}
+
+func (s *pages) render(c echo.Context, status int, t templ.Component) error {
+	c.Response().Header().Set(echo.HeaderContentType, "text/html; charset=utf-8")
+	c.Response().WriteHeader(status)
+	return t.Render(c.Request().Context(), c.Response())
+}
+
+// fail shows an error as a page, or as a part of one. What went wrong inside
+// goes to the log; the person gets words that we chose and the request's id.
+func (s *pages) fail(c echo.Context, status int, err error) error {
+	if c.Response().Committed {
+		return nil
+	}
+	key := map[int]string{
+		http.StatusNotFound: "error.404", http.StatusForbidden: "error.403", http.StatusConflict: "error.409",
+		http.StatusBadRequest: "error.400", http.StatusMethodNotAllowed: "error.404", http.StatusGone: "error.410",
+		http.StatusRequestEntityTooLarge: "error.400", http.StatusTooManyRequests: "error.429",
+	}[status]
+	id := ""
+	if req, ok := pg.RequestFrom(c.Request().Context()); ok {
+		id = req.ID
+	}
+	if key == "" {
+		key = "error.500"
+		if status < 500 {
+			status = http.StatusInternalServerError
+		}
+		s.log.Error("page failed", "path", c.Path(), "request", id, "error", err)
+	}
+	f := s.frame(c, "")
+	title, text := f.T(key+".title"), f.T(key+".text")
+	if isFragment(c, "results") {
+		return s.render(c, status, errorBox(f, title, text, id))
+	}
+	return s.render(c, status, errorPage(f, title, text, id))
+}
+
+// failure chooses the status for an error of the packages below.
+func (s *pages) failure(c echo.Context, err error) error {
+	switch {
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound):
+		return s.fail(c, http.StatusNotFound, err)
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson):
+		return s.fail(c, http.StatusConflict, err)
+	case errors.Is(err, quarantine.ErrGone):
+		return s.fail(c, http.StatusGone, err)
+	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor),
+		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, errBadInput):
+		return s.fail(c, http.StatusBadRequest, err)
+	case errors.Is(err, context.Canceled):
+		return nil
+	}
+	return s.fail(c, http.StatusInternalServerError, err)
+}
+
+var errBadInput = errors.New("webui: bad input")
+
+func paramID(c echo.Context) (uuid.UUID, error) {
+	id, err := uuid.Parse(c.Param("id"))
+	if err != nil || len(c.Param("id")) != 36 {
+		return uuid.Nil, quarantine.ErrNotFound
+	}
+	return id, nil
+}
+
+// ranges are the spans of time that a list can show.
+var ranges = []struct {
+	Key  string
+	Span time.Duration
+}{{"24h", 24 * time.Hour}, {"7d", 7 * 24 * time.Hour}, {"30d", 30 * 24 * time.Hour}}
+
+// rangeOf reads the range of a list; all is a range too.
+func rangeOf(value, dflt string) (key string, span time.Duration) {
+	if value == "all" {
+		return value, 0
+	}
+	for _, r := range ranges {
+		if r.Key == value {
+			return r.Key, r.Span
+		}
+	}
+	for _, r := range ranges {
+		if r.Key == dflt {
+			return r.Key, r.Span
+		}
+	}
+	return "all", 0
+}
+
+func rangeOptions(f *frame) []option {
+	var out []option
+	for _, r := range ranges {
+		out = append(out, option{r.Key, f.T("range." + r.Key)})
+	}
+	return append(out, option{"all", f.T("range.all")})
+}
+
+const pageSize = 100
+
+func pageNumber(s string) int {
+	n := 0
+	for _, r := range s {
+		if r < '0' || r > '9' || n > 1_000_000 {
+			return 1
+		}
+		n = n*10 + int(r-'0')
+	}
+	return max(1, n)
+}
+
+// short cuts what a person typed to something that a query can take.
+func short(s string) string {
+	s = strings.TrimSpace(strings.ToValidUTF8(s, ""))
+	if r := []rune(s); len(r) > 200 {
+		s = string(r[:200])
+	}
+	return s
+}
+
+func classesOf(values []string) []policy.Class {
+	var out []policy.Class
+	for _, c := range policy.Classes() {
+		for _, v := range values {
+			if v == string(c) {
+				out = append(out, c)
+				break
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,238 @@
+// The whole script of the pages. Every page works without it: it only makes
+// lists quicker, opens dialogs in place and adds single-key shortcuts. It has
+// no texts of its own; they come as data attributes.
+import htmx from 'htmx.org'
+
+const deny = function (): never {
+  throw new Error('blocked by policy')
+}
+
+// The one Trusted Types policy: server HTML may go to the parser, and nothing
+// may become script. htmx also loses the Function constructor.
+interface Policy { createHTML(s: string): unknown; createScript(s: string): unknown }
+const trusted = (window as unknown as { trustedTypes?: { createPolicy(name: string, rules: Policy): Policy } }).trustedTypes
+const rules: Policy = { createHTML: (s) => s, createScript: deny }
+const policy = trusted ? trusted.createPolicy('htmx', rules) : rules
+;(htmx as unknown as { registerExtension(name: string, ext: object): void }).registerExtension('tt', {
+  init(api: { initSecurity(p: Policy, sync: unknown, async: unknown): void }) {
+    api.initSecurity(policy, deny, deny)
+  },
+})
+
+const one = <T extends Element = HTMLElement>(selector: string, root: ParentNode = document): T | null => root.querySelector<T>(selector)
+const all = <T extends Element = HTMLElement>(selector: string, root: ParentNode = document): T[] => [...root.querySelectorAll<T>(selector)]
+
+// --- dialogs -------------------------------------------------------------
+
+// A link to the same form as a page of its own opens the dialog that is
+// already here; a dialog that the server sent open becomes a modal one.
+function openDialog(id: string): boolean {
+  const dialog = document.getElementById(id)
+  if (!(dialog instanceof HTMLDialogElement)) return false
+  if (dialog.open) dialog.close()
+  dialog.showModal()
+  one<HTMLElement>('[autofocus], textarea, input:not([type=hidden])', dialog)?.focus()
+  return true
+}
+
+function upgradeOpenDialog(): void {
+  const dialog = one<HTMLDialogElement>('dialog[open]')
+  if (dialog && !dialog.matches(':modal')) openDialog(dialog.id)
+}
+
+// --- lists ---------------------------------------------------------------
+
+const rows = (): HTMLElement[] => all('[data-row]')
+const rowLink = (row: HTMLElement): HTMLAnchorElement | null => one<HTMLAnchorElement>('a[data-open]', row)
+
+function currentRow(): number {
+  const list = rows()
+  const focused = document.activeElement?.closest<HTMLElement>('[data-row]')
+  const at = focused ? list.indexOf(focused) : -1
+  return at >= 0 ? at : list.findIndex((r) => r.getAttribute('aria-current') === 'true')
+}
+
+let moving = 0
+function move(step: number): void {
+  const list = rows()
+  if (!list.length) return
+  const next = list[Math.max(0, Math.min(list.length - 1, currentRow() + step))]
+  const link = next && rowLink(next)
+  link?.focus()
+  next?.scrollIntoView({ block: 'nearest' })
+  if (link && one('#drawer .drawer')) {
+    clearTimeout(moving)
+    moving = window.setTimeout(() => link.click(), 120)
+  }
+}
+
+// The row that is open in the drawer is marked here too, since a fragment
+// replaces only the drawer.
+function markOpenRow(): void {
+  const open = one('#drawer [data-item]')?.dataset['item']
+  for (const row of rows()) {
+    if (!row.hasAttribute('data-id')) continue
+    if (row.dataset['id'] === open) row.setAttribute('aria-current', 'true')
+    else row.removeAttribute('aria-current')
+  }
+  document.body.classList.toggle('has-drawer', Boolean(open))
+}
+
+function closeDrawer(): boolean {
+  const link = one<HTMLAnchorElement>('#drawer a[data-close]')
+  if (!link) return false
+  const id = one('#drawer [data-item]')?.dataset['item']
+  link.click()
+  const row = rows().find((r) => r.dataset['id'] === id)
+  if (row) rowLink(row)?.focus()
+  return true
+}
+
+document.addEventListener('click', (event) => {
+  const target = event.target as Element
+  const opener = target.closest<HTMLElement>('[data-dialog]')
+  if (opener && openDialog(opener.dataset['dialog'] ?? '')) {
+    event.preventDefault()
+    return
+  }
+  const closer = target.closest<HTMLElement>('dialog [data-dismiss]')
+  if (closer) {
+    event.preventDefault()
+    closer.closest('dialog')?.close()
+    return
+  }
+  const copy = target.closest<HTMLElement>('[data-copy]')
+  if (copy) {
+    event.preventDefault()
+    void copyText(copy.dataset['copy'] || location.href, copy.dataset['copied'])
+    return
+  }
+  // A click anywhere on a row opens it, unless text was being selected.
+  const row = target.closest<HTMLElement>('[data-row]')
+  if (row && !target.closest('a, button, input, label, summary, .expanded') && !String(getSelection())) rowLink(row)?.click()
+})
+
+async function copyText(text: string, done?: string): Promise<void> {
+  await navigator.clipboard.writeText(new URL(text, location.href).href)
+  if (done) toast(done)
+}
+
+function toast(text: string): void {
+  const region = one('#toasts')
+  if (!region) return
+  const note = document.createElement('p')
+  note.className = 'toast'
+  note.textContent = text
+  region.append(note)
+  window.setTimeout(() => note.remove(), 5000)
+}
+
+// --- keys ----------------------------------------------------------------
+
+let leader = 0
+const isField = (e: Element | null): boolean => Boolean(e?.closest('input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable]'))
+
+function click(selector: string): boolean {
+  const element = one(selector)
+  element?.click()
+  return Boolean(element)
+}
+
+function go(key: string): boolean {
+  return click(`.nav a[data-key="${CSS.escape(key)}"]`)
+}
+
+const keys: Record<string, () => unknown> = {
+  '/': () => one<HTMLInputElement>('#q')?.select(),
+  '?': () => openDialog('keys'),
+  j: () => move(1),
+  k: () => move(-1),
+  ArrowDown: () => move(1),
+  ArrowUp: () => move(-1),
+  n: () => click('a[rel=next]'),
+  p: () => click('a[rel=prev]'),
+  c: () => click('[data-copy]'),
+  r: () => click('[data-act=release]'),
+  '#': () => click('[data-act=delete]'),
+  Escape: closeDrawer,
+}
+
+document.addEventListener('keydown', (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return
+  if (one('dialog:modal')) return
+  if (isField(event.target as Element)) {
+    if (event.key === 'Escape') (event.target as HTMLElement).blur()
+    return
+  }
+  if (document.body.dataset['keys'] === 'off' && event.key !== 'Escape') return
+  const arrow = event.key === 'ArrowDown' || event.key === 'ArrowUp'
+  if (arrow && !document.activeElement?.closest('[data-row]')) return
+  if (Date.now() - leader < 1200) {
+    leader = 0
+    if (go(event.key)) event.preventDefault()
+    return
+  }
+  if (event.key === 'g') {
+    leader = Date.now()
+    return
+  }
+  const action = keys[event.key]
+  if (!action) return
+  if (event.key !== 'Escape') event.preventDefault()
+  action()
+})
+
+// --- live parts ----------------------------------------------------------
+
+// Health data that no answer has renewed for a minute is shown as old.
+function markStale(): void {
+  for (const part of all('[data-fresh-until]')) {
+    const until = Number(part.dataset['freshUntil'])
+    part.classList.toggle('stale', Date.now() > until)
+  }
+}
+window.setInterval(markStale, 5000)
+
+// The browser's clock may be wrong, so the time of arrival counts.
+function stampFresh(): void {
+  for (const part of all('[data-fresh-for]')) {
+    if (part.dataset['stamped'] === part.dataset['at']) continue
+    part.dataset['stamped'] = part.dataset['at'] ?? ''
+    part.dataset['freshUntil'] = String(Date.now() + Number(part.dataset['freshFor']) * 1000)
+  }
+}
+
+let busy = 0
+document.addEventListener('htmx:before:request', () => {
+  busy++
+  window.setTimeout(() => document.body.classList.toggle('busy', busy > 0), 150)
+})
+document.addEventListener('htmx:finally:request', () => {
+  busy = Math.max(0, busy - 1)
+  if (!busy) document.body.classList.remove('busy')
+})
+document.addEventListener('htmx:after:swap', () => {
+  markOpenRow()
+  stampFresh()
+  upgradeOpenDialog()
+})
+document.addEventListener('change', (event) => {
+  const form = (event.target as Element).closest<HTMLFormElement>('form[data-autosubmit]')
+  form?.requestSubmit()
+})
+
+// A dialog's submit button may be pressed once.
+document.addEventListener('submit', (event) => {
+  const form = event.target as HTMLFormElement
+  if (form.method !== 'post') return
+  if (form.dataset['sent']) event.preventDefault()
+  if (!form.hasAttribute('data-again')) form.dataset['sent'] = 'yes'
+})
+window.addEventListener('pageshow', () => {
+  for (const form of all('form[data-sent]')) delete form.dataset['sent']
+})
+
+markOpenRow()
+stampFresh()
+upgradeOpenDialog()
+document.documentElement.dataset['js'] = 'on'
