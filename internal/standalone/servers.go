@@ -184,7 +184,7 @@ func (s *Stack) startScanner(ctx context.Context) (*child, error) {
 		return nil, fmt.Errorf("the scanner is not there: %w; run `make build`, or set scanner.socket", err)
 	}
 	sock := filepath.Join(s.cfg.DataDir, "run", "scanner.sock")
-	args := []string{"--socket", sock}
+	args := []string{"--socket", sock, "--socket-mode", "0600"}
 	if os.Geteuid() == 0 {
 		if _, err := accountFor(ScanUser); err != nil {
 			return nil, err
