@@ -1,0 +1,2 @@
+-- Whether there is any account.
+SELECT EXISTS (SELECT FROM user_account);

@@ -1,0 +1,2 @@
+-- Ends all sessions of an account but one. $1 account, $2 the one that stays
+UPDATE session SET ended_at = now() WHERE user_id = $1 AND id <> $2 AND ended_at IS NULL;

@@ -1,0 +1,307 @@
+package identity
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/mail"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"mailward/audit"
+	"mailward/internal/pg"
+)
+
+//go:embed queries/*.sql
+var queryFiles embed.FS
+
+var (
+	userByEmailSQL   = pg.Query(queryFiles, "user_by_email")
+	userByIDSQL      = pg.Query(queryFiles, "user_by_id")
+	usersSQL         = pg.Query(queryFiles, "users")
+	insertUserSQL    = pg.Query(queryFiles, "insert_user")
+	insertGrantSQL   = pg.Query(queryFiles, "insert_grant")
+	grantsSQL        = pg.Query(queryFiles, "grants")
+	setPasswordSQL   = pg.Query(queryFiles, "set_password")
+	setPreferenceSQL = pg.Query(queryFiles, "set_preferences")
+	setStateSQL      = pg.Query(queryFiles, "set_state")
+	insertSessionSQL = pg.Query(queryFiles, "insert_session")
+	sessionSQL       = pg.Query(queryFiles, "session")
+	touchSessionSQL  = pg.Query(queryFiles, "touch_session")
+	endSessionSQL    = pg.Query(queryFiles, "end_session")
+	endSessionsSQL   = pg.Query(queryFiles, "end_sessions")
+	stepUpSQL        = pg.Query(queryFiles, "step_up")
+	loggedInSQL      = pg.Query(queryFiles, "logged_in")
+	insertTokenSQL   = pg.Query(queryFiles, "insert_token")
+	tokenSQL         = pg.Query(queryFiles, "token")
+	touchTokenSQL    = pg.Query(queryFiles, "touch_token")
+	tokensSQL        = pg.Query(queryFiles, "tokens")
+	revokeTokenSQL   = pg.Query(queryFiles, "revoke_token")
+	bootLockSQL      = pg.Query(queryFiles, "bootstrap_lock")
+	anyUserSQL       = pg.Query(queryFiles, "any_user")
+	initSettingSQL   = pg.Query(queryFiles, "init_setting")
+)
+
+// What the package answers where it refuses.
+var (
+	ErrBadCredentials = errors.New("identity: wrong address or password")
+	ErrNoSession      = errors.New("identity: no session")
+	ErrNotFound       = errors.New("identity: not found")
+	ErrExists         = errors.New("identity: an account has this address already")
+	ErrWeakPassword   = errors.New("identity: password too short, too long or too easy")
+	ErrInvalid        = errors.New("identity: not valid")
+)
+
+// ThrottledError means that too many logins failed; no password is looked at
+// until then.
+type ThrottledError struct{ Until time.Time }
+
+func (e *ThrottledError) Error() string {
+	return "identity: too many failed logins, wait until " + e.Until.UTC().Format(time.RFC3339)
+}
+
+// User is an account.
+type User struct {
+	ID                 uuid.UUID
+	Email, Name        string
+	State              string // active, locked, disabled
+	MustChangePassword bool
+	Locale, Theme      string
+	CreatedAt          time.Time
+	LastLoginAt        *time.Time
+	passwordHash       string
+}
+
+// Principal is who calls: a person with a session, or a token, which counts as
+// its owner.
+type Principal struct {
+	User            User
+	SessionID       uuid.UUID
+	TokenID         uuid.UUID
+	Roles           map[uuid.UUID][]Role
+	InstallRoles    []Role
+	AuthenticatedAt time.Time // last time that the password was given
+	Method          string    // password or token
+}
+
+// Actor is the principal as the audit and the database know it.
+func (p Principal) Actor() pg.Actor {
+	return pg.Actor{Type: pg.ActorUser, UserID: p.User.ID, Email: p.User.Email, Display: p.User.Name,
+		SessionID: p.SessionID, TokenID: p.TokenID, AuthMethod: p.Method}
+}
+
+// Options are what a Store needs beside the database.
+type Options struct {
+	Now      func() time.Time // default time.Now
+	Log      *slog.Logger
+	Throttle *Throttle // default: counters of this process alone
+	// Cost of password hashes; tests make it small. Zero: 64 MiB, 3 rounds.
+	Memory, Rounds uint32
+}
+
+// Store is the accounts, sessions and tokens.
+type Store struct {
+	db       *pg.DB
+	record   *audit.Log
+	now      func() time.Time
+	log      *slog.Logger
+	throttle *Throttle
+	hasher   *hasher
+}
+
+// New returns a Store.
+func New(db *pg.DB, record *audit.Log, opt Options) *Store {
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Throttle == nil {
+		opt.Throttle = NewThrottle(nil, opt.Log)
+	}
+	return &Store{db: db, record: record, now: opt.Now, log: opt.Log, throttle: opt.Throttle, hasher: newHasher(opt.Memory, opt.Rounds)}
+}
+
+// NormaliseEmail is the one way in which an address is written here.
+func NormaliseEmail(s string) (string, error) {
+	s = strings.ToLower(strings.TrimSpace(s))
+	a, err := mail.ParseAddress(s)
+	if err != nil || a.Address != s || len(s) > 254 || strings.ContainsAny(s, " \"<>") {
+		return "", fmt.Errorf("%w: %q is no mail address", ErrInvalid, s)
+	}
+	return s, nil
+}
+
+func scanUser(row pgx.CollectableRow) (u User, err error) {
+	err = row.Scan(&u.ID, &u.Email, &u.Name, &u.State, &u.MustChangePassword, &u.Locale, &u.Theme, &u.CreatedAt, &u.LastLoginAt, &u.passwordHash)
+	return u, err
+}
+
+func (s *Store) user(ctx context.Context, query string, arg any) (User, error) {
+	rows, err := s.db.Query(ctx, query, arg)
+	if err != nil {
+		return User{}, fmt.Errorf("read account: %w", err)
+	}
+	u, err := pgx.CollectExactlyOneRow(rows, scanUser)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return User{}, ErrNotFound
+	}
+	if err != nil {
+		return User{}, fmt.Errorf("read account: %w", err)
+	}
+	return u, nil
+}
+
+// UserByEmail reads one account.
+func (s *Store) UserByEmail(ctx context.Context, email string) (User, error) {
+	return s.user(ctx, userByEmailSQL, strings.ToLower(strings.TrimSpace(email)))
+}
+
+// Users lists all accounts.
+func (s *Store) Users(ctx context.Context) ([]User, error) {
+	rows, err := s.db.Query(ctx, usersSQL)
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	us, err := pgx.CollectRows(rows, scanUser)
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	return us, nil
+}
+
+// Grants are the roles of an account: per workspace, and of the installation.
+func (s *Store) Grants(ctx context.Context, user uuid.UUID) (map[uuid.UUID][]Role, []Role, error) {
+	rows, err := s.db.Query(ctx, grantsSQL, user)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read roles: %w", err)
+	}
+	roles, install := map[uuid.UUID][]Role{}, []Role(nil)
+	var w *uuid.UUID
+	var r Role
+	_, err = pgx.ForEachRow(rows, []any{&w, &r}, func() error {
+		if w == nil {
+			install = append(install, r)
+		} else {
+			roles[*w] = append(roles[*w], r)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read roles: %w", err)
+	}
+	return roles, install, nil
+}
+
+// NewUser is an account to be made.
+type NewUser struct {
+	Email, Name, Password string
+	Roles                 []Role    // in Workspace
+	Workspace             uuid.UUID // zero: the default one
+	InstallRoles          []Role
+	MustChange            bool
+}
+
+// CreateUser makes an account. The database records it and each of its roles.
+func (s *Store) CreateUser(ctx context.Context, actor pg.Actor, n NewUser) (User, error) {
+	var id uuid.UUID
+	err := s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) (err error) {
+		id, err = s.createUser(ctx, tx, actor, n)
+		return err
+	})
+	if err != nil {
+		return User{}, err
+	}
+	return s.user(ctx, userByIDSQL, id)
+}
+
+func (s *Store) createUser(ctx context.Context, tx pgx.Tx, actor pg.Actor, n NewUser) (uuid.UUID, error) {
+	email, err := NormaliseEmail(n.Email)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if err := checkPassword(n.Password, email); err != nil {
+		return uuid.Nil, err
+	}
+	for _, r := range append(append([]Role{}, n.Roles...), n.InstallRoles...) {
+		if !ValidRole(r) {
+			return uuid.Nil, fmt.Errorf("%w: there is no role %q", ErrInvalid, r)
+		}
+	}
+	hash, err := s.hasher.hash(ctx, n.Password)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("make account id: %w", err)
+	}
+	by := actor.Email
+	if by == "" {
+		by = string(actor.Type)
+	}
+	_, err = tx.Exec(ctx, insertUserSQL, id, email, n.Name, hash, n.MustChange, by)
+	if pg.IsUnique(err, "user_account_email_idx") {
+		return uuid.Nil, ErrExists
+	}
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("insert account: %w", err)
+	}
+	if n.Workspace == uuid.Nil {
+		n.Workspace = DefaultWorkspace
+	}
+	if err := s.grant(ctx, tx, id, &n.Workspace, n.Roles, by); err != nil {
+		return uuid.Nil, err
+	}
+	return id, s.grant(ctx, tx, id, nil, n.InstallRoles, by)
+}
+
+func (s *Store) grant(ctx context.Context, tx pgx.Tx, user uuid.UUID, workspace *uuid.UUID, roles []Role, by string) error {
+	for _, r := range roles {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("make id of role grant: %w", err)
+		}
+		if _, err := tx.Exec(ctx, insertGrantSQL, id, user, workspace, r, by); err != nil {
+			return fmt.Errorf("grant role %s: %w", r, err)
+		}
+	}
+	return nil
+}
+
+// SetPreferences notes the language and theme that a person chose.
+func (s *Store) SetPreferences(ctx context.Context, p Principal, locale, theme string) error {
+	return s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, setPreferenceSQL, p.User.ID, locale, theme); err != nil {
+			return fmt.Errorf("store preferences: %w", err)
+		}
+		return nil
+	})
+}
+
+// SetState locks, disables or opens an account again, and ends its sessions
+// unless it is open.
+func (s *Store) SetState(ctx context.Context, actor pg.Actor, user uuid.UUID, state string) error {
+	return s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, setStateSQL, user, state)
+		if err != nil {
+			return fmt.Errorf("set state of account: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrNotFound
+		}
+		if state == "active" {
+			return nil
+		}
+		if _, err := tx.Exec(ctx, endSessionsSQL, user, uuid.Nil); err != nil {
+			return fmt.Errorf("end sessions: %w", err)
+		}
+		return nil
+	})
+}
