@@ -119,7 +119,7 @@ BEGIN
     END IF;
     SELECT max(seq) INTO top FROM audit.leaf;
     SELECT count(*) INTO n FROM audit.leaf WHERE seq > top - 10000;
-    IF n <> least(10000, top + 1) THEN
+    IF n <> least(10000, coalesce(top, -1) + 1) THEN
         RETURN NEXT format('the sequence of events has a gap below number %s', top);
     END IF;
     SELECT count(*) INTO n FROM audit.leaf l WHERE l.seq > top - 1000 AND NOT EXISTS (SELECT FROM audit.event e WHERE e.retention = l.retention AND e.id = l.event_id);
