@@ -242,6 +242,10 @@ func (s *Store) Postmaster() (Recipient, bool) {
 	return Recipient{}, false
 }
 
+// DefaultHop is where mail goes that is for none of our domains: notifications
+// to senders. It may be empty.
+func (s *Store) DefaultHop() string { return s.static.Load().Default }
+
 // NextHops lists every next hop that is in use.
 func (s *Store) NextHops() []string {
 	static := s.static.Load()

@@ -287,18 +287,21 @@ func TestRelease_NeedsTwoPeople(t *testing.T) {
 func wantReleaseChecks(t *testing.T, f *fixture, problem string) {
 	t.Helper()
 	ctx := context.Background()
-	rows, err := f.db.Pool.Query(ctx, "SELECT release_id, recipient_id FROM delivery WHERE kind = 'release'")
+	rows, err := f.db.Pool.Query(ctx, "SELECT release_id, item_id, recipient_id, recipient, blob_name FROM delivery WHERE kind = 'release'")
 	if err != nil {
 		t.Fatal(err)
 	}
-	type pair struct{ Release, Recipient uuid.UUID }
+	type pair struct {
+		Release, Item, Recipient uuid.UUID
+		Address, Blob            string
+	}
 	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[pair])
 	if err != nil || len(all) == 0 {
 		t.Fatalf("%d deliveries, %v", len(all), err)
 	}
 	for _, p := range all {
 		err := f.db.Act(ctx, pg.System("test", "x"), func(ctx context.Context, tx pgx.Tx) error {
-			_, err := f.CheckRelease(ctx, tx, p.Release, p.Recipient)
+			_, err := f.CheckRelease(ctx, tx, p.Release, ReleasedCopy{Item: p.Item, Recipient: p.Recipient, Address: p.Address, BlobName: p.Blob})
 			return err
 		})
 		if problem == "" && err != nil || problem != "" && (!errors.Is(err, ErrReleaseForged) || !strings.Contains(err.Error(), problem)) {
@@ -314,6 +317,8 @@ func TestCheckRelease_Forged(t *testing.T) {
 		"another recipient":           {SingleOperator, "UPDATE release SET recipient_ids = ARRAY[gen_random_uuid()]", "does not name the recipient"},
 		"an event that is not there":  {SingleOperator, "UPDATE release SET intent_event_id = gen_random_uuid()", "no event"},
 		"an event of something else":  {SingleOperator, "UPDATE release SET intent_event_id = (SELECT id FROM audit.event WHERE action = 'quarantine.item.create')", "something else"},
+		"another address":             {SingleOperator, "UPDATE delivery SET recipient = 'eve@evil.example'", "address or mail"},
+		"another mail":                {SingleOperator, "UPDATE delivery SET blob_name = 'aa/' || gen_random_uuid()", "address or mail"},
 		"another person":              {SingleOperator, "UPDATE release SET requested_by = (SELECT id FROM user_account WHERE email = 'u1@ours.example')", "something else"},
 		"the need of a second person": {SingleOperator, "UPDATE release SET mode = 'required'", "something else"},
 		"approved by hand": {Required, `UPDATE release SET state = 'approved';

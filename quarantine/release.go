@@ -191,10 +191,21 @@ func refreshItemState(ctx context.Context, tx pgx.Tx, item uuid.UUID) error {
 	return nil
 }
 
-// SetRecipientState is the worker's: it notes how a delivery went, in the
-// worker's transaction.
-func (s *Store) SetRecipientState(ctx context.Context, tx pgx.Tx, item, recipient uuid.UUID, st State) error {
+// SetDelivery is the worker's: it notes how the delivery of one copy goes and
+// what the next hop said, in the worker's transaction.
+func (s *Store) SetDelivery(ctx context.Context, tx pgx.Tx, item, recipient uuid.UUID, st State, code int, text string) error {
+	if _, err := tx.Exec(ctx, setReplySQL, recipient, code, clean(text)); err != nil {
+		return fmt.Errorf("store reply of next hop: %w", err)
+	}
 	return setStates(ctx, tx, item, []uuid.UUID{recipient}, st)
+}
+
+// CloseRelease ends a release when none of its deliveries is under way any more.
+func (s *Store) CloseRelease(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID) error {
+	if _, err := tx.Exec(ctx, closeReleaseSQL, releaseID); err != nil {
+		return fmt.Errorf("close release: %w", err)
+	}
+	return nil
 }
 
 // Approve is a second person's yes to a requested release.
@@ -347,19 +358,34 @@ func (r *release) scan(row pgx.Row) error {
 	return row.Scan(&r.ID, &r.Item, &r.Recipients, &r.Intent, &r.RequestedBy, &r.Mode, &r.State)
 }
 
-// CheckRelease says whether a release is what people have decided, by what the
+// ReleasedCopy is what a delivery is about to send.
+type ReleasedCopy struct {
+	Item, Recipient uuid.UUID
+	Address         string
+	BlobName        string
+}
+
+// CheckRelease says whether a delivery is what people have decided, by what the
 // audit says: the intent is there, by the same person, for this item and these
-// recipients, and where two people are needed another one agreed. The worker
-// asks before each attempt, in its transaction.
-func (s *Store) CheckRelease(ctx context.Context, tx pgx.Tx, releaseID, recipient uuid.UUID) (intent uuid.UUID, err error) {
+// recipients, and where two people are needed another one agreed. The address
+// and the bytes must be the item's own. The worker asks before each attempt, in
+// its transaction.
+func (s *Store) CheckRelease(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID, c ReleasedCopy) (intent uuid.UUID, err error) {
 	var rel release
 	if err := rel.scan(tx.QueryRow(ctx, releaseSQL, releaseID)); errors.Is(err, pgx.ErrNoRows) {
 		return uuid.Nil, fmt.Errorf("%w: there is no such release", ErrReleaseForged)
 	} else if err != nil {
 		return uuid.Nil, fmt.Errorf("read release: %w", err)
 	}
-	if !slices.Contains(rel.Recipients, recipient) {
+	if rel.Item != c.Item || !slices.Contains(rel.Recipients, c.Recipient) {
 		return uuid.Nil, fmt.Errorf("%w: it does not name the recipient", ErrReleaseForged)
+	}
+	var same bool
+	if err := tx.QueryRow(ctx, sameCopySQL, c.Item, c.Recipient, c.Address, c.BlobName).Scan(&same); err != nil {
+		return uuid.Nil, fmt.Errorf("compare delivery with item: %w", err)
+	}
+	if !same {
+		return uuid.Nil, fmt.Errorf("%w: its address or mail is not the item's", ErrReleaseForged)
 	}
 	if rel.State != "approved" && rel.State != "done" {
 		return uuid.Nil, fmt.Errorf("%w: it is %s", ErrReleaseForged, rel.State)

@@ -51,6 +51,9 @@ var (
 	expiredSQL          = pg.Query(queryFiles, "expired")
 	blobRemovedSQL      = pg.Query(queryFiles, "blob_removed")
 	knownBlobsSQL       = pg.Query(queryFiles, "known_blobs")
+	sameCopySQL         = pg.Query(queryFiles, "same_copy")
+	setReplySQL         = pg.Query(queryFiles, "set_reply")
+	closeReleaseSQL     = pg.Query(queryFiles, "close_release")
 	pendingApprovalsSQL = pg.Query(queryFiles, "pending_approvals")
 )
 

@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"mailward/gateway/ledger"
+	"mailward/internal/message"
+	"mailward/policy"
+	"mailward/quarantine"
+	"mailward/scanner"
+)
+
+// mail is one mail under way.
+type mail struct {
+	env        message.Envelope
+	spool      *message.Spool
+	recipients []policy.Recipient
+	auth       AuthResult
+	report     policy.Report
+	header     []byte          // as received, up to headerLimit
+	edits      []message.Range // fields that are not passed on
+	trace      []byte          // our lines on top
+	scanMS     int64
+}
+
+// handle is the whole story of a mail between its last dot and our reply. The
+// same steps in words: docs/flow.md.
+func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
+	defer s.metrics.observe(time.Now())
+	if m.spool.ReceivedCount() > maxReceived {
+		return s.refuse(log, m, errLoop)
+	}
+	var err error
+	if m.edits, m.header, err = s.headerEdits(m.spool); err != nil {
+		return s.refuse(log, m, err)
+	}
+
+	// Who sent it, and what is in it: at the same time.
+	s.look(ctx, m)
+
+	// What to do. Pure: no failure is possible, and no engine's silence is clean.
+	d := policy.Decide(policy.Input{Report: m.report, Recipients: m.recipients, SandboxConfigured: s.cfg.SandboxConfigured})
+	m.trace = s.traceHeader(m, d)
+
+	// On record before anything follows from it.
+	if err := s.deps.Ledger.Decided(ctx, s.ledgerRow(m, d)); err != nil {
+		return s.refuse(log, m, err)
+	}
+	s.metrics.decided(d)
+	log.Info("mail decided", "class", d.Class, "action", d.Action, "recipients", len(d.Recipients), "size", m.spool.Size(), "scan_ms", m.scanMS, "failed_engines", d.FailedEngines)
+
+	switch d.Action {
+	case policy.Defer:
+		s.outcomes(m, d.Recipients, ledger.Deferred, "", 451, "deferred")
+		if len(d.FailedEngines) > 0 {
+			return reply(withID(errEngines, m.env.ID))
+		}
+		return reply(withID(errDeferred, m.env.ID))
+	case policy.Reject:
+		return s.reject(ctx, log, m, d)
+	}
+
+	// Durable parts first, relay last: after the next hop's 250 nothing may fail.
+	held := d.For(policy.Quarantine, policy.Hold)
+	if len(held) > 0 {
+		if err := s.hold(ctx, log, m, d, held); err != nil {
+			return s.refuse(log, m, err)
+		}
+	}
+	pass := d.For(policy.Deliver, policy.Tag)
+	if len(pass) == 0 {
+		return accepted(m.env.ID, "Accepted")
+	}
+	return s.relay(ctx, log, m, pass)
+}
+
+// look checks the sender and scans the content, side by side.
+func (s *Server) look(ctx context.Context, m *mail) {
+	var wg sync.WaitGroup
+	if s.deps.Auth != nil {
+		wg.Go(func() { m.auth = s.deps.Auth.Check(ctx, m.env, m.spool) })
+	}
+	begin := time.Now()
+	m.report = s.deps.Scanner.Scan(ctx, scanner.Job{MailID: m.env.ID, Spool: m.spool})
+	m.scanMS = time.Since(begin).Milliseconds()
+	wg.Wait()
+}
+
+// hold keeps the mail back for some recipients: file, then one transaction.
+func (s *Server) hold(ctx context.Context, log *slog.Logger, m *mail, d policy.Decision, who []policy.RecipientDecision) error {
+	item, err := s.deps.Quarantine.Hold(ctx, quarantine.Hold{Envelope: m.env, Spool: m.spool, Workspace: m.recipients[0].Domain.Workspace,
+		Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: m.report, Recipients: who, TraceHeader: m.trace, HeaderEdits: m.edits, Auth: m.auth.JSON})
+	if err != nil {
+		return err
+	}
+	log.Info("mail held", "item", item, "recipients", len(who))
+	s.outcomes(m, who, ledger.Quarantined, "", 250, "held as "+item.String())
+	return nil
+}
+
+// reject refuses the mail for good. Refusing malware is an act that the audit
+// wants to know, so a copy is not kept but the event is written first.
+func (s *Server) reject(ctx context.Context, log *slog.Logger, m *mail, d policy.Decision) error {
+	if err := s.deps.Audit.Record(ctx, rejectEvent(m, d)); err != nil {
+		return s.refuse(log, m, err)
+	}
+	s.outcomes(m, d.Recipients, ledger.Rejected, "", 550, "rejected by policy")
+	return reply(withID(errRejected, m.env.ID))
+}
+
+// relay passes the mail on in this same SMTP transaction: the next hop's reply
+// becomes ours. Recipients that it does not want get rows of their own before
+// the mail is handed over.
+func (s *Server) relay(ctx context.Context, log *slog.Logger, m *mail, who []policy.RecipientDecision) error {
+	hop := m.recipients[0].Domain.NextHop
+	t := transfer{from: m.env.From, size: m.spool.Size() + int64(len(m.trace)), eightBit: m.spool.EightBit(), head: m.trace,
+		body: message.Without(m.spool.File(), m.spool.Size(), m.edits)}
+	for _, r := range who {
+		t.to = append(t.to, r.Address)
+	}
+	t.beforeDot = func(refused map[string]*hopReply) error { return s.keepRefused(ctx, m, hop, refused) }
+	res := s.hops.send(ctx, hop, t)
+	return s.relayed(log, m, hop, who, res)
+}
+
+// relayed puts what the next hop said on record, and says it to the client.
+func (s *Server) relayed(log *slog.Logger, m *mail, hop string, who []policy.RecipientDecision, res result) error {
+	var rest []policy.RecipientDecision
+	for _, r := range who {
+		if no := res.refused[r.Address]; no != nil && res.err == nil {
+			st := ledger.Queued
+			if !no.temporary() {
+				st = ledger.Refused
+			}
+			s.outcome(m, r.Address, st, hop, no.Code, no.Text)
+			continue
+		}
+		rest = append(rest, r)
+	}
+	switch {
+	case res.err == nil:
+		s.outcomes(m, rest, ledger.Relayed, hop, res.reply.Code, res.reply.Text)
+		s.metrics.mails.WithLabelValues("relayed").Inc()
+		log.Info("mail relayed", "next_hop", hop, "reply", res.reply.Text)
+		return accepted(m.env.ID, "Accepted: "+res.reply.Text)
+	case res.replyLost:
+		// It may have the mail. The client tries again: a double at worst, never a loss.
+		s.outcomes(m, who, ledger.OutcomeUnknown, hop, 0, "the last reply was lost")
+		log.Warn("next hop's last reply was lost", "next_hop", hop, "error", res.err)
+		return reply(withID(res.err, m.env.ID))
+	}
+	var no *hopReply
+	if errors.As(res.err, &no) {
+		s.outcomes(m, who, ledger.Refused, hop, no.Code, no.Text)
+	} else {
+		s.outcomes(m, who, ledger.Deferred, hop, 451, "not passed on: "+harmless(res.err.Error(), 200))
+	}
+	log.Info("mail not relayed", "next_hop", hop, "error", res.err)
+	s.metrics.mails.WithLabelValues("not_relayed").Inc()
+	return reply(withID(res.err, m.env.ID))
+}
+
+// refuse ends a mail that could not be handled. The client hears what reply.go
+// makes of err, which is "later" unless the mail itself is at fault.
+func (s *Server) refuse(log *slog.Logger, m *mail, err error) error {
+	log.Error("mail not handled", "error", err)
+	s.metrics.mails.WithLabelValues("failed").Inc()
+	return reply(withID(err, m.env.ID))
+}
+
+func (s *Server) outcomes(m *mail, who []policy.RecipientDecision, st ledger.OutcomeState, hop string, code int, text string) {
+	for _, r := range who {
+		s.outcome(m, r.Address, st, hop, code, text)
+	}
+}
+
+func (s *Server) outcome(m *mail, to string, st ledger.OutcomeState, hop string, code int, text string) {
+	s.deps.Ledger.Outcome(ledger.Outcome{MailID: m.env.ID, Recipient: to, State: st, NextHop: hop, Code: code, Text: text, At: time.Now()})
+}
+
+func (s *Server) ledgerRow(m *mail, d policy.Decision) ledger.Row {
+	sum := m.spool.SHA256()
+	ip := ""
+	if m.env.ClientIP.IsValid() {
+		ip = m.env.ClientIP.String()
+	}
+	return ledger.Row{ID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, ReceivedAt: m.env.ReceivedAt, Node: s.cfg.Node, ClientIP: ip, Helo: m.env.Helo,
+		TLS: m.env.TLS, EnvelopeFrom: m.env.From, Recipients: d.Recipients, HeaderFrom: m.report.HeaderFrom, Subject: m.report.Subject, MessageID: m.report.MessageID,
+		Size: m.spool.Size(), SHA256: hex.EncodeToString(sum[:]), Class: d.Class, Action: d.Action, Score: d.Score, Reasons: d.Reasons, Findings: m.report.Findings,
+		Engines: m.report.Engines, Parts: m.report.Parts, Auth: m.auth.JSON, HeaderEdits: m.edits, RawHeader: m.header[:min(len(m.header), rawHeaderKept)], ScanMS: m.scanMS}
+}
+
+// rawHeaderKept bounds what the ledger keeps of each header.
+const rawHeaderKept = 32 << 10

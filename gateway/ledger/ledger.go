@@ -1,0 +1,285 @@
+// Package ledger keeps one row for every decision on a mail, and what became
+// of each recipient's copy.
+//
+// On a mail's path it stands between the decision and everything that follows:
+// nothing is relayed, held or refused before [Ledger.Decided] has returned.
+// Many mails are decided at the same time, so their rows are written together,
+// in one transaction, and share one flush to disk.
+package ledger
+
+import (
+	"context"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"mailward/internal/message"
+	"mailward/internal/pg"
+	"mailward/policy"
+)
+
+//go:embed queries/*.sql
+var queryFiles embed.FS
+
+var (
+	insertMailSQL    = pg.Query(queryFiles, "insert_mail")
+	insertOutcomeSQL = pg.Query(queryFiles, "insert_outcome")
+	listSQL          = pg.Query(queryFiles, "list")
+	getSQL           = pg.Query(queryFiles, "get")
+	outcomesSQL      = pg.Query(queryFiles, "outcomes")
+	statsSQL         = pg.Query(queryFiles, "stats")
+)
+
+// Errors.
+var (
+	ErrNotFound  = errors.New("ledger: mail not found")
+	ErrBadCursor = errors.New("ledger: bad cursor")
+	errClosed    = errors.New("ledger: stopped")
+)
+
+const (
+	batchMost   = 256              // rows of one transaction
+	queueLength = 1024             // rows that may wait for one
+	writeLimit  = 10 * time.Second // for one transaction
+	writers     = 2                // transactions at the same time: one is flushed while the next one fills
+)
+
+// Row is one decision.
+type Row struct {
+	ID           uuid.UUID                  `json:"id"`
+	Workspace    uuid.UUID                  `json:"workspace_id"`
+	ReceivedAt   time.Time                  `json:"received_at"`
+	Node         string                     `json:"node"`
+	ClientIP     string                     `json:"client_ip"`
+	Helo         string                     `json:"helo"`
+	TLS          string                     `json:"tls"`
+	EnvelopeFrom string                     `json:"envelope_from"`
+	Recipients   []policy.RecipientDecision `json:"recipients"`
+	HeaderFrom   string                     `json:"header_from"`
+	Subject      string                     `json:"subject"`
+	MessageID    string                     `json:"message_id"`
+	Size         int64                      `json:"size"`
+	SHA256       string                     `json:"sha256"`
+	Class        policy.Class               `json:"class"`
+	Action       policy.Action              `json:"action"`
+	Score        float64                    `json:"score"`
+	Reasons      []string                   `json:"reasons"`
+	Findings     []policy.Finding           `json:"findings"`
+	Engines      []policy.EngineAnswer      `json:"engines"`
+	Parts        []policy.Part              `json:"parts"`
+	Auth         json.RawMessage            `json:"auth"`
+	HeaderEdits  []message.Range            `json:"-"`
+	RawHeader    []byte                     `json:"-"`
+	ScanMS       int64                      `json:"scan_ms"`
+}
+
+// OutcomeState says what became of one recipient's copy.
+type OutcomeState string
+
+// The outcomes.
+const (
+	Relayed        OutcomeState = "relayed"
+	Refused        OutcomeState = "refused" // by the next hop, for good or for now
+	Quarantined    OutcomeState = "quarantined"
+	Deferred       OutcomeState = "deferred" // by us: try again
+	Rejected       OutcomeState = "rejected" // by us
+	Queued         OutcomeState = "queued"   // accepted, to be passed on later
+	Failed         OutcomeState = "failed"
+	OutcomeUnknown OutcomeState = "outcome_unknown"
+)
+
+// Outcome is what became of one recipient's copy.
+type Outcome struct {
+	ID        uuid.UUID    `json:"id"`
+	MailID    uuid.UUID    `json:"mail_id"`
+	Recipient string       `json:"recipient"`
+	State     OutcomeState `json:"state"`
+	NextHop   string       `json:"next_hop,omitempty"`
+	Code      int          `json:"code,omitempty"`
+	Text      string       `json:"text,omitempty"`
+	At        time.Time    `json:"at"`
+}
+
+// write is one row that waits for its transaction.
+type write struct {
+	sql  string
+	args []any
+	done chan error // nil: nobody waits
+}
+
+// Ledger writes and reads the rows.
+type Ledger struct {
+	db    *pg.DB
+	log   *slog.Logger
+	queue chan write
+	stop  chan struct{}
+	once  sync.Once
+	wg    sync.WaitGroup
+}
+
+// New returns a Ledger whose writers run until [Ledger.Close].
+func New(db *pg.DB, log *slog.Logger) *Ledger {
+	l := &Ledger{db: db, log: log, queue: make(chan write, queueLength), stop: make(chan struct{})}
+	for range writers {
+		l.wg.Go(l.writeLoop)
+	}
+	return l
+}
+
+// Close writes what still waits and stops.
+func (l *Ledger) Close() {
+	l.once.Do(func() { close(l.stop) })
+	l.wg.Wait()
+}
+
+// Decided writes the row of a decision. When it returns nil, the row is on
+// disk; after an error nothing may follow from the decision.
+func (l *Ledger) Decided(ctx context.Context, r Row) error {
+	args, err := r.args()
+	if err != nil {
+		return fmt.Errorf("encode ledger row of mail %s: %w", r.ID, err)
+	}
+	w := write{sql: insertMailSQL, args: args, done: make(chan error, 1)}
+	select {
+	case l.queue <- w:
+	case <-ctx.Done():
+		return fmt.Errorf("ledger row of mail %s: %w", r.ID, ctx.Err())
+	case <-l.stop:
+		return errClosed
+	}
+	select {
+	case err := <-w.done:
+		if err != nil {
+			return fmt.Errorf("ledger row of mail %s: %w", r.ID, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("ledger row of mail %s: %w", r.ID, ctx.Err())
+	}
+}
+
+// Outcome notes what became of a copy. It does not wait: by then the fact is
+// made, and a decision without an outcome is looked for anyway.
+func (l *Ledger) Outcome(o Outcome) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		l.log.Error("outcome not noted", "mail", o.MailID, "error", err)
+		return
+	}
+	w := write{sql: insertOutcomeSQL, args: []any{id, o.MailID, clean(o.Recipient), string(o.State), o.NextHop, o.Code, clean(o.Text), o.At}}
+	select {
+	case l.queue <- w:
+	case <-l.stop:
+		l.log.Error("outcome not noted: the ledger is stopped", "mail", o.MailID, "state", o.State)
+	}
+}
+
+// writeLoop owns a batch at a time: it takes what is there, at least one row.
+func (l *Ledger) writeLoop() {
+	for {
+		var batch []write
+		select {
+		case w := <-l.queue:
+			batch = append(batch, w)
+		case <-l.stop:
+			if batch = l.take(nil); len(batch) == 0 {
+				return
+			}
+		}
+		batch = l.take(batch)
+		l.commit(batch)
+	}
+}
+
+func (l *Ledger) take(batch []write) []write {
+	for len(batch) < batchMost {
+		select {
+		case w := <-l.queue:
+			batch = append(batch, w)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit writes a batch. When the database refuses it, each row gets a try of
+// its own, so that one bad row does not take the others with it.
+func (l *Ledger) commit(batch []write) {
+	err := l.writeAll(batch)
+	if err != nil && len(batch) > 1 && !pg.IsUnavailable(err) {
+		l.log.Error("ledger batch refused, trying row by row", "rows", len(batch), "error", err)
+		for _, w := range batch {
+			l.finish(w, l.writeAll([]write{w}))
+		}
+		return
+	}
+	for _, w := range batch {
+		l.finish(w, err)
+	}
+}
+
+func (l *Ledger) finish(w write, err error) {
+	if w.done != nil {
+		w.done <- err
+	} else if err != nil {
+		l.log.Error("outcome not noted", "mail", w.args[1], "recipient_state", w.args[3], "error", err)
+	}
+}
+
+func (l *Ledger) writeAll(batch []write) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
+	defer cancel()
+	b := &pgx.Batch{}
+	for _, w := range batch {
+		b.Queue(w.sql, w.args...)
+	}
+	// A batch outside of a transaction is one by itself, and needs one round
+	// trip less. The ledger has no row triggers that ask for an actor.
+	return l.db.SendBatch(ctx, b).Close()
+}
+
+func (r Row) args() ([]any, error) {
+	var errs []error
+	j := func(v any) []byte {
+		b, err := json.Marshal(v)
+		errs = append(errs, err)
+		if string(b) == "null" {
+			return []byte("[]")
+		}
+		return []byte(strings.ReplaceAll(string(b), `\u0000`, ""))
+	}
+	sum, err := hex.DecodeString(r.SHA256)
+	errs = append(errs, err)
+	var ip *string
+	if a, err := netip.ParseAddr(r.ClientIP); err == nil {
+		s := a.Unmap().WithZone("").String()
+		ip = &s
+	}
+	auth, head := []byte(r.Auth), r.RawHeader
+	if auth == nil {
+		auth = []byte("{}")
+	}
+	if head == nil {
+		head = []byte{}
+	}
+	args := []any{r.ID, r.Workspace, r.ReceivedAt, r.Node, ip, clean(r.Helo), clean(r.TLS), clean(r.EnvelopeFrom), j(r.Recipients), clean(r.HeaderFrom), clean(r.Subject),
+		clean(r.MessageID), r.Size, sum, string(r.Class), string(r.Action), r.Score, j(r.Reasons), j(r.Findings), j(r.Engines), j(r.Parts), auth, j(r.HeaderEdits), head, r.ScanMS}
+	return args, errors.Join(errs...)
+}
+
+// clean makes text that PostgreSQL takes: one subject with a NUL would
+// otherwise refuse a whole batch.
+func clean(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
+}

@@ -1,0 +1,140 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"mailward/internal/pg"
+	"mailward/internal/testenv"
+	"mailward/policy"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+func row(subject string) Row {
+	return Row{ID: uuid.Must(uuid.NewV7()), Workspace: policy.DefaultWorkspace, ReceivedAt: time.Now(), ClientIP: "192.0.2.1", EnvelopeFrom: "a@x.example",
+		Recipients: []policy.RecipientDecision{{Address: "bob@ours.example", Action: policy.Deliver}}, Subject: subject, SHA256: strings.Repeat("ab", 32),
+		Class: policy.Clean, Action: policy.Deliver, RawHeader: []byte("X: \x00\xff\r\n")}
+}
+
+func TestDecided_ManyAtOnce(t *testing.T) {
+	t.Parallel()
+	l := New(testenv.Postgres(t).DB, slog.New(slog.DiscardHandler))
+	defer l.Close()
+	ctx := context.Background()
+	var wg sync.WaitGroup
+	for i := range 300 {
+		wg.Go(func() {
+			// Hostile text must not refuse the batch that it is in.
+			r := row(fmt.Sprintf("subject %d \x00 \xff ' \\", i))
+			if err := l.Decided(ctx, r); err != nil {
+				t.Error(err)
+			}
+			if err := l.Decided(ctx, r); err != nil { // failed but stored: tried again
+				t.Errorf("the same decision again: %v", err)
+			}
+			l.Outcome(Outcome{MailID: r.ID, Recipient: "bob@ours.example", State: Relayed, Code: 250, Text: "ok\x00", At: time.Now()})
+		})
+	}
+	wg.Wait()
+	l.Close()
+	seen := map[uuid.UUID]bool{}
+	f := Filter{Workspaces: []uuid.UUID{policy.DefaultWorkspace}, Limit: 100}
+	for {
+		p, err := l.List(ctx, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range p.Items {
+			seen[r.ID] = true
+		}
+		if f.Cursor = p.Next; p.Next == "" {
+			break
+		}
+	}
+	if len(seen) != 300 {
+		t.Errorf("%d mails, want 300", len(seen))
+	}
+	for id := range seen {
+		if _, out, err := l.Get(ctx, id); err != nil || len(out) != 1 || out[0].State != Relayed {
+			t.Fatalf("outcomes of %s: %+v, %v", id, out, err)
+		}
+		break
+	}
+	b, err := l.Stats(ctx, f.Workspaces, time.Now().Add(-time.Hour), time.Now().Add(time.Minute), time.Minute)
+	if err != nil || len(b) != 61 {
+		t.Fatalf("%d buckets, %v", len(b), err)
+	}
+	total := 0
+	for _, x := range b {
+		total += x.Delivered
+	}
+	if total != 300 {
+		t.Errorf("stats count %d, want 300", total)
+	}
+	for q, want := range map[string]int{"subject 7 ": 1, "bob@OURS": 300, "%": 0, "nobody": 0} {
+		p, err := l.List(ctx, Filter{Workspaces: f.Workspaces, Query: q, Limit: 500})
+		if err != nil || len(p.Items) != want {
+			t.Errorf("search %q: %d, %v; want %d", q, len(p.Items), err, want)
+		}
+	}
+}
+
+func TestDecided_DatabaseRefusesOne(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l := New(db.DB, slog.New(slog.DiscardHandler))
+	defer l.Close()
+	if _, err := db.Admin(t).Exec(context.Background(), "ALTER TABLE mail ADD CHECK (helo <> 'bad')"); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			r := row("x")
+			if i == 25 {
+				r.Helo = "bad"
+			}
+			if err := l.Decided(context.Background(), r); (err != nil) != (i == 25) {
+				t.Errorf("row %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestDecided_DatabaseAway(t *testing.T) {
+	t.Parallel()
+	db, err := pg.Open(context.Background(), "host=/nowhere user=x dbname=y", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	l := New(db, slog.New(slog.DiscardHandler))
+	defer l.Close()
+	if err := l.Decided(context.Background(), row("x")); err == nil {
+		t.Error("a decision was taken for written")
+	}
+}
+
+func TestQueries_Prepare(t *testing.T) {
+	t.Parallel()
+	c := testenv.Postgres(t).Admin(t)
+	files, err := queryFiles.ReadDir("queries")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if _, err := c.Prepare(context.Background(), f.Name(), pg.Query(queryFiles, strings.TrimSuffix(f.Name(), ".sql"))); err != nil {
+			t.Errorf("%s: %v", f.Name(), err)
+		}
+	}
+}

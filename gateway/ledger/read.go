@@ -1,0 +1,148 @@
+package ledger
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"mailward/policy"
+)
+
+// Filter selects mails. Empty fields select all; Workspaces must be given.
+type Filter struct {
+	Workspaces []uuid.UUID
+	Query      string // part of subject, sender or recipient; or an id, message id or hash
+	Classes    []policy.Class
+	Actions    []policy.Action
+	From, To   time.Time
+	Cursor     string
+	Limit      int // default 50, at most 500
+}
+
+// Page is one page of mails, newest first.
+type Page struct {
+	Items []Row
+	Next  string
+}
+
+// List reads one page.
+func (l *Ledger) List(ctx context.Context, f Filter) (Page, error) {
+	var cursor *uuid.UUID
+	if f.Cursor != "" {
+		id, err := uuid.Parse(f.Cursor)
+		if err != nil {
+			return Page{}, ErrBadCursor
+		}
+		cursor = &id
+	}
+	if f.Limit <= 0 {
+		f.Limit = 50
+	}
+	f.Limit = min(f.Limit, 500)
+	q := clean(strings.TrimSpace(f.Query))
+	like := ""
+	if q != "" {
+		like = "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(q)) + "%"
+	}
+	var classes, actions []string
+	for _, c := range f.Classes {
+		classes = append(classes, string(c))
+	}
+	for _, a := range f.Actions {
+		actions = append(actions, string(a))
+	}
+	if f.Workspaces == nil {
+		f.Workspaces = []uuid.UUID{}
+	}
+	rows, err := l.db.Query(ctx, listSQL, f.Workspaces, q, like, classes, actions, nilTime(f.From), nilTime(f.To), cursor, f.Limit+1)
+	if err != nil {
+		return Page{}, fmt.Errorf("list mails: %w", err)
+	}
+	items, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		return Page{}, fmt.Errorf("list mails: %w", err)
+	}
+	var p Page
+	if len(items) > f.Limit {
+		items = items[:f.Limit]
+		p.Next = items[f.Limit-1].ID.String()
+	}
+	p.Items = items
+	return p, nil
+}
+
+// Get reads one mail and what became of its copies, in the order of events.
+func (l *Ledger) Get(ctx context.Context, id uuid.UUID) (Row, []Outcome, error) {
+	rows, err := l.db.Query(ctx, getSQL, id)
+	if err != nil {
+		return Row{}, nil, fmt.Errorf("read mail: %w", err)
+	}
+	items, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		return Row{}, nil, fmt.Errorf("read mail: %w", err)
+	}
+	if len(items) == 0 {
+		return Row{}, nil, ErrNotFound
+	}
+	rows, err = l.db.Query(ctx, outcomesSQL, id)
+	if err != nil {
+		return Row{}, nil, fmt.Errorf("read outcomes of mail: %w", err)
+	}
+	outcomes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Outcome])
+	return items[0], outcomes, err
+}
+
+func scanRow(row pgx.CollectableRow) (r Row, err error) {
+	var ip *string
+	var sum, recipients, reasons, findings, engines, parts []byte
+	err = row.Scan(&r.ID, &r.Workspace, &r.ReceivedAt, &r.Node, &ip, &r.Helo, &r.TLS, &r.EnvelopeFrom, &recipients, &r.HeaderFrom, &r.Subject, &r.MessageID,
+		&r.Size, &sum, &r.Class, &r.Action, &r.Score, &reasons, &findings, &engines, &parts, &r.Auth, &r.RawHeader, &r.ScanMS)
+	if err != nil {
+		return r, err
+	}
+	if ip != nil {
+		r.ClientIP = *ip
+	}
+	r.SHA256 = hex.EncodeToString(sum)
+	return r, errors.Join(json.Unmarshal(recipients, &r.Recipients), json.Unmarshal(reasons, &r.Reasons), json.Unmarshal(findings, &r.Findings),
+		json.Unmarshal(engines, &r.Engines), json.Unmarshal(parts, &r.Parts))
+}
+
+// Bucket is what was decided in one stretch of time.
+type Bucket struct {
+	At          time.Time
+	Delivered   int
+	Quarantined int // and held
+	Rejected    int
+	Deferred    int
+	Threats     int // malware and phishing
+	Total       int
+	ScanP95MS   float64
+}
+
+// Stats counts decisions from `from` to `to`, in steps. Steps without mail are
+// there too.
+func (l *Ledger) Stats(ctx context.Context, workspaces []uuid.UUID, from, to time.Time, step time.Duration) ([]Bucket, error) {
+	if step < time.Second || to.Sub(from)/step > 2000 {
+		return nil, fmt.Errorf("ledger: %v in steps of %v is too much", to.Sub(from), step)
+	}
+	rows, err := l.db.Query(ctx, statsSQL, workspaces, from, to, step)
+	if err != nil {
+		return nil, fmt.Errorf("count mails: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Bucket])
+}
+
+func nilTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,153 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+	"github.com/google/uuid"
+
+	"mailward/internal/message"
+)
+
+// Errors that have a reply of their own.
+var (
+	errShuttingDown = errors.New("gateway: shutting down")
+	errNotReady     = errors.New("gateway: policies are not read yet")
+	errUTF8Address  = errors.New("gateway: address needs SMTPUTF8")
+	errRelayDenied  = errors.New("gateway: not a domain of ours")
+	errNoRoute      = errors.New("gateway: domain has no next hop")
+	errOtherRoute   = errors.New("gateway: recipient has another route")
+	errLoop         = errors.New("gateway: too many hops")
+	errEightBit     = errors.New("gateway: the next hop does not take 8-bit mail")
+	errEngines      = errors.New("gateway: an engine gave no answer")
+	errRejected     = errors.New("gateway: rejected by policy")
+	errDeferred     = errors.New("gateway: deferred by policy")
+	errConnect      = errors.New("gateway: next hop cannot be reached")
+)
+
+// idError carries the mail's id to its reply.
+type idError struct {
+	err error
+	id  uuid.UUID
+}
+
+func (e *idError) Error() string { return e.err.Error() }
+func (e *idError) Unwrap() error { return e.err }
+
+// withID adds the mail's id to a failure, so that the reply can name it.
+func withID(err error, id uuid.UUID) error { return &idError{err, id} }
+
+// reply turns a failure into the answer for the SMTP client. Every SMTP code
+// that is ours stands here. The client learns nothing about our insides: err
+// itself goes to the log, under the mail's id.
+//
+// An error that we do not know is temporary (RFC 5321 §4.2.1): the sender keeps
+// the mail and tries again. The result is an error, not a *smtp.SMTPError:
+// go-smtp crashes the session on a typed nil.
+func reply(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := replyFor(err)
+	var with *idError
+	if errors.As(err, &with) {
+		e.Message += " (" + with.id.String() + ")"
+	}
+	return e
+}
+
+func replyFor(err error) *smtp.SMTPError {
+	var hop *hopReply
+	switch {
+	case errors.As(err, &hop):
+		return hop.smtpError()
+	case errors.Is(err, message.ErrBareNewline):
+		return say(554, 5, 6, 0, "Bare CR or LF in the mail: lines must end in CRLF")
+	case errors.Is(err, message.ErrTooBig):
+		return say(552, 5, 3, 4, "Mail is too big")
+	case errors.Is(err, message.ErrBudget):
+		return say(452, 4, 3, 1, "Busy, try again later")
+	case errors.Is(err, message.ErrDiskFull):
+		return say(452, 4, 3, 1, "No room for mail now, try again later")
+	case errors.Is(err, errShuttingDown):
+		return say(421, 4, 3, 2, "Shutting down, try again later")
+	case errors.Is(err, errUTF8Address):
+		return say(550, 5, 6, 7, "Addresses outside of ASCII cannot be passed on")
+	case errors.Is(err, errRelayDenied):
+		return say(550, 5, 7, 1, "Relay access denied")
+	case errors.Is(err, errOtherRoute):
+		return say(452, 4, 5, 3, "Send this recipient in a mail of its own")
+	case errors.Is(err, errLoop):
+		return say(554, 5, 4, 6, "Too many hops: this mail is looping")
+	case errors.Is(err, errEightBit):
+		return say(554, 5, 6, 3, "The destination does not take 8-bit mail")
+	case errors.Is(err, errRejected):
+		return say(550, 5, 7, 1, "Refused by policy")
+	case errors.Is(err, errDeferred):
+		return say(451, 4, 7, 1, "Not taken now, try again later")
+	case errors.Is(err, errConnect):
+		return say(451, 4, 4, 1, "The destination cannot be reached, try again later")
+	case errors.Is(err, errEngines), errors.Is(err, errNotReady), errors.Is(err, errNoRoute):
+		return say(451, 4, 3, 2, "Mail cannot be checked or passed on now, try again later")
+	default:
+		return say(451, 4, 3, 0, "Try again later")
+	}
+}
+
+func say(code, class, subject, detail int, text string) *smtp.SMTPError {
+	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{class, subject, detail}, Message: text}
+}
+
+// accepted is the 250 for a mail that is safe. go-smtp takes it as an "error".
+func accepted(id uuid.UUID, text string) error {
+	return say(250, 2, 0, 0, fmt.Sprintf("%s (%s)", text, id))
+}
+
+// hopReply is what the next hop said. Its code becomes ours, and its text too,
+// made harmless.
+type hopReply struct {
+	Code     int
+	Enhanced string // "5.1.1", or ""
+	Text     string
+}
+
+func (h *hopReply) Error() string {
+	return fmt.Sprintf("next hop replied %d %s %s", h.Code, h.Enhanced, h.Text)
+}
+
+func (h *hopReply) temporary() bool { return h.Code/100 != 5 && h.Code/100 != 2 }
+
+func (h *hopReply) smtpError() *smtp.SMTPError {
+	code := h.Code
+	switch {
+	case code == 421 || code/100 != 2 && code/100 != 4 && code/100 != 5:
+		// Its connection ends, ours does not; and 3xx here is nonsense.
+		code = 451
+	}
+	e := say(code, code/100, 0, 0, h.Text)
+	var a, b, c int
+	if n, _ := fmt.Sscanf(h.Enhanced, "%d.%d.%d", &a, &b, &c); n == 3 && a == code/100 && b >= 0 && b <= 999 && c >= 0 && c <= 999 {
+		e.EnhancedCode = smtp.EnhancedCode{a, b, c}
+	}
+	if e.Message == "" {
+		e.Message = "Refused by destination"
+	}
+	return e
+}
+
+// harmless makes foreign text fit for one line of a reply or a log.
+func harmless(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return s
+}

@@ -1,0 +1,204 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/google/uuid"
+
+	"mailward/internal/message"
+	"mailward/policy"
+)
+
+// session is one client connection. go-smtp calls its methods one at a time.
+type session struct {
+	s        *Server
+	conn     *smtp.Conn
+	clientIP netip.Addr
+	busy     atomic.Bool // a mail is being taken or handled
+
+	from       string
+	eightBit   bool
+	haveFrom   bool
+	recipients []policy.Recipient
+}
+
+func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
+	sess := &session{s: s, conn: c}
+	if ap, err := netip.ParseAddrPort(c.Conn().RemoteAddr().String()); err == nil {
+		sess.clientIP = ap.Addr().Unmap()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return nil, reply(errShuttingDown)
+	}
+	s.sessions[sess] = true
+	s.metrics.sessions.Inc()
+	return sess, nil
+}
+
+// hangUpIfIdle ends a session that is not in the middle of a mail.
+func (ss *session) hangUpIfIdle() {
+	if !ss.busy.Load() {
+		c := ss.conn.Conn()
+		c.SetWriteDeadline(time.Now().Add(time.Second))
+		io.WriteString(c, "421 4.3.2 "+ss.s.cfg.Hostname+" is shutting down\r\n")
+		c.Close()
+	}
+}
+
+// Reset implements [smtp.Session].
+func (ss *session) Reset() {
+	ss.from, ss.haveFrom, ss.eightBit, ss.recipients = "", false, false, nil
+}
+
+// Logout implements [smtp.Session].
+func (ss *session) Logout() error {
+	ss.s.mu.Lock()
+	delete(ss.s.sessions, ss)
+	ss.s.mu.Unlock()
+	ss.s.metrics.sessions.Dec()
+	return nil
+}
+
+// Mail implements [smtp.Session].
+func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
+	ss.Reset()
+	if ss.s.isClosing() {
+		return reply(errShuttingDown)
+	}
+	if !ss.s.deps.Policies.Ready() {
+		return reply(errNotReady)
+	}
+	if !isASCII(from) {
+		return reply(errUTF8Address)
+	}
+	if opts.Size > ss.s.cfg.MaxMessageSize {
+		return reply(message.ErrTooBig)
+	}
+	if err := ss.s.deps.Spooler.Room(opts.Size); err != nil {
+		return reply(err)
+	}
+	ss.from, ss.haveFrom, ss.eightBit = from, true, opts.Body == smtp.Body8BitMIME
+	return nil
+}
+
+// Rcpt implements [smtp.Session].
+func (ss *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	if !isASCII(to) {
+		return reply(errUTF8Address)
+	}
+	r, ok := ss.s.deps.Policies.Lookup(to)
+	if !ok && strings.EqualFold(to, "postmaster") {
+		// RFC 5321 §4.5.1: postmaster without a domain is always taken.
+		r, ok = ss.s.deps.Policies.Postmaster()
+	}
+	if !ok {
+		ss.s.metrics.relayDenied.Inc()
+		return reply(errRelayDenied)
+	}
+	if r.Domain.NextHop == "" {
+		return reply(errNoRoute)
+	}
+	for _, have := range ss.recipients {
+		if have.Address == r.Address {
+			return nil // The same recipient twice gets one copy.
+		}
+	}
+	// The reply to DATA comes from one next hop, for all recipients.
+	if len(ss.recipients) > 0 && (ss.recipients[0].Domain.NextHop != r.Domain.NextHop || ss.recipients[0].Domain.Workspace != r.Domain.Workspace) {
+		return reply(errOtherRoute)
+	}
+	ss.recipients = append(ss.recipients, r)
+	return nil
+}
+
+// Data implements [smtp.Session].
+func (ss *session) Data(r io.Reader) error {
+	ss.busy.Store(true)
+	defer func() {
+		ss.busy.Store(false)
+		if ss.s.isClosing() {
+			// The reply to this mail goes out before go-smtp reads again.
+			time.AfterFunc(time.Second, ss.hangUpIfIdle)
+		}
+	}()
+	id, err := uuid.NewV7()
+	if err != nil {
+		return reply(err)
+	}
+	m := &mail{recipients: ss.recipients, env: message.Envelope{ID: id, ReceivedAt: time.Now().UTC(), ClientIP: ss.clientIP, Helo: ss.conn.Hostname(),
+		TLS: ss.tlsName(), From: ss.from, EightBitMIME: ss.eightBit}}
+	for _, rc := range ss.recipients {
+		m.env.Recipients = append(m.env.Recipients, rc.Address)
+	}
+	log := ss.s.log.With("mail", id)
+	sp, err := ss.s.deps.Spooler.Spool(ss.s.base, &slowReader{r: r, conn: ss.conn.Conn(), end: time.Now().Add(dataLimit)})
+	if err != nil {
+		var tooLarge *smtp.SMTPError
+		if errors.As(err, &tooLarge) && tooLarge.Code == 552 {
+			err = message.ErrTooBig
+		}
+		log.Info("mail not taken", "error", err)
+		ss.s.metrics.mails.WithLabelValues("not_taken").Inc()
+		return reply(withID(err, id))
+	}
+	defer sp.Close()
+	m.spool = sp
+	ctx, cancel := context.WithTimeout(ss.s.base, handleLimit)
+	defer cancel()
+	return ss.s.handle(ctx, log, m)
+}
+
+func (ss *session) tlsName() string {
+	st, ok := ss.conn.TLSConnectionState()
+	if !ok {
+		return ""
+	}
+	return tls.VersionName(st.Version) + " " + tls.CipherSuiteName(st.CipherSuite)
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// slowReader gives a client time as long as something comes, up to an end.
+// go-smtp sets one deadline for the whole of DATA.
+type slowReader struct {
+	r    io.Reader
+	conn net.Conn
+	end  time.Time
+	next time.Time // when the deadline has to be moved again
+}
+
+func (s *slowReader) Read(p []byte) (int, error) {
+	if now := time.Now(); now.After(s.next) {
+		d := now.Add(commandTimeout)
+		if d.After(s.end) {
+			d = s.end
+		}
+		s.conn.SetReadDeadline(d)
+		s.next = now.Add(10 * time.Second)
+	}
+	return s.r.Read(p)
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}

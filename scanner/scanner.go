@@ -1,0 +1,215 @@
+// Package scanner finds out what is in a mail: it asks every engine and puts
+// their answers together.
+//
+// On a mail's path it comes right after the spool, beside the check of the
+// sender. The sidecar takes the mail apart under another user and matches YARA
+// rules; clamd looks for signatures at the same time. An engine that does not
+// answer is a fact in the report, never a clean verdict: what to do about it is
+// the policy's to say.
+package scanner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"mailward/internal/message"
+	"mailward/policy"
+)
+
+// ErrUnavailable means that an engine gave no answer, so nothing is known about
+// the content. It never means that the content is clean.
+var ErrUnavailable = errors.New("scanner: engine unavailable")
+
+// Job is one mail to be looked into.
+type Job struct {
+	MailID uuid.UUID
+	Spool  *message.Spool
+}
+
+// Info is what an engine says of itself.
+type Info struct {
+	Version      string
+	Database     string    // version of signatures or rules
+	DatabaseTime time.Time // zero: not known
+	Detail       string
+	Rules        int // number of rules, for YARA
+}
+
+// Answer is what one engine found.
+type Answer struct {
+	Info     Info
+	Findings []policy.Finding
+	Parts    []policy.Part
+	Limits   []string // limits that were hit
+	Header   HeaderSummary
+	// Extra are decoded parts that other engines may not see by themselves.
+	Extra []ExtraPart
+}
+
+// HeaderSummary is the decoded header for lists.
+type HeaderSummary struct{ Subject, From, MessageID, Date string }
+
+// ExtraPart is a part that the sidecar had to decode in a way of its own.
+type ExtraPart struct {
+	Path, Name string
+	Data       []byte
+}
+
+// Engine looks into mails.
+type Engine interface {
+	Name() string
+	// Scan looks into one mail. An error means that there is no verdict.
+	Scan(ctx context.Context, job Job) (Answer, error)
+	// Check says whether the engine works, for Health.
+	Check(ctx context.Context) (Info, error)
+}
+
+// extraScanner is an engine that can look into a decoded part by itself.
+type extraScanner interface {
+	ScanBytes(ctx context.Context, part ExtraPart) ([]policy.Finding, error)
+}
+
+// Config holds the scanner's limits.
+type Config struct {
+	// EngineTimeout bounds one engine's work on one mail. Default: 40 s.
+	EngineTimeout time.Duration
+	// Slots is how many mails are scanned at a time. Default: 8.
+	Slots int
+	// SlotWait is how long a mail waits for a slot. Default: 20 s.
+	SlotWait time.Duration
+}
+
+// DefaultConfig returns the settings used where nothing else is said.
+func DefaultConfig() Config {
+	return Config{EngineTimeout: 40 * time.Second, Slots: 8, SlotWait: 20 * time.Second}
+}
+
+// Scanner asks all engines about each mail.
+type Scanner struct {
+	cfg     Config
+	log     *slog.Logger
+	engines []Engine
+	slots   chan struct{}
+}
+
+// New returns a Scanner. It connects to nothing; an engine that is down shows
+// in the first report and on the health page.
+func New(cfg Config, log *slog.Logger, engines ...Engine) (*Scanner, error) {
+	if cfg.EngineTimeout <= 0 || cfg.Slots < 1 || cfg.SlotWait <= 0 {
+		return nil, fmt.Errorf("scanner: limits %+v do not work", cfg)
+	}
+	if len(engines) == 0 {
+		return nil, errors.New("scanner: no engine configured")
+	}
+	return &Scanner{cfg: cfg, log: log, engines: engines, slots: make(chan struct{}, cfg.Slots)}, nil
+}
+
+// Scan asks all engines at the same time and waits for each up to its limit.
+// It cannot fail: an engine without an answer says so in the report.
+func (s *Scanner) Scan(ctx context.Context, job Job) policy.Report {
+	wait, cancel := context.WithTimeout(ctx, s.cfg.SlotWait)
+	defer cancel()
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-wait.Done():
+		return s.busy()
+	}
+	results := make([]engineResult, len(s.engines))
+	var wg sync.WaitGroup
+	for i, e := range s.engines {
+		wg.Go(func() { results[i] = s.ask(ctx, e, job) })
+	}
+	wg.Wait()
+	s.scanExtra(ctx, results)
+	return s.merge(job, results)
+}
+
+type engineResult struct {
+	answer Answer
+	err    error
+	took   time.Duration
+}
+
+func (s *Scanner) ask(ctx context.Context, e Engine, job Job) (r engineResult) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.EngineTimeout)
+	defer cancel()
+	begin := time.Now()
+	defer func() { r.took = time.Since(begin) }()
+	r.answer, r.err = e.Scan(ctx, job)
+	return r
+}
+
+// busy is the report of a mail that found no free slot in time.
+func (s *Scanner) busy() policy.Report {
+	var r policy.Report
+	for _, e := range s.engines {
+		r.Engines = append(r.Engines, policy.EngineAnswer{Engine: e.Name(), Error: "all scan slots are taken"})
+	}
+	return r
+}
+
+// scanExtra shows the parts that only the sidecar could decode to the engines
+// that read mail in their own way.
+func (s *Scanner) scanExtra(ctx context.Context, results []engineResult) {
+	for i, e := range s.engines {
+		x, ok := e.(extraScanner)
+		if !ok || results[i].err != nil {
+			continue
+		}
+		for _, r := range results {
+			for _, part := range r.answer.Extra {
+				found, err := x.ScanBytes(ctx, part)
+				if err != nil {
+					results[i].err = fmt.Errorf("part %s: %w", part.Path, err)
+					return
+				}
+				results[i].answer.Findings = append(results[i].answer.Findings, found...)
+			}
+		}
+	}
+}
+
+func (s *Scanner) merge(job Job, results []engineResult) policy.Report {
+	var rep policy.Report
+	for i, r := range results {
+		a := policy.EngineAnswer{Engine: s.engines[i].Name(), Version: r.answer.Info.Version, Database: r.answer.Info.Database,
+			DatabaseTime: r.answer.Info.DatabaseTime, Answered: r.err == nil, DurationMS: r.took.Milliseconds()}
+		if r.err != nil {
+			a.Error = shortError(r.err)
+			s.log.Warn("engine gave no answer", "mail", job.MailID, "engine", a.Engine, "error", r.err)
+		}
+		rep.Engines = append(rep.Engines, a)
+		rep.Findings = append(rep.Findings, r.answer.Findings...)
+		rep.Parts = append(rep.Parts, r.answer.Parts...)
+		rep.Limits = append(rep.Limits, r.answer.Limits...)
+		if h := r.answer.Header; h != (HeaderSummary{}) {
+			rep.Subject, rep.HeaderFrom, rep.MessageID, rep.Date = h.Subject, h.From, h.MessageID, h.Date
+		}
+	}
+	return rep
+}
+
+// shortError is what the record keeps of a failure: enough to know what
+// happened, without paths and addresses of ours.
+func shortError(err error) string {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	case errors.Is(err, context.Canceled):
+		return "cancelled"
+	case errors.Is(err, errNotScanned):
+		return "did not scan all of it"
+	default:
+		return "not reachable"
+	}
+}
+
+// errNotScanned means that an engine answered, but not with a verdict.
+var errNotScanned = errors.New("scanner: not scanned")

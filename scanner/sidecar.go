@@ -1,0 +1,131 @@
+package scanner
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"mailward/policy"
+	"mailward/scanner/sidecar"
+)
+
+// SidecarConfig says where the scanner sidecar is.
+type SidecarConfig struct{ Socket string }
+
+// Sidecar asks the process that opens hostile bytes for us.
+type Sidecar struct {
+	socket string
+
+	mu     sync.Mutex // guards deaths
+	deaths map[string]int
+}
+
+// maxDeaths bounds what is remembered of mails that killed a worker.
+const maxDeaths = 1024
+
+// View is the material for looking at a held mail.
+type View = sidecar.View
+
+// NewSidecar returns a client. It connects to nothing.
+func NewSidecar(cfg SidecarConfig) *Sidecar {
+	return &Sidecar{socket: cfg.Socket, deaths: map[string]int{}}
+}
+
+// Name implements [Engine].
+func (s *Sidecar) Name() string { return "yara" }
+
+// Scan implements [Engine]. A worker that dies on a mail is no verdict; when a
+// second one dies on the same bytes, the mail itself is the cause, and it is
+// unscannable.
+func (s *Sidecar) Scan(ctx context.Context, job Job) (Answer, error) {
+	sum := job.Spool.SHA256()
+	hash := hex.EncodeToString(sum[:])
+	if s.died(hash, 0) >= 2 {
+		return Answer{Findings: []policy.Finding{{Engine: s.Name(), Name: "Mailward.Scanner.Crash", Class: policy.Unscannable, Score: 5,
+			Reason: "the scanner broke down on this mail twice"}}}, nil
+	}
+	resp, err := s.do(ctx, sidecar.Request{Op: sidecar.OpScan}, job.Spool.File())
+	if errors.Is(err, errWorkerDied) {
+		s.died(hash, 1)
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	a := Answer{Info: infoOf(resp), Findings: resp.Findings, Parts: resp.Parts, Limits: resp.Limits,
+		Header: HeaderSummary{Subject: resp.Header.Subject, From: resp.Header.From, MessageID: resp.Header.MessageID, Date: resp.Header.Date}}
+	for _, x := range resp.Extra {
+		a.Extra = append(a.Extra, ExtraPart{Path: x.Path, Name: x.Name, Data: x.Data})
+	}
+	return a, nil
+}
+
+func infoOf(r sidecar.Response) Info {
+	return Info{Version: r.Version, Database: r.RulesVersion, DatabaseTime: r.RulesTime, Rules: r.Rules, Detail: fmt.Sprintf("%d rules", r.Rules)}
+}
+
+// died adds n to what is known of a mail's victims, and says how many there are.
+func (s *Sidecar) died(hash string, n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n > 0 {
+		if len(s.deaths) >= maxDeaths {
+			clear(s.deaths)
+		}
+		s.deaths[hash] += n
+	}
+	return s.deaths[hash]
+}
+
+// View takes a held mail apart for looking at it.
+func (s *Sidecar) View(ctx context.Context, f *os.File) (View, error) {
+	resp, err := s.do(ctx, sidecar.Request{Op: sidecar.OpView}, f)
+	if err != nil {
+		return View{}, err
+	}
+	if resp.View == nil {
+		return View{}, fmt.Errorf("%w: no view in its answer", ErrUnavailable)
+	}
+	return *resp.View, nil
+}
+
+// Check implements [Engine].
+func (s *Sidecar) Check(ctx context.Context) (Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	resp, err := s.do(ctx, sidecar.Request{Op: sidecar.OpPing}, nil)
+	if err != nil {
+		return Info{}, err
+	}
+	return infoOf(resp), nil
+}
+
+// errWorkerDied means that the connection broke after the request was taken.
+var errWorkerDied = errors.New("scanner: the worker broke off")
+
+// do sends one request on a connection of its own.
+func (s *Sidecar) do(ctx context.Context, req sidecar.Request, f *os.File) (sidecar.Response, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", s.socket)
+	if err != nil {
+		return sidecar.Response{}, fmt.Errorf("connect to scanner: %w: %w", ErrUnavailable, err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	resp, err := sidecar.Exchange(conn.(*net.UnixConn), req, f)
+	if ctx.Err() != nil {
+		return resp, fmt.Errorf("scanner: %w: %w", ErrUnavailable, ctx.Err())
+	}
+	if err != nil {
+		return resp, fmt.Errorf("scanner: %w: %w: %w", ErrUnavailable, errWorkerDied, err)
+	}
+	if resp.Error != "" {
+		return resp, fmt.Errorf("scanner: %w: %w: %s", ErrUnavailable, errNotScanned, resp.Error)
+	}
+	return resp, nil
+}

@@ -1,0 +1,265 @@
+package sidecar
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/bodgit/sevenzip"
+	"github.com/nwaples/rardecode/v2"
+	"github.com/ulikunitz/xz"
+)
+
+// open looks into containers. What is none is nothing to do.
+func (w *walker) open(p, name, kind string, data []byte, depth, archives int) error {
+	if len(data) < 4 {
+		return nil
+	}
+	var fn func(c *container) error
+	switch {
+	case bytes.HasPrefix(data, []byte("PK\x03\x04")), bytes.HasPrefix(data, []byte("PK\x05\x06")), kind == "application/zip":
+		fn = openZip
+	case bytes.HasPrefix(data, []byte("7z\xbc\xaf\x27\x1c")):
+		fn = open7z
+	case bytes.HasPrefix(data, []byte("Rar!\x1a\x07")):
+		fn = openRar
+	case bytes.HasPrefix(data, []byte{0x1f, 0x8b}):
+		fn = openStream(func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }, ".gz", ".tgz")
+	case bytes.HasPrefix(data, []byte("BZh")):
+		fn = openStream(func(r io.Reader) (io.Reader, error) { return bzip2.NewReader(r), nil }, ".bz2", ".tbz2")
+	case bytes.HasPrefix(data, []byte("\xfd7zXZ\x00")):
+		fn = openStream(func(r io.Reader) (io.Reader, error) { return xz.NewReader(r) }, ".xz", ".txz")
+	case len(data) > 262 && string(data[257:262]) == "ustar":
+		fn = openTar
+	case bytes.HasPrefix(data, []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")):
+		return w.macros(p, name, data, depth, archives)
+	default:
+		return nil
+	}
+	if archives >= w.lim.ArchiveDepth {
+		return errArchiveDepth
+	}
+	c := &container{w: w, path: p, name: name, data: data, depth: depth, archives: archives}
+	err := guard(func() error { return fn(c) })
+	switch {
+	case err == nil || isLimit(err) || errors.Is(err, errMatch):
+		return err
+	case errors.Is(err, errPassword):
+		w.locked(p, name, "an archive in it is encrypted: "+name)
+	default:
+		w.locked(p, name, "an archive in it does not open: "+name)
+	}
+	return nil
+}
+
+var (
+	errPassword = errors.New("archive is encrypted")
+	errMatch    = errors.New("match inside of archive")
+	errPanic    = errors.New("archive reader panicked")
+)
+
+// guard turns a panic of an archive library into an error: hostile files make
+// some of them index out of range.
+func guard(fn func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", errPanic, r)
+		}
+	}()
+	return fn()
+}
+
+// container is an archive that is being read.
+type container struct {
+	w               *walker
+	path, name      string
+	data            []byte
+	depth, archives int
+	n               int
+}
+
+// file unpacks one file and looks at it. packed is its size in the archive, 0
+// where that is not known.
+func (c *container) file(name string, packed int64, r io.Reader) error {
+	w := c.w
+	if w.files++; w.files > w.lim.Files {
+		return errFilesLimit
+	}
+	c.n++
+	if packed <= 0 {
+		packed = int64(len(c.data))
+	}
+	limit := min(w.lim.TotalBytes-w.total, max(packed*w.lim.Ratio, 1<<20))
+	var b bytes.Buffer
+	lr := &timedReader{r: io.LimitReader(r, limit+1), w: w}
+	_, err := b.ReadFrom(lr)
+	size := int64(b.Len())
+	if size > limit {
+		if limit == w.lim.TotalBytes-w.total {
+			return errTotalLimit
+		}
+		return errRatioLimit
+	}
+	w.total += size
+	if errors.Is(err, errTimeLimit) {
+		return err
+	}
+	sub := fmt.Sprintf("%s.a%d", c.path, c.n)
+	if perr := w.piece(sub, path.Base(strings.ReplaceAll(name, `\`, "/")), "", "", b.Bytes(), c.depth, c.archives+1); perr != nil {
+		if !isLimit(perr) {
+			return fmt.Errorf("%w: %w", errMatch, perr)
+		}
+		return perr
+	}
+	return err // What came out before the fault was looked at.
+}
+
+// timedReader ends a reading that takes too long.
+type timedReader struct {
+	r io.Reader
+	w *walker
+}
+
+func (t *timedReader) Read(p []byte) (int, error) {
+	if err := t.w.late(); err != nil {
+		return 0, err
+	}
+	return t.r.Read(p)
+}
+
+func openZip(c *container) error {
+	zr, err := zip.NewReader(bytes.NewReader(c.data), int64(len(c.data)))
+	if err != nil {
+		return err
+	}
+	if len(zr.File) > c.w.lim.Files {
+		return errFilesLimit
+	}
+	for _, f := range zr.File {
+		if f.FileInfo().IsDir() {
+			continue
+		}
+		if f.Flags&1 != 0 {
+			// Names can be read without the password.
+			if err := c.w.run(nil, Vars{Path: c.path, Name: f.Name, Ext: strings.ToLower(path.Ext(f.Name)), Archived: true, Depth: c.archives + 1}); err != nil {
+				return fmt.Errorf("%w: %w", errMatch, err)
+			}
+			return errPassword
+		}
+		r, err := f.Open()
+		if err != nil {
+			return err
+		}
+		err = c.file(f.Name, int64(f.CompressedSize64), r)
+		r.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func open7z(c *container) error {
+	zr, err := sevenzip.NewReader(bytes.NewReader(c.data), int64(len(c.data)))
+	if err != nil {
+		var re *sevenzip.ReadError
+		if errors.As(err, &re) && re.Encrypted {
+			return errPassword
+		}
+		return err
+	}
+	for _, f := range zr.File {
+		if f.FileInfo().IsDir() {
+			continue
+		}
+		r, err := f.Open()
+		if err != nil {
+			return sevenzipError(err)
+		}
+		err = c.file(f.Name, 0, r)
+		r.Close()
+		if err != nil {
+			return sevenzipError(err)
+		}
+	}
+	return nil
+}
+
+func sevenzipError(err error) error {
+	var re *sevenzip.ReadError
+	if errors.As(err, &re) && re.Encrypted {
+		return errPassword
+	}
+	return err
+}
+
+func openRar(c *container) error {
+	rr, err := rardecode.NewReader(bytes.NewReader(c.data))
+	for {
+		if err != nil {
+			return rarError(err)
+		}
+		h, nerr := rr.Next()
+		if nerr == io.EOF {
+			return nil
+		}
+		if nerr != nil {
+			return rarError(nerr)
+		}
+		if h.Encrypted || h.HeaderEncrypted {
+			return errPassword
+		}
+		if h.IsDir {
+			continue
+		}
+		err = c.file(h.Name, h.PackedSize, rr)
+	}
+}
+
+func rarError(err error) error {
+	if errors.Is(err, rardecode.ErrArchiveEncrypted) || errors.Is(err, rardecode.ErrArchivedFileEncrypted) || errors.Is(err, rardecode.ErrBadPassword) {
+		return errPassword
+	}
+	return err
+}
+
+func openTar(c *container) error {
+	tr := tar.NewReader(bytes.NewReader(c.data))
+	for {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		if err := c.file(h.Name, h.Size, tr); err != nil {
+			return err
+		}
+	}
+}
+
+// openStream is for formats that hold one file.
+func openStream(newReader func(io.Reader) (io.Reader, error), ext, tarExt string) func(*container) error {
+	return func(c *container) error {
+		r, err := newReader(bytes.NewReader(c.data))
+		if err != nil {
+			return err
+		}
+		name := strings.TrimSuffix(c.name, ext)
+		if n, ok := strings.CutSuffix(c.name, tarExt); ok {
+			name = n + ".tar"
+		}
+		return c.file(name, 0, r)
+	}
+}

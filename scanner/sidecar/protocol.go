@@ -1,0 +1,216 @@
+// Package sidecar opens hostile bytes: it takes mails, archives and documents
+// apart and matches YARA rules, in processes of their own.
+//
+// It runs as mailward-scanner, under its own user and without a network. A
+// parent that never looks at a mail keeps some workers, each of which serves
+// one request at a time from a shared unix socket. A mail comes in as a file
+// descriptor and never as bytes, what was found goes out as one JSON frame. A
+// worker that hangs ends itself, one that dies is replaced; the mail that it
+// had in hand is then not scanned, which the gateway knows what to do about.
+//
+// The package has no cgo: the rules are matched through [Matcher], which
+// cmd/mailward-scanner fills with libyara. So its client side and its parser
+// are in the static gateway binary and in every test.
+package sidecar
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"mailward/policy"
+)
+
+// Operations.
+const (
+	OpScan = "scan"
+	OpView = "view"
+	OpPing = "ping"
+)
+
+// Frames are bounded in both directions.
+const (
+	maxRequest  = 4 << 10
+	maxResponse = 24 << 20
+)
+
+// Request asks for one operation on the mail whose descriptor comes with it.
+type Request struct {
+	Op string `json:"op"`
+}
+
+// Header is the decoded header, for lists.
+type Header struct {
+	Subject   string `json:"subject"`
+	From      string `json:"from"`
+	MessageID string `json:"message_id"`
+	Date      string `json:"date"`
+}
+
+// Extra is a decoded part that other engines may read in another way.
+type Extra struct {
+	Path string `json:"path"`
+	Name string `json:"name"`
+	Data []byte `json:"data"`
+}
+
+// HeaderField is one field of the header, decoded.
+type HeaderField struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Inline is a picture that the text refers to by its content id.
+type Inline struct {
+	CID         string `json:"cid"`
+	ContentType string `json:"content_type"`
+	Data        []byte `json:"data"`
+}
+
+// View is the material for looking at a mail. HTML is as it came: whoever
+// shows it has to make it safe.
+type View struct {
+	Headers   []HeaderField `json:"headers"`
+	Text      string        `json:"text"`
+	HTML      string        `json:"html"`
+	Inline    []Inline      `json:"inline"`
+	Truncated bool          `json:"truncated"`
+	Parts     []policy.Part `json:"parts"`
+}
+
+// Response is the answer to any request.
+type Response struct {
+	Error        string           `json:"error,omitempty"`
+	Version      string           `json:"version"` // of libyara
+	RulesVersion string           `json:"rules_version"`
+	RulesTime    time.Time        `json:"rules_time"`
+	Rules        int              `json:"rules"`
+	Header       Header           `json:"header"`
+	Findings     []policy.Finding `json:"findings,omitempty"`
+	Parts        []policy.Part    `json:"parts,omitempty"`
+	Limits       []string         `json:"limits,omitempty"`
+	Extra        []Extra          `json:"extra,omitempty"`
+	View         *View            `json:"view,omitempty"`
+}
+
+// Exchange is the client's side: one request with its descriptor, one answer.
+func Exchange(c *net.UnixConn, req Request, f *os.File) (Response, error) {
+	b, err := json.Marshal(req)
+	if err != nil {
+		return Response{}, err
+	}
+	var rights []byte
+	if f != nil {
+		// Our own descriptor can be written to in one case: a spool that is no
+		// memory file. The one that goes out is always opened for reading.
+		ro, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+		if err != nil {
+			return Response{}, fmt.Errorf("open mail for the scanner: %w", err)
+		}
+		defer ro.Close()
+		rights = syscall.UnixRights(int(ro.Fd()))
+	}
+	msg := append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
+	if _, _, err := c.WriteMsgUnix(msg, rights, nil); err != nil {
+		return Response{}, fmt.Errorf("send request: %w", err)
+	}
+	var resp Response
+	if err := readFrame(c, maxResponse, &resp); err != nil {
+		return Response{}, fmt.Errorf("read answer: %w", err)
+	}
+	return resp, nil
+}
+
+// receive is the worker's side of a request.
+func receive(c *net.UnixConn) (req Request, f *os.File, err error) {
+	buf, oob := make([]byte, maxRequest+4), make([]byte, syscall.CmsgSpace(4))
+	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
+	if err != nil {
+		return req, nil, err
+	}
+	if f, err = fileIn(oob[:oobn]); err != nil {
+		return req, nil, err
+	}
+	r := io.MultiReader(bytesReader(buf[:n]), c)
+	if err := readFrame(r, maxRequest, &req); err != nil {
+		if f != nil {
+			f.Close()
+		}
+		return req, nil, err
+	}
+	return req, f, nil
+}
+
+func fileIn(oob []byte) (*os.File, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	msgs, err := syscall.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range msgs {
+		fds, err := syscall.ParseUnixRights(&m)
+		if err != nil {
+			return nil, err
+		}
+		if len(fds) > 0 {
+			syscall.CloseOnExec(fds[0])
+			return os.NewFile(uintptr(fds[0]), "mail"), nil
+		}
+	}
+	return nil, nil
+}
+
+var errFrame = errors.New("frame is too long")
+
+func readFrame(r io.Reader, limit uint32, v any) error {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n > limit {
+		return errFrame
+	}
+	// Grows as bytes come, not as the other side promises.
+	b, err := io.ReadAll(io.LimitReader(r, int64(n)))
+	if err != nil {
+		return err
+	}
+	if uint32(len(b)) != n {
+		return io.ErrUnexpectedEOF
+	}
+	return json.Unmarshal(b, v)
+}
+
+func writeFrame(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(b) > maxResponse {
+		return errFrame
+	}
+	_, err = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
+	return err
+}
+
+type byteReader struct{ b []byte }
+
+func bytesReader(b []byte) *byteReader { return &byteReader{b} }
+
+func (r *byteReader) Read(p []byte) (int, error) {
+	if len(r.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.b)
+	r.b = r.b[n:]
+	return n, nil
+}
