@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"mailward/internal/pg"
@@ -78,6 +79,13 @@ func findServers(ctx context.Context, conf Config, n needs, log *slog.Logger) (*
 func (b *backing) stop(ctx context.Context) {
 	if b.stack != nil {
 		b.stack.Stop(context.WithoutCancel(ctx))
+	}
+}
+
+// reloadRules has a scanner of our own read its rules again.
+func (b *backing) reloadRules() {
+	if b.stack != nil {
+		b.stack.Signal("scanner", syscall.SIGHUP)
 	}
 }
 

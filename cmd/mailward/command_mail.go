@@ -153,7 +153,12 @@ func (cmd *sendCmd) Run(ctx context.Context, e *env) error {
 // sendMail hands one mail over and returns the reply to its final dot.
 func sendMail(ctx context.Context, server, from string, to []string, raw []byte) (string, error) {
 	eightBit := bytes.ContainsFunc(raw, func(r rune) bool { return r >= 0x80 })
-	return gateway.Send(ctx, server, nodeName(), from, to, int64(len(raw)), eightBit, bytes.NewReader(raw))
+	text, err := gateway.Send(ctx, server, nodeName(), from, to, int64(len(raw)), eightBit, bytes.NewReader(raw))
+	if err != nil {
+		// From here the server is no next hop, just the one that was asked.
+		return "", errors.New(strings.TrimPrefix(oneLine(err), "next hop replied "))
+	}
+	return text, nil
 }
 
 // envelope takes sender and recipients from the flags, or else from the header.

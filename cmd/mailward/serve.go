@@ -119,7 +119,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 		case err := <-failed:
 			return err
 		case <-hangup:
-			p.reload(ctx)
+			p.reload()
 		}
 	}
 }

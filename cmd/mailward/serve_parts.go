@@ -248,7 +248,7 @@ func (p *program) sweep(ctx context.Context) error {
 
 // reload reads the configuration again and takes over what can change while
 // mail flows: routes, certificate and rules. A mistake changes nothing.
-func (p *program) reload(ctx context.Context) {
+func (p *program) reload() {
 	conf, err := loadConfig(p.confPath, p.environ)
 	if err != nil {
 		p.log.Error("not reloaded, the old configuration stays in force", "error", err)
@@ -260,10 +260,9 @@ func (p *program) reload(ctx context.Context) {
 	if !conf.embeddedSink() && !p.conf.embeddedSink() {
 		p.policies.SetStatic(policy.StaticRoutes{Default: conf.Relay.Default, Domains: conf.Relay.Domains})
 	}
-	if err := p.sidecar.Reload(ctx); err != nil {
-		p.log.Error("rules not reloaded, the old ones stay in force", "error", err)
-		return
-	}
+	// A scanner of our own reads its rules again, and keeps the old ones when
+	// they do not compile. One that runs by itself gets its own SIGHUP.
+	p.servers.reloadRules()
 	p.log.Info("reloaded: routes, certificate, rules")
 }
 

@@ -194,6 +194,20 @@ func (s *Stack) Stop(ctx context.Context) {
 	}
 }
 
+// Signal sends a signal to one server, if it runs.
+func (s *Stack) Signal(server string, sig syscall.Signal) {
+	for _, c := range s.children {
+		if c.name != server {
+			continue
+		}
+		c.mu.Lock()
+		if c.proc != nil {
+			c.proc.Signal(sig)
+		}
+		c.mu.Unlock()
+	}
+}
+
 // account is the identity that a server runs under.
 type account struct {
 	name     string
