@@ -18,19 +18,19 @@ import (
 )
 
 func newIdentity(db *pg.DB, log *audit.Log, client *redis.Client, logger *slog.Logger) *identity.Store {
-	return identity.New(db, log, client, logger)
+	return identity.New(db, log, identity.Options{Log: logger, Throttle: identity.NewThrottle(client, logger)})
 }
 
 // openIdentity is the accounts for a command.
-func openIdentity(ctx context.Context, c *cli, e *env) (*identity.Store, Config, func(), error) {
+func openIdentity(ctx context.Context, c *cli, e *env) (*identity.Store, func(), error) {
 	conf, err := c.load(e)
 	if err != nil {
-		return nil, conf, nil, err
+		return nil, nil, err
 	}
 	log := quiet(e.err)
 	db, done, err := databaseFor(ctx, conf, log)
 	if err != nil {
-		return nil, conf, nil, err
+		return nil, nil, err
 	}
 	events := audit.New(db, audit.Options{Observer: audit.Observer{Node: nodeName(), Version: version}, Log: log})
 	store := newIdentity(db, events, nil, log)
@@ -39,12 +39,12 @@ func openIdentity(ctx context.Context, c *cli, e *env) (*identity.Store, Config,
 	first, err := store.Bootstrap(ctx, bootstrapOf(conf))
 	if err != nil {
 		done()
-		return nil, conf, nil, err
+		return nil, nil, err
 	}
 	if first.Created && first.OneTimePassword != "" {
 		fmt.Fprintf(e.err, "The first administrator was made: %s, one-time password %s\n", first.Email, first.OneTimePassword)
 	}
-	return store, conf, done, nil
+	return store, done, nil
 }
 
 func bootstrapOf(conf Config) identity.Bootstrap {
@@ -63,14 +63,18 @@ type userCmd struct {
 }
 
 type userCreateCmd struct {
-	Email         string   `required:"" placeholder:"ADDRESS" help:"E-mail address, with which the person logs in."`
-	Name          string   `placeholder:"NAME" help:"Name to show."`
-	Role          []string `required:"" placeholder:"ROLE" help:"admin, analyst, approver, auditor, viewer or operator; may be given several times."`
-	PasswordStdin bool     `help:"Read the password from standard input. Otherwise a one-time password is made and printed."`
+	Email         string          `required:"" placeholder:"ADDRESS" help:"E-mail address, with which the person logs in."`
+	Name          string          `placeholder:"NAME" help:"Name to show."`
+	Role          []identity.Role `placeholder:"ROLE" help:"Role in the default workspace: admin, analyst, approver, auditor or viewer; may be given several times."`
+	InstallRole   []identity.Role `placeholder:"ROLE" help:"Role in the whole installation: operator or auditor; may be given several times."`
+	PasswordStdin bool            `help:"Read the password from standard input. Otherwise a one-time password is made and printed."`
 }
 
 // Run makes an account and prints its one-time password.
 func (cmd *userCreateCmd) Run(ctx context.Context, c *cli, e *env) error {
+	if len(cmd.Role)+len(cmd.InstallRole) == 0 {
+		return errors.New("an account without a role can do nothing: give --role or --install-role")
+	}
 	password, once := rand.Text(), true
 	if cmd.PasswordStdin {
 		b, err := io.ReadAll(io.LimitReader(e.in, 4096))
@@ -81,12 +85,12 @@ func (cmd *userCreateCmd) Run(ctx context.Context, c *cli, e *env) error {
 			return errors.New("standard input holds no password")
 		}
 	}
-	store, _, done, err := openIdentity(ctx, c, e)
+	store, done, err := openIdentity(ctx, c, e)
 	if err != nil {
 		return err
 	}
 	defer done()
-	user, err := store.CreateUser(ctx, operator(), identity.NewUser{Email: cmd.Email, Name: cmd.Name, Password: password, Roles: cmd.Role, MustChange: once})
+	user, err := store.CreateUser(ctx, operator(), identity.NewUser{Email: cmd.Email, Name: cmd.Name, Password: password, Roles: cmd.Role, InstallRoles: cmd.InstallRole, MustChange: once})
 	if err != nil {
 		return err
 	}
@@ -103,7 +107,7 @@ type tokenCmd struct {
 }
 
 type tokenCreateCmd struct {
-	Role    string        `required:"" placeholder:"ROLE" help:"admin, analyst, approver, auditor, viewer or operator."`
+	Role    identity.Role `required:"" placeholder:"ROLE" help:"admin, analyst, approver, auditor, viewer or operator."`
 	Owner   string        `placeholder:"ADDRESS" help:"Whose token it is. Default: the first administrator."`
 	Name    string        `default:"command line" help:"What it is for."`
 	Expires time.Duration `placeholder:"DURATION" help:"When it ends, from now: 720h. Default: never."`
@@ -111,24 +115,25 @@ type tokenCreateCmd struct {
 
 // Run makes a token.
 func (cmd *tokenCreateCmd) Run(ctx context.Context, c *cli, e *env) error {
-	store, conf, done, err := openIdentity(ctx, c, e)
+	store, done, err := openIdentity(ctx, c, e)
 	if err != nil {
 		return err
 	}
 	defer done()
-	owner := cmd.Owner
-	if owner == "" {
-		owner = adminEmail(conf)
+	var owner identity.User
+	if cmd.Owner == "" {
+		owner, err = store.FirstAdmin(ctx)
+	} else {
+		owner, err = store.UserByEmail(ctx, cmd.Owner)
 	}
-	user, err := store.UserByEmail(ctx, owner)
 	if err != nil {
-		return fmt.Errorf("find the owner %s: %w; name one with --owner", owner, err)
+		return fmt.Errorf("find the owner: %w; name one with --owner", err)
 	}
-	n := identity.NewToken{Name: cmd.Name, Role: cmd.Role, OwnerID: user.ID}
+	n := identity.NewToken{Name: cmd.Name, Role: cmd.Role, OwnerID: owner.ID}
 	if cmd.Expires > 0 {
 		n.Expires = time.Now().Add(cmd.Expires)
 	}
-	plain, err := store.CreateToken(ctx, operator(), n)
+	plain, _, err := store.CreateToken(ctx, operator(), n)
 	if err != nil {
 		return err
 	}

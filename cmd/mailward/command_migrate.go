@@ -15,6 +15,7 @@ var queryFiles embed.FS
 type migrateCmd struct {
 	AdminURL    string `name:"admin-url" env:"MAILWARD_ADMIN_URL" placeholder:"URL" help:"Superuser's connection to an outside database; also file:/path or env:NAME. Not needed for the embedded one."`
 	AppPassword string `name:"app-password" env:"MAILWARD_APP_PASSWORD" placeholder:"PASSWORD" help:"Password that the runtime role mailward_app shall have; also file:/path or env:NAME."`
+	AcceptGuard bool   `help:"Take what the self-check of the audit's guard complains about as right from now on. That goes on record."`
 }
 
 // Run brings the schema up to date and says how well the audit is guarded.
@@ -43,7 +44,7 @@ func (cmd *migrateCmd) Run(ctx context.Context, c *cli, e *env) error {
 		defer b.stop(ctx)
 		admin = b.adminURL
 	}
-	report, err := pg.Migrate(ctx, admin, pg.MigrateOptions{AppPassword: password, Version: version}, log)
+	report, err := pg.Migrate(ctx, admin, pg.MigrateOptions{AppPassword: password, Version: version, AcceptGuard: cmd.AcceptGuard}, log)
 	if err != nil {
 		return err
 	}
@@ -52,6 +53,9 @@ func (cmd *migrateCmd) Run(ctx context.Context, c *cli, e *env) error {
 		applied = "applied " + strings.Join(report.Applied, ", ")
 	}
 	fmt.Fprintf(e.out, "%s; guard of the audit: %s\n", applied, report.Guard)
+	for _, f := range report.Findings {
+		fmt.Fprintln(e.out, "The guard complains:", f)
+	}
 	if report.Guard != "full" {
 		fmt.Fprintln(e.out, "The guard is reduced because the connection is not a superuser's: see docs/security.md.")
 	}
