@@ -194,6 +194,10 @@ func refreshItemState(ctx context.Context, tx pgx.Tx, item uuid.UUID) error {
 // SetDelivery is the worker's: it notes how the delivery of one copy goes and
 // what the next hop said, in the worker's transaction.
 func (s *Store) SetDelivery(ctx context.Context, tx pgx.Tx, item, recipient uuid.UUID, st State, code int, text string) error {
+	// All rows of the item, in order: two copies may end at the same moment.
+	if _, err := lockRecipients(ctx, tx, item); err != nil {
+		return err
+	}
 	if _, err := tx.Exec(ctx, setReplySQL, recipient, code, clean(text)); err != nil {
 		return fmt.Errorf("store reply of next hop: %w", err)
 	}

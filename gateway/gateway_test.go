@@ -1,0 +1,640 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"mailward/audit"
+	"mailward/gateway/ledger"
+	"mailward/internal/message"
+	"mailward/internal/pg"
+	"mailward/internal/testenv"
+	"mailward/policy"
+	"mailward/quarantine"
+	"mailward/scanner"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+// fakeScanner says what the subject of a mail asks it to say.
+type fakeScanner struct{ down atomic.Bool }
+
+func (f *fakeScanner) Scan(_ context.Context, job scanner.Job) policy.Report {
+	head, _ := job.Spool.Header(4096)
+	rep := policy.Report{Engines: []policy.EngineAnswer{{Engine: "clamav", Answered: !f.down.Load()}}}
+	_, rest, _ := bytes.Cut(head, []byte("Subject: "))
+	subject, _, _ := bytes.Cut(rest, []byte("\r\n"))
+	rep.Subject = string(subject)
+	for _, c := range policy.Classes() {
+		if strings.HasPrefix(rep.Subject, string(c)) && c != policy.Clean {
+			rep.Findings = append(rep.Findings, policy.Finding{Engine: "clamav", Name: "Test", Class: c, Score: 9, Reason: "test\r\nInjected: header"})
+		}
+	}
+	return rep
+}
+
+type fixture struct {
+	t       *testing.T
+	db      *testenv.DB
+	hop     *testenv.Hop
+	srv     *Server
+	scan    *fakeScanner
+	held    *quarantine.Store
+	ledger  *ledger.Ledger
+	audit   *audit.Log
+	addr    string
+	analyst pg.Actor
+	stop    context.CancelFunc
+}
+
+func newFixture(t *testing.T, normalise bool) *fixture {
+	t.Helper()
+	f := &fixture{t: t, db: testenv.Postgres(t), hop: testenv.NextHop(t), scan: &fakeScanner{}}
+	log := slog.New(slog.DiscardHandler)
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(context.Background())
+	f.stop = cancel
+	cfg := message.DefaultConfig()
+	cfg.Dir, cfg.MinFree, cfg.MaxSize, cfg.MemoryLimit, cfg.Normalise = filepath.Join(dir, "spool"), 0, 8<<20, 64<<10, normalise
+	sp, err := message.NewSpooler(cfg)
+	fatal(t, err)
+	key, err := quarantine.OpenLocalKey(filepath.Join(dir, "blob.key"))
+	fatal(t, err)
+	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
+	fatal(t, err)
+	f.audit = audit.New(f.db.DB, audit.Options{})
+	f.held = quarantine.New(quarantine.DefaultConfig(), f.db.DB, blobs, f.audit, log)
+	f.ledger = ledger.New(f.db.DB, log)
+	policies := policy.NewStore(f.db.DB, policy.StaticRoutes{Domains: map[string]string{"ours.example": f.hop.Addr, "other.example": "127.0.0.1:1", "sender.example": f.hop.Addr}}, log)
+	fatal(t, policies.Load(ctx))
+	f.srv, err = New(Config{Hostname: "mx.ours.example", MaxMessageSize: 8 << 20}, Deps{Log: log, DB: f.db.DB, Spooler: sp, Scanner: f.scan, Policies: policies,
+		Ledger: f.ledger, Quarantine: f.held, Audit: f.audit})
+	fatal(t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fatal(t, err)
+	f.addr = l.Addr().String()
+	go f.srv.Serve(l)
+	_, err = f.db.Admin(t).Exec(ctx, `INSERT INTO setting (key, value) VALUES ('four_eyes', '"single_operator"')`)
+	fatal(t, err)
+	id := uuid.Must(uuid.NewV7())
+	f.analyst = pg.Actor{Type: pg.ActorUser, UserID: id, Email: "soc@ours.example", SessionID: uuid.Must(uuid.NewV7())}
+	_, err = f.db.Admin(t).Exec(ctx, "INSERT INTO user_account (id, email) VALUES ($1, 'soc@ours.example')", id)
+	fatal(t, err)
+	t.Cleanup(func() {
+		cancel()
+		f.srv.Close()
+		f.ledger.Close()
+	})
+	return f
+}
+
+func fatal(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+type client struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (f *fixture) dial() *client {
+	f.t.Helper()
+	c, err := net.Dial("tcp", f.addr)
+	fatal(f.t, err)
+	c.SetDeadline(time.Now().Add(time.Minute))
+	f.t.Cleanup(func() { c.Close() })
+	cl := &client{c, bufio.NewReader(c)}
+	cl.reply()
+	cl.say("EHLO client.example")
+	return cl
+}
+
+func (c *client) reply() string {
+	var out []string
+	for {
+		l, err := c.r.ReadString('\n')
+		if err != nil {
+			return strings.Join(append(out, err.Error()), "\n")
+		}
+		out = append(out, strings.TrimRight(l, "\r\n"))
+		if len(l) < 4 || l[3] != '-' {
+			return strings.Join(out, "\n")
+		}
+	}
+}
+
+func (c *client) say(line string) string {
+	io.WriteString(c, line+"\r\n")
+	return c.reply()
+}
+
+func (c *client) send(from string, to []string, msg string) string {
+	c.say("MAIL FROM:<" + from + ">")
+	for _, a := range to {
+		if r := c.say("RCPT TO:<" + a + ">"); !strings.HasPrefix(r, "250") {
+			return r
+		}
+	}
+	if r := c.say("DATA"); !strings.HasPrefix(r, "354") {
+		return r
+	}
+	io.WriteString(c, strings.ReplaceAll(msg, "\r\n.", "\r\n..")+".\r\n")
+	return c.reply()
+}
+
+func (f *fixture) send(subject string, to ...string) string {
+	f.t.Helper()
+	if len(to) == 0 {
+		to = []string{"bob@ours.example"}
+	}
+	return f.dial().send("erika@sender.example", to, "Subject: "+subject+"\r\n\r\nbody of "+subject+"\r\n")
+}
+
+func (f *fixture) wantReply(got string, code int) {
+	f.t.Helper()
+	if !strings.HasPrefix(got, strconv.Itoa(code)) {
+		f.t.Errorf("reply %q, want %d", got, code)
+	}
+}
+
+func (f *fixture) wantHop(n int) []testenv.Message {
+	f.t.Helper()
+	m := f.hop.Messages()
+	if len(m) != n {
+		f.t.Fatalf("%d mails at the next hop, want %d", len(m), n)
+	}
+	return m
+}
+
+func (f *fixture) count(sql string, args ...any) (n int) {
+	f.t.Helper()
+	fatal(f.t, f.db.Pool.QueryRow(context.Background(), sql, args...).Scan(&n))
+	return n
+}
+
+func (f *fixture) wait(what string, ok func() bool) {
+	f.t.Helper()
+	for end := time.Now().Add(15 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			f.t.Fatalf("no %s", what)
+		}
+	}
+}
+
+func TestRelay_BytesAndHeaders(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	for name, msg := range map[string]string{
+		"plain":     "Subject: a\r\n\r\nhello\r\n",
+		"dots":      "Subject: b\r\n\r\n.\r\n..\r\n.x\r\n\r\n.\r\n",
+		"no body":   "Subject: c\r\n\r\n",
+		"no header": "\r\nonly a body\r\n",
+		"8-bit":     "Subject: d\r\n\r\n\xe4\xff\x00\r\n",
+		"big":       "Subject: e\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 40_000),
+		"long line": "Subject: f\r\n\r\n" + strings.Repeat("y", 30_000) + "\r\n",
+	} {
+		before := len(f.hop.Messages())
+		r := f.dial().send("", []string{"bob@ours.example"}, msg)
+		f.wantReply(r, 250)
+		m := f.wantHop(before + 1)[before]
+		if !bytes.HasSuffix(m.Data, []byte(msg)) || m.From != "" {
+			t.Errorf("%s: the mail changed on its way", name)
+		}
+		top := string(m.Data[:len(m.Data)-len(msg)])
+		for _, h := range []string{"Received: from client.example ([127.0.0.1])", "Authentication-Results: mx.ours.example; none", "X-Mailward-ID: ", "X-Mailward-Verdict: clean; 0.0; nothing found"} {
+			if strings.Count(top, h) != 1 {
+				t.Errorf("%s: header %q is there %d times", name, h, strings.Count(top, h))
+			}
+		}
+	}
+}
+
+func TestHeaders_NothingCanBeInjected(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	c := f.dial()
+	c.say("EHLO a\tb(c)<d>;e")
+	f.wantReply(c.send("x@sender.example", []string{"bob@ours.example"}, "Subject: spam\r\n\r\nx\r\n"), 250)
+	data := string(f.wantHop(1)[0].Data)
+	if strings.Contains(data, "\r\nInjected") || !strings.Contains(data, "X-Spam-Flag: YES\r\n") {
+		t.Errorf("headers: %s", data)
+	}
+}
+
+func TestSession_Refusals(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	c := f.dial()
+	c.say("MAIL FROM:<a@sender.example>")
+	f.wantReply(c.say("RCPT TO:<x@foreign.example>"), 550)
+	f.wantReply(c.say("RCPT TO:<x@sub.ours.example>"), 550)
+	f.wantReply(c.say("DATA"), 502)
+	f.wantReply(c.say("RCPT TO:<bob@OURS.example>"), 250)
+	f.wantReply(c.say("RCPT TO:<bob@OURS.example>"), 250)
+	f.wantReply(c.say("RCPT TO:<x@other.example>"), 452)
+	f.wantReply(c.say("VRFY bob"), 252)
+	f.wantReply(c.say("RSET"), 250)
+	f.wantReply(c.say("MAIL FROM:<a@sender.example> SIZE=99999999"), 552)
+	f.wantReply(c.say("MAIL FROM:<a@sender.example> SIZE=8388608"), 250)
+	f.wantReply(f.dial().send("a@sender.example", []string{"bob@ours.example"}, "Subject: x\r\n\r\n"+strings.Repeat(strings.Repeat("x", 998)+"\r\n", 8400)), 552)
+	f.wantReply(f.dial().send("a@sender.example", []string{"bob@ours.example"}, strings.Repeat("Received: x\r\n", 51)+"\r\nx\r\n"), 554)
+	f.wantHop(0)
+}
+
+// TestSmuggling sends every known way to end a mail early. Either the mail is
+// refused, or all of it arrives as one.
+func TestSmuggling(t *testing.T) {
+	t.Parallel()
+	for _, normalise := range []bool{false, true} {
+		f := newFixture(t, normalise)
+		for _, end := range []string{"\n.\n", "\n.\r\n", "\r.\r", "\r.\r\n", "\r\n.\n", "\r\n.\r", "\r\r\n.\r\n", "\r\n\x00.\r\n", "\n\n.\r\n", "\r\n.\r\r\n"} {
+			before := len(f.hop.Messages())
+			c := f.dial()
+			c.say("MAIL FROM:<a@sender.example>")
+			c.say("RCPT TO:<bob@ours.example>")
+			c.say("DATA")
+			io.WriteString(c, "Subject: one\r\n\r\nfirst"+end+"MAIL FROM:<evil@sender.example>\r\nRCPT TO:<bob@ours.example>\r\nDATA\r\nSubject: two\r\n\r\nsecond\r\n.\r\n")
+			r := c.reply()
+			got := f.hop.Messages()[before:]
+			if strings.HasPrefix(r, "250") && (len(got) != 1 || strings.Contains(got[0].From, "evil")) || !strings.HasPrefix(r, "250") && len(got) != 0 {
+				t.Errorf("end %q (normalise %v): reply %q, %d mails arrived", end, normalise, r, len(got))
+			}
+			for _, m := range got {
+				if bytes.Contains(bytes.ReplaceAll(m.Data, []byte("\r\n"), nil), []byte("\n")) || bytes.Contains(bytes.ReplaceAll(m.Data, []byte("\r\n"), nil), []byte("\r")) {
+					t.Errorf("end %q: a bare CR or LF went on", end)
+				}
+			}
+		}
+	}
+}
+
+func TestBDAT(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	c := f.dial()
+	c.say("MAIL FROM:<a@sender.example>")
+	c.say("RCPT TO:<bob@ours.example>")
+	io.WriteString(c, "BDAT 12\r\nSubject: x\r\n")
+	f.wantReply(c.reply(), 250)
+	io.WriteString(c, "BDAT 9 LAST\r\n\r\n.\r\nhi\r\n")
+	f.wantReply(c.reply(), 250)
+	if !bytes.HasSuffix(f.wantHop(1)[0].Data, []byte("Subject: x\r\n\r\n.\r\nhi\r\n")) {
+		t.Error("the mail changed on its way")
+	}
+}
+
+func TestNextHop_Faults(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	for fault, code := range map[testenv.Fault]int{testenv.DropAfterDot: 451, testenv.StopMidReply: 451, testenv.Nonsense: 451, testenv.HugeReply: 451, testenv.DropAtMail: 451, testenv.RefuseConnect: 451} {
+		f.srv.hops.close()
+		f.srv.hops = newHopPool("mx.ours.example")
+		f.hop.Fail(fault)
+		f.wantReply(f.send(fmt.Sprint("fault ", fault)), code)
+		f.hop.Fail(testenv.NoFault)
+		f.wantReply(f.send(fmt.Sprint("after ", fault)), 250)
+	}
+	for _, code := range []int{450, 452, 550, 552, 554} {
+		f.hop.Refuse(code)
+		r := f.send("refused")
+		f.wantReply(r, code)
+		if !strings.Contains(r, "not taken") {
+			t.Errorf("the hop's words are lost: %q", r)
+		}
+	}
+	f.hop.Refuse(0)
+	f.hop.RefuseRcpt("bob@ours.example", 550)
+	f.wantReply(f.send("nobody"), 550)
+	f.hop.RefuseRcpt("bob@ours.example", 0)
+	f.hop.Features("SIZE 1000")
+	f.srv.hops.close()
+	f.srv.hops = newHopPool("mx.ours.example")
+	f.wantReply(f.send("without pipelining"), 250)
+	f.wantReply(f.send("eight bit \xe4"), 554)
+	f.hop.Close()
+	f.wantReply(f.send("nobody there"), 451)
+}
+
+// TestRelay_ReusedConnectionDied: a connection that was kept for the next mail
+// and has died must not cost that mail.
+func TestRelay_ReusedConnectionDied(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.wantReply(f.send("one"), 250)
+	f.hop.Fail(testenv.DropAtMail)
+	c := f.srv.hops.take(f.hop.Addr)
+	if c == nil {
+		t.Fatal("no connection was kept")
+	}
+	c.Close()
+	f.srv.hops.put(f.hop.Addr, c)
+	f.hop.Fail(testenv.NoFault)
+	f.wantReply(f.send("two"), 250)
+	f.wantHop(2)
+}
+
+func TestRelay_SomeRecipientsRefused(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.hop.RefuseRcpt("later@ours.example", 450)
+	f.hop.RefuseRcpt("never@ours.example", 550)
+	f.wantReply(f.send("split", "bob@ours.example", "later@ours.example", "never@ours.example"), 250)
+	if m := f.wantHop(1)[0]; strings.Join(m.To, ",") != "bob@ours.example" {
+		t.Errorf("went to %v", m.To)
+	}
+	if n := f.count("SELECT count(*) FROM delivery WHERE kind = 'relay' AND recipient = 'later@ours.example'"); n != 1 {
+		t.Errorf("%d deliveries for later", n)
+	}
+	if n := f.count("SELECT count(*) FROM delivery WHERE kind = 'dsn' AND recipient = 'erika@sender.example' AND envelope_from = ''"); n != 1 {
+		t.Errorf("%d notifications to the sender", n)
+	}
+	f.hop.RefuseRcpt("later@ours.example", 0)
+	_, err := f.db.Admin(t).Exec(context.Background(), "UPDATE delivery SET next_attempt_at = now()")
+	fatal(t, err)
+	f.work()
+	f.wait("delivery of both", func() bool { return len(f.hop.Messages()) == 3 })
+	for _, m := range f.hop.Messages()[1:] {
+		switch {
+		case m.To[0] == "later@ours.example" && bytes.HasSuffix(m.Data, []byte("body of split\r\n")) && bytes.Contains(m.Data, []byte("X-Mailward-ID")):
+		case m.To[0] == "erika@sender.example" && m.From == "" && bytes.Contains(m.Data, []byte("Final-Recipient: rfc822; never@ours.example")):
+		default:
+			t.Errorf("unexpected mail to %v: %s", m.To, m.Data)
+		}
+	}
+}
+
+// work runs the delivery worker until the test ends.
+func (f *fixture) work() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { f.srv.Worker().Run(ctx); close(done) }()
+	f.t.Cleanup(func() { cancel(); <-done })
+}
+
+func TestHold(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.wantReply(f.send("malware one"), 250)
+	f.wantReply(f.send("malware one"), 250) // the same mail again: the client's second try
+	f.wantHop(0)
+	if n := f.count("SELECT count(*) FROM quarantine_item WHERE class = 'malware'"); n != 1 {
+		t.Errorf("%d items, want 1", n)
+	}
+	f.scan.down.Store(true)
+	f.wantReply(f.send("clean while down"), 451)
+	f.wantReply(f.send("malware while down"), 250) // a hit stays a hit
+	f.wantHop(0)
+	f.wait("ledger row that names the engine", func() bool {
+		return f.count(`SELECT count(*) FROM mail WHERE action = 'defer' AND engines @> '[{"engine": "clamav", "answered": false}]'`) == 1
+	})
+}
+
+// TestStoresFail breaks each store in turn: nothing is lost, nothing goes on unrecorded.
+func TestStoresFail(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		sql            string
+		clean, hostile int
+	}{
+		"the ledger":     {"REVOKE INSERT ON mail FROM mailward_app", 451, 451},
+		"the quarantine": {"REVOKE INSERT ON quarantine_item FROM mailward_app", 250, 451},
+		"the audit":      {"REVOKE EXECUTE ON FUNCTION audit.append(uuid, bytea, jsonb) FROM mailward_app", 250, 451},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, false)
+			_, err := f.db.Admin(t).Exec(context.Background(), "BEGIN; SELECT audit.maintenance('test', 'fault injection'); "+tt.sql+"; COMMIT")
+			fatal(t, err)
+			f.wantReply(f.send("clean"), tt.clean)
+			f.wantReply(f.send("malware"), tt.hostile)
+			want := 0
+			if tt.clean == 250 {
+				want = 1
+			}
+			f.wantHop(want)
+		})
+	}
+}
+
+func (f *fixture) heldItem(subject string, to ...string) quarantine.Item {
+	f.t.Helper()
+	f.wantReply(f.send(subject, to...), 250)
+	p, err := f.held.List(context.Background(), quarantine.Filter{Workspaces: []uuid.UUID{policy.DefaultWorkspace}, Query: subject})
+	if err != nil || len(p.Items) != 1 {
+		f.t.Fatalf("items %v, %v", p.Items, err)
+	}
+	return p.Items[0]
+}
+
+func (f *fixture) release(it quarantine.Item) {
+	f.t.Helper()
+	_, err := f.held.Release(context.Background(), f.analyst, nil, it.ID, quarantine.ReleaseRequest{Reason: "test"})
+	fatal(f.t, err)
+}
+
+func (f *fixture) wantState(it quarantine.Item, want quarantine.State) quarantine.Item {
+	f.t.Helper()
+	var got quarantine.Item
+	f.wait(fmt.Sprintf("state %s", want), func() bool {
+		var err error
+		got, err = f.held.Get(context.Background(), it.ID)
+		return err == nil && got.State == want
+	})
+	return got
+}
+
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.work()
+	it := f.heldItem("malware released", "bob@ours.example", "carol@ours.example")
+	f.release(it)
+	got := f.wantState(it, quarantine.Released)
+	for _, m := range f.wantHop(2) {
+		if !bytes.HasSuffix(m.Data, []byte("Subject: malware released\r\n\r\nbody of malware released\r\n")) || len(m.To) != 1 {
+			t.Errorf("to %v: %s", m.To, m.Data)
+		}
+	}
+	for _, r := range got.Recipients {
+		if r.ReplyCode != 250 || r.ReplyText == "" {
+			t.Errorf("reply of the next hop is not stored: %+v", r)
+		}
+	}
+	f.wait("events", func() bool {
+		return f.count("SELECT count(*) FROM audit.event WHERE action = 'quarantine.release.result' AND outcome = 'success'") == 2
+	})
+	if n := f.count("SELECT count(*) FROM release WHERE state = 'done'"); n != 1 {
+		t.Errorf("%d releases are done", n)
+	}
+}
+
+func TestRelease_LostReplyIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	it := f.heldItem("malware lost")
+	f.hop.Fail(testenv.DropAfterDot)
+	f.work()
+	f.release(it)
+	f.wantState(it, quarantine.OutcomeUnknown)
+	f.hop.Fail(testenv.NoFault)
+	time.Sleep(1500 * time.Millisecond) // longer than the worker's poll
+	f.wantHop(1)
+}
+
+// TestRelease_WorkerDiedAfterTheDot leaves a row as a kill between the dot and
+// the reply would.
+func TestRelease_WorkerDiedAfterTheDot(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	it := f.heldItem("malware killed")
+	f.release(it)
+	_, err := f.db.Admin(t).Exec(context.Background(), "UPDATE delivery SET state = 'delivering', dot_sent_at = now(), lease_until = now() - interval '1 second', lease_owner = 'dead'")
+	fatal(t, err)
+	f.work()
+	f.wantState(it, quarantine.OutcomeUnknown)
+	f.wantHop(0)
+}
+
+func TestRelease_WorkerDiedBeforeTheDot(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	it := f.heldItem("malware killed early")
+	f.release(it)
+	_, err := f.db.Admin(t).Exec(context.Background(), "UPDATE delivery SET state = 'delivering', lease_until = now() - interval '1 second', lease_owner = 'dead'")
+	fatal(t, err)
+	f.work()
+	f.wantState(it, quarantine.Released)
+	f.wantHop(1)
+}
+
+func TestRelease_RefusedAndPutOff(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.work()
+	it := f.heldItem("malware put off")
+	f.hop.Refuse(451)
+	f.release(it)
+	f.wait("first attempt", func() bool {
+		return f.count("SELECT count(*) FROM delivery WHERE state = 'queued' AND attempts = 1 AND reply_code = 451") == 1
+	})
+	f.hop.Refuse(0)
+	_, err := f.db.Admin(t).Exec(context.Background(), "UPDATE delivery SET next_attempt_at = now()")
+	fatal(t, err)
+	f.wantState(it, quarantine.Released)
+
+	f.hop.Refuse(550)
+	it = f.heldItem("malware refused")
+	f.release(it)
+	got := f.wantState(it, quarantine.Failed)
+	if got.Recipients[0].ReplyCode != 550 {
+		t.Errorf("%+v", got.Recipients[0])
+	}
+	f.hop.Refuse(0)
+	f.release(it) // A person may try again.
+	f.wantState(it, quarantine.Released)
+}
+
+func TestRelease_Forged(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	it := f.heldItem("malware forged")
+	f.release(it)
+	_, err := f.db.Admin(t).Exec(context.Background(), "UPDATE delivery SET recipient = 'eve@ours.example'")
+	fatal(t, err)
+	f.work()
+	f.wantState(it, quarantine.Failed)
+	f.wantHop(0)
+	f.wait("alarm", func() bool { return f.count("SELECT count(*) FROM audit.event WHERE action = 'guard.violation'") == 1 })
+}
+
+func TestShutdown(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	idle := f.dial()
+	busy := f.dial()
+	busy.say("MAIL FROM:<a@sender.example>")
+	busy.say("RCPT TO:<bob@ours.example>")
+	busy.say("DATA")
+	time.Sleep(50 * time.Millisecond)
+	done := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		done <- f.srv.Shutdown(ctx)
+	}()
+	f.wantReply(idle.reply(), 421)
+	io.WriteString(busy, "Subject: last\r\n\r\nx\r\n.\r\n")
+	f.wantReply(busy.reply(), 250)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	f.wantHop(1)
+}
+
+func TestReply(t *testing.T) {
+	id := uuid.New()
+	for err, want := range map[error]string{
+		io.ErrUnexpectedEOF: "451", message.ErrBareNewline: "554", message.ErrTooBig: "552", message.ErrDiskFull: "452", errRelayDenied: "550", errLoop: "554",
+		&hopReply{Code: 421, Text: "bye"}: "451", &hopReply{Code: 550, Enhanced: "5.1.1", Text: "no such user"}: "550", &hopReply{Code: 354}: "451",
+		fmt.Errorf("secret 10.0.0.1: %w", errConnect): "451",
+	} {
+		got := reply(withID(err, id)).Error()
+		if !strings.Contains(got, want) || !strings.Contains(got, id.String()) || strings.Contains(got, "10.0.0.1") {
+			t.Errorf("%v: %q, want %s", err, got, want)
+		}
+	}
+	if reply(nil) != nil {
+		t.Error("no failure, but a reply")
+	}
+}
+
+func FuzzReadReply(f *testing.F) {
+	f.Add([]byte("250-a\r\n250 b\r\n"))
+	f.Add([]byte("250"))
+	f.Add([]byte("999 x\r\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := &hopConn{r: bufio.NewReaderSize(bytes.NewReader(b), replyLine)}
+		code, lines, err := c.readReply()
+		if err == nil && (code < 200 || code > 599 || len(lines) == 0 || len(lines) > replyLines) {
+			t.Errorf("%d %v", code, lines)
+		}
+		if err == nil {
+			h := newHopReply(code, lines)
+			if e := h.smtpError(); strings.ContainsAny(e.Message, "\r\n") || e.Code/100 != e.EnhancedCode[0] {
+				t.Errorf("%+v", e)
+			}
+		}
+	})
+}
+
+func FuzzStuffer(f *testing.F) {
+	f.Add([]byte(".a\r\n..b\r\n"), 3)
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		var out bytes.Buffer
+		s := stuffer{w: bufio.NewWriter(&out), lineStart: true}
+		cut = max(0, min(cut, len(b)))
+		s.write(b[:cut])
+		s.write(b[cut:])
+		s.w.Flush()
+		if bytes.HasPrefix(out.Bytes(), []byte(".\r\n")) || bytes.Contains(out.Bytes(), []byte("\r\n.\r\n")) {
+			t.Errorf("%q became %q, which ends a mail", b, out.Bytes())
+		}
+	})
+}
