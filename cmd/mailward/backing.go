@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -44,9 +43,7 @@ func findServers(ctx context.Context, conf Config, n needs, log *slog.Logger) (*
 		Clamd: n.clamd && b.clamd == "", Scanner: n.scanner && b.scanner == "",
 	}
 	for _, dir := range conf.Scanner.YaraRules {
-		if _, err := os.Stat(dir); err == nil { // the default folder need not be there
-			own.ScannerArgs = append(own.ScannerArgs, "--rules", dir)
-		}
+		own.ScannerArgs = append(own.ScannerArgs, "--rules", dir) // it need not be there yet
 	}
 	if !own.Postgres && !own.Redis && !own.Clamd && !own.Scanner {
 		return b, nil

@@ -1,0 +1,107 @@
+// Package docs holds the documentation. There is no code here, only tests that
+// hold pages and program together.
+package docs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"mailward/internal/message"
+	"mailward/quarantine"
+	"mailward/scanner"
+	"mailward/scanner/sidecar"
+)
+
+func page(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// thousands writes 10000 as 10,000.
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func TestStandards_LimitsAreTheOnesInForce(t *testing.T) {
+	text := page(t, "standards.md")
+	l := sidecar.DefaultLimits()
+	for limit, value := range map[string]string{
+		"header of a part":                                 fmt.Sprintf("%d MB", l.HeaderBytes>>20),
+		"MIME parts":                                       thousands(l.Parts),
+		"depth of MIME parts":                              fmt.Sprint(l.Depth),
+		"depth of archives in archives":                    fmt.Sprint(l.ArchiveDepth),
+		"files in all archives":                            thousands(l.Files),
+		"ratio of one file over 1 MiB, unpacked to packed": fmt.Sprint(l.Ratio),
+		"bytes unpacked, of a mail":                        fmt.Sprintf("%d MB", l.TotalBytes>>20),
+		"time to take a mail apart":                        fmt.Sprintf("%d s", l.Time/time.Second),
+	} {
+		if row := "| " + limit + " | " + value + " | unscannable |"; !strings.Contains(text, row) {
+			t.Errorf("standards.md lacks the row %q", row)
+		}
+	}
+	s, m, q := scanner.DefaultConfig(), message.DefaultConfig(), quarantine.DefaultConfig()
+	for _, row := range []string{
+		fmt.Sprintf("| wait for a scan slot | %d s |", s.SlotWait/time.Second),
+		fmt.Sprintf("| answer of one engine | %d s |", s.EngineTimeout/time.Second),
+		fmt.Sprintf("| bytes of all mail under way | %d GiB |", m.Budget>>30),
+		fmt.Sprintf("| free space on the spool's disk | %d MiB |", m.MinFree>>20),
+		fmt.Sprintf("| held mail | %d days |", q.KeepFor/(24*time.Hour)),
+		fmt.Sprintf("| delivery of a released or queued mail | %d days |", q.GiveUpAfter/(24*time.Hour)),
+	} {
+		if !strings.Contains(text, row) {
+			t.Errorf("standards.md lacks the row %q", row)
+		}
+	}
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+
+// A link between pages leads somewhere. The picture in the README is made by
+// the browser test.
+func TestLinks(t *testing.T) {
+	pages, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, _ := filepath.Glob("decisions/*.md")
+	pages = append(append(pages, more...), "../README.md", "../CHANGELOG.md", "../deploy/README.md", "../samples/README.md")
+	for _, p := range pages {
+		for _, m := range link.FindAllStringSubmatch(page(t, p), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(p), m[1])); err != nil && !strings.HasSuffix(m[1], ".png") {
+				t.Errorf("%s links to %s, which is not there", p, m[1])
+			}
+		}
+	}
+}
+
+// Decisions are numbered without gaps, and each has its parts.
+func TestDecisions(t *testing.T) {
+	files, err := filepath.Glob("decisions/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for i, f := range files {
+		if want := fmt.Sprintf("decisions/%04d-", i+1); !strings.HasPrefix(f, want) {
+			t.Errorf("%s does not begin with %s", f, want)
+		}
+		text := page(t, f)
+		for _, part := range []string{"# ", "## Why", "## What follows"} {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s has no %q", f, part)
+			}
+		}
+	}
+}
