@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"mailward/quarantine"
+	"mailward/webui"
+)
+
+// serveWeb opens the web UI and the API.
+func (p *program) serveWeb(failed chan<- error) error {
+	ui, err := webui.New(webui.Config{
+		Hostname: p.conf.Hostname, PublicURL: webAddress(p.conf), SMTPAddress: dialable(p.conf.SMTP.Listen[0]), Version: version,
+		Retention: quarantine.DefaultConfig().KeepFor,
+	}, webui.Deps{
+		Log: p.log, Audit: p.audit, Identity: p.identity, Quarantine: p.quarantine, Ledger: p.ledger, Policies: p.policies,
+		Health: p.health, Sidecar: p.sidecar, Metrics: p.metrics, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", p.conf.HTTP.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	srv := &http.Server{
+		Handler:           ui.Handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		// An export of the audit, or a raw mail to a slow reader, takes its time.
+		WriteTimeout:   10 * time.Minute,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
+		ErrorLog:       slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			failed <- fmt.Errorf("web server: %w", err)
+		}
+	}()
+	p.onStop(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if srv.Shutdown(ctx) != nil {
+			srv.Close()
+		}
+		<-done
+	})
+	return nil
+}
