@@ -1,0 +1,226 @@
+package message
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func newSpooler(t testing.TB, change func(*Config)) *Spooler {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Dir, cfg.MinFree, cfg.MemoryLimit = t.TempDir(), 0, 64<<10
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := NewSpooler(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSpool(t *testing.T) {
+	t.Parallel()
+	s := newSpooler(t, nil)
+	for name, mail := range map[string]string{
+		"small":     "Received: a\r\nreceived: b\r\n c\r\nSubject: x\r\n\r\nbody\r\n",
+		"empty":     "",
+		"no body":   "Subject: x\r\n",
+		"to disk":   "Subject: x\r\n\r\n" + strings.Repeat("line\r\n", 100_000),
+		"just over": "Subject: x\r\n\r\n" + strings.Repeat("x", 64<<10) + "\r\n",
+	} {
+		for _, r := range []io.Reader{strings.NewReader(mail), iotest.OneByteReader(strings.NewReader(mail)), iotest.HalfReader(strings.NewReader(mail))} {
+			sp, err := s.Spool(context.Background(), r)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			got, err := io.ReadAll(sp.NewReader())
+			if err != nil || string(got) != mail || sp.Size() != int64(len(mail)) || sp.SHA256() != sha256.Sum256([]byte(mail)) {
+				t.Errorf("%s: the spool is not the mail (%v)", name, err)
+			}
+			wantSealed(t, name, sp)
+			sp.Close()
+			sp.Close()
+		}
+	}
+	if n := s.Used(); n != 0 {
+		t.Errorf("%d bytes are still booked", n)
+	}
+	left, err := os.ReadDir(s.cfg.Dir)
+	if err != nil || len(left) != 0 {
+		t.Errorf("files are left: %v, %v", left, err)
+	}
+}
+
+// wantSealed makes sure that nobody who gets the descriptor can change the mail.
+func wantSealed(t *testing.T, name string, sp *Spool) {
+	t.Helper()
+	if _, err := sp.File().WriteAt([]byte("x"), 0); err == nil {
+		t.Errorf("%s: the mail can be written to", name)
+	}
+	if err := sp.File().Truncate(0); err == nil && sp.Size() > 0 {
+		t.Errorf("%s: the mail can be cut", name)
+	}
+}
+
+func TestSpool_Facts(t *testing.T) {
+	t.Parallel()
+	sp, err := newSpooler(t, nil).FromBytes([]byte("Received: a\r\nreceived: b\r\n\tReceived: folded\r\nSubject: x\r\n\r\nReceived: body\r\n\xe4\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sp.Close()
+	head, err := sp.Header(1 << 20)
+	if sp.ReceivedCount() != 2 || !sp.EightBit() || err != nil || !bytes.HasSuffix(head, []byte("Subject: x\r\n\r\n")) {
+		t.Errorf("received %d, 8-bit %v, header %q, %v", sp.ReceivedCount(), sp.EightBit(), head, err)
+	}
+}
+
+func TestSpool_Refuses(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		mail   string
+		change func(*Config)
+		want   error
+	}{
+		"bare LF":        {"a\nb\r\n", nil, ErrBareNewline},
+		"bare CR":        {"a\rb\r\n", nil, ErrBareNewline},
+		"CR CR LF":       {"a\r\r\nb", nil, ErrBareNewline},
+		"CR at the end":  {"a\r", nil, ErrBareNewline},
+		"LF at the end":  {"a\n", nil, ErrBareNewline},
+		"too big":        {strings.Repeat("x", 101), func(c *Config) { c.MaxSize = 100 }, ErrTooBig},
+		"budget is used": {"x", func(c *Config) { c.Budget = 10 }, ErrBudget},
+	} {
+		s := newSpooler(t, tt.change)
+		if _, err := s.Spool(context.Background(), strings.NewReader(tt.mail)); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+		if s.Used() != 0 {
+			t.Errorf("%s: %d bytes are still booked", name, s.Used())
+		}
+	}
+	s := newSpooler(t, func(c *Config) { c.MaxSize = 100 })
+	if _, err := s.Spool(context.Background(), strings.NewReader(strings.Repeat("x", 100))); err != nil {
+		t.Errorf("exactly the limit: %v", err)
+	}
+	if _, err := s.Spool(context.Background(), iotest.ErrReader(io.ErrUnexpectedEOF)); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a client that breaks off: %v", err)
+	}
+	if err := newSpooler(t, func(c *Config) { c.MinFree = 1 << 62 }).Room(0); !errors.Is(err, ErrDiskFull) {
+		t.Errorf("a full disk: %v", err)
+	}
+	if err := s.Room(2 << 30); !errors.Is(err, ErrBudget) {
+		t.Errorf("a mail over the budget: %v", err)
+	}
+}
+
+func TestSpool_Normalises(t *testing.T) {
+	t.Parallel()
+	s := newSpooler(t, func(c *Config) { c.Normalise = true })
+	for in, want := range map[string]string{"a\nb": "a\r\nb", "a\rb": "a\r\nb", "a\r\nb": "a\r\nb", "a\n\r\nb\r": "a\r\n\r\nb\r\n", "\r\r\n": "\r\n\r\n"} {
+		for _, r := range []io.Reader{strings.NewReader(in), iotest.OneByteReader(strings.NewReader(in))} {
+			sp, err := s.Spool(context.Background(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := io.ReadAll(sp.NewReader()); string(got) != want {
+				t.Errorf("%q became %q, want %q", in, got, want)
+			}
+			sp.Close()
+		}
+	}
+}
+
+func TestHeaderEdits(t *testing.T) {
+	for name, tt := range map[string]struct{ in, want string }{
+		"none":              {"Subject: x\r\nAuthentication-Results: other.example; spf=pass\r\n\r\n", "Subject: x\r\nAuthentication-Results: other.example; spf=pass\r\n\r\n"},
+		"ours":              {"A: 1\r\nAuthentication-Results: mx.ours.example; spf=pass\r\nB: 2\r\n\r\n", "A: 1\r\nB: 2\r\n\r\n"},
+		"folded":            {"Authentication-Results:\r\n\tmx.ours.example;\r\n spf=pass\r\nB: 2\r\n\r\n", "B: 2\r\n\r\n"},
+		"case and version":  {"AUTHENTICATION-results: MX.OURS.EXAMPLE 1; spf=pass\r\n\r\n", "\r\n"},
+		"comment":           {"Authentication-Results: (a (nested) one) mx.ours.example; x\r\n\r\n", "\r\n"},
+		"quoted":            {"Authentication-Results: \"mx.ours.example\"; x\r\n\r\n", "\r\n"},
+		"blank before :":    {"Authentication-Results : mx.ours.example; x\r\nX-Mailward-ID\t: x\r\n\r\n", "\r\n"},
+		"a longer name":     {"Authentication-Results: mx.ours.example.evil.example; x\r\n\r\n", "Authentication-Results: mx.ours.example.evil.example; x\r\n\r\n"},
+		"all of X-Mailward": {"x-mailward-verdict: clean\r\nX-Mailward-Anything: y\r\n z\r\nX-Mail: 1\r\n\r\n", "X-Mail: 1\r\n\r\n"},
+		"not the body":      {"A: 1\r\n\r\nX-Mailward-ID: body\r\n", "A: 1\r\n\r\nX-Mailward-ID: body\r\n"},
+		"unclosed comment":  {"Authentication-Results: (((\r\n\r\n", "Authentication-Results: (((\r\n\r\n"},
+	} {
+		edits := HeaderEdits([]byte(tt.in), "mx.ours.example")
+		got, err := io.ReadAll(Without(strings.NewReader(tt.in), int64(len(tt.in)), edits))
+		if err != nil || string(got) != tt.want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		stream, err := io.ReadAll(WithoutStream(iotest.HalfReader(strings.NewReader(tt.in)), edits))
+		if err != nil || string(stream) != tt.want {
+			t.Errorf("%s as a stream: %q, %v", name, stream, err)
+		}
+	}
+	if _, err := io.ReadAll(WithoutStream(strings.NewReader("short"), []Range{{Offset: 3, Length: 100}})); !errors.Is(err, ErrRanges) {
+		t.Errorf("edits beyond the mail: %v", err)
+	}
+}
+
+// FuzzStrictCRLF: what gets through has no bare CR or LF, however it is cut.
+func FuzzStrictCRLF(f *testing.F) {
+	f.Add([]byte("a\r\nb\n"), 2, true)
+	f.Fuzz(func(t *testing.T, b []byte, cut int, normalise bool) {
+		l := strictCRLF{normalise: normalise}
+		cut = max(0, min(cut, len(b)))
+		out, err := l.filter(nil, b[:cut])
+		if err == nil {
+			out, err = l.filter(out, b[cut:])
+		}
+		rest, endErr := l.end()
+		if err != nil || endErr != nil {
+			if normalise {
+				t.Errorf("%q is refused although it may be mended", b)
+			}
+			return
+		}
+		out = append(out, rest...)
+		if bare := bytes.ReplaceAll(out, []byte("\r\n"), nil); bytes.ContainsAny(bare, "\r\n") {
+			t.Errorf("%q became %q", b, out)
+		}
+		if !normalise && !bytes.Equal(out, b) {
+			t.Errorf("%q was changed to %q", b, out)
+		}
+	})
+}
+
+func FuzzHeaderEdits(f *testing.F) {
+	f.Add([]byte("Authentication-Results: (x\\) mx; y\r\nX-Mailward-ID: 1\r\n\r\nbody"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		edits := HeaderEdits(b, "mx")
+		a, err := io.ReadAll(Without(bytes.NewReader(b), int64(len(b)), edits))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := io.ReadAll(WithoutStream(bytes.NewReader(b), edits))
+		if err != nil || !bytes.Equal(a, s) {
+			t.Errorf("two readings differ: %q, %q, %v", a, s, err)
+		}
+		if len(HeaderEdits(a, "mx")) > 0 && len(edits) > 0 && bytes.Contains(b, []byte("\r\n\r\n")) && !bytes.Contains(bytes.ReplaceAll(b, []byte("\r\n"), nil), []byte("\n")) {
+			t.Errorf("after the edits something of ours is left: %q", a)
+		}
+	})
+}
+
+func BenchmarkSpool(b *testing.B) {
+	s := newSpooler(b, nil)
+	mail := []byte("Subject: x\r\n\r\n" + strings.Repeat(strings.Repeat("x", 76)+"\r\n", 4000))
+	b.SetBytes(int64(len(mail)))
+	for b.Loop() {
+		sp, err := s.FromBytes(mail)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sp.Close()
+	}
+}
