@@ -31,8 +31,8 @@ type assets struct {
 
 func newAssets() *assets {
 	dist, err := fs.Sub(distFS, "dist")
-	if err != nil { // the folder is embedded, so this cannot be
-		panic("webui: embedded dist: " + err.Error())
+	if err != nil { // only for a name that is no path; the pages say "not built"
+		dist = distFS
 	}
 	return loadAssets(dist)
 }

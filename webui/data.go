@@ -44,7 +44,7 @@ type held interface {
 	List(ctx context.Context, f quarantine.Filter) (quarantine.Page, error)
 	Count(ctx context.Context, f quarantine.Filter) (quarantine.Counts, error)
 	Get(ctx context.Context, id uuid.UUID) (quarantine.Item, error)
-	Raw(ctx context.Context, id uuid.UUID) (io.ReadCloser, quarantine.Item, error)
+	Raw(ctx context.Context, item quarantine.Item) (io.ReadCloser, error)
 	Release(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, req quarantine.ReleaseRequest) (quarantine.Item, error)
 	Delete(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, reason string) (quarantine.Item, error)
 	FourEyes(ctx context.Context) (string, error)

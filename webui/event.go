@@ -256,7 +256,7 @@ func actOf(p *frame, r auditRow) act {
 
 // itemActs is what was done with a held mail, newest first.
 func (s *pages) itemActs(c echo.Context, p *frame, it quarantine.Item) ([]act, error) {
-	page, err := s.record.List(c.Request().Context(), audit.Filter{Workspaces: p.User.Workspaces, Target: it.ID.String(), Limit: 100})
+	page, err := s.record.List(c.Request().Context(), p.User.auditFilter(audit.Filter{Target: it.ID.String(), Limit: 100}))
 	if err != nil {
 		return nil, err
 	}

@@ -105,9 +105,8 @@ func (f *fakeHeld) Get(_ context.Context, want uuid.UUID) (quarantine.Item, erro
 	return quarantine.Item{}, quarantine.ErrNotFound
 }
 
-func (f *fakeHeld) Raw(ctx context.Context, want uuid.UUID) (io.ReadCloser, quarantine.Item, error) {
-	it, err := f.Get(ctx, want)
-	return io.NopCloser(strings.NewReader("Subject: raw\r\n\r\nbody\r\n")), it, err
+func (f *fakeHeld) Raw(context.Context, quarantine.Item) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader("Subject: raw\r\n\r\nbody\r\n")), nil
 }
 
 func (f *fakeHeld) set(want uuid.UUID, to quarantine.State, recipients []string) (quarantine.Item, error) {
@@ -400,7 +399,7 @@ func newSite(t testing.TB) *site {
 		t.Fatal(err)
 	}
 	who := &Person{ID: id(900), Email: "s.lang@ours.example", Name: "Sofia Lang", Role: "admin", AuthenticatedAt: testNow, Roles: []string{"admin"},
-		Workspaces: []uuid.UUID{policy.DefaultWorkspace}, can: allRights, Actor: pg.Actor{Type: pg.ActorUser, UserID: id(900), Email: "s.lang@ours.example", Display: "Sofia Lang", SessionID: id(901)}}
+		Workspaces: []uuid.UUID{policy.DefaultWorkspace}, AuditAll: true, can: allRights, Actor: pg.Actor{Type: pg.ActorUser, UserID: id(900), Email: "s.lang@ours.example", Display: "Sofia Lang", SessionID: id(901)}}
 	s := &site{held: &fakeHeld{items: testItems(), mode: quarantine.SingleOperator}, record: &fakeRecord{}, accounts: &fakeAccounts{person: who}, echo: echo.New()}
 	seedRecord(s.record, who)
 	s.pages = &pages{

@@ -10,6 +10,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"mailward/audit"
+	"mailward/identity"
 	"mailward/internal/pg"
 )
 
@@ -24,6 +26,8 @@ type Person struct {
 	Actor              pg.Actor
 	Roles              []string
 	Workspaces         []uuid.UUID // whose mail the person may see
+	AuditAll           bool        // may read the whole audit, not only that of their workspaces
+	principal          identity.Principal
 	can                func(right string, workspace uuid.UUID) bool
 }
 
@@ -33,6 +37,16 @@ func (v *Person) Can(right string) bool { return v.CanIn(right, uuid.Nil) }
 // CanIn says whether the person has a right in that workspace.
 func (v *Person) CanIn(right string, workspace uuid.UUID) bool {
 	return v != nil && v.can != nil && v.can(right, workspace)
+}
+
+// auditFilter keeps a person to the events that they may read.
+func (v *Person) auditFilter(f audit.Filter) audit.Filter {
+	if v.AuditAll {
+		f.Workspaces, f.NoInstallation = nil, false
+	} else {
+		f.Workspaces, f.NoInstallation = v.Workspaces, true
+	}
+	return f
 }
 
 // Initials stand in the round picture.

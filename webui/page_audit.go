@@ -79,10 +79,10 @@ func (s *pages) readAudit(c echo.Context) (auditView, audit.Filter, error) {
 			v.Outcome = o
 		}
 	}
-	f := audit.Filter{
-		Workspaces: s.person(c).Workspaces, Actor: v.Actor, Action: v.Action, Target: v.Target, Outcome: v.Outcome,
+	f := s.person(c).auditFilter(audit.Filter{
+		Actor: v.Actor, Action: v.Action, Target: v.Target, Outcome: v.Outcome,
 		Query: v.Query, Cursor: q.Get("after"), Limit: auditPageSize,
-	}
+	})
 	set := url.Values{"q": {v.Query}, "actor": {v.Actor}, "action": {v.Action}, "target": {v.Target}, "outcome": {v.Outcome}}
 	var err error
 	if f.From, v.From, err = instant(q.Get("from"), false); err != nil {
@@ -151,7 +151,7 @@ func (s *pages) getAudit(c echo.Context) error {
 		return s.failure(c, err)
 	}
 	if !found {
-		s.addOpen(c, &v, f)
+		s.addOpen(c, &v)
 	}
 	p := s.frame(c, "audit")
 	if isFragment(c, "results") {
@@ -162,12 +162,12 @@ func (s *pages) getAudit(c echo.Context) error {
 
 // addOpen puts the event that a permanent link names on top, when the page of
 // the filter does not hold it.
-func (s *pages) addOpen(c echo.Context, v *auditView, f audit.Filter) {
+func (s *pages) addOpen(c echo.Context, v *auditView) {
 	if _, err := uuid.Parse(v.Open); err != nil {
 		v.Open = ""
 		return
 	}
-	one, err := s.record.List(c.Request().Context(), audit.Filter{Workspaces: f.Workspaces, Query: v.Open, Limit: 20})
+	one, err := s.record.List(c.Request().Context(), s.person(c).auditFilter(audit.Filter{Query: v.Open, Limit: 20}))
 	if err != nil {
 		return
 	}

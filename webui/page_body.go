@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"mailward/audit"
@@ -45,7 +46,7 @@ type bodyView struct {
 func (s *pages) permit(c echo.Context, it quarantine.Item) (string, error) {
 	v := s.person(c)
 	page, err := s.record.List(c.Request().Context(), audit.Filter{
-		Workspaces: v.Workspaces, Actor: v.ID.String(), Action: audit.ViewBody, Target: it.ID.String(), From: s.now().Add(-permitAge), Limit: 50,
+		Workspaces: []uuid.UUID{it.Workspace}, Actor: v.ID.String(), Action: audit.ViewBody, Target: it.ID.String(), From: s.now().Add(-permitAge), Limit: 50,
 	})
 	if err != nil {
 		return "", fmt.Errorf("look for the permit: %w", err)
@@ -117,7 +118,7 @@ func (s *pages) prepare(p *frame, b *bodyView) {
 
 func (s *pages) open(c echo.Context, it quarantine.Item) (mailView, error) {
 	ctx := c.Request().Context()
-	raw, _, err := s.held.Raw(ctx, it.ID)
+	raw, err := s.held.Raw(ctx, it)
 	if err != nil {
 		return mailView{}, err
 	}
@@ -217,7 +218,7 @@ func (s *pages) postRaw(c echo.Context) error {
 		return s.showItem(c, http.StatusUnprocessableEntity, form, "raw")
 	}
 	ctx := c.Request().Context()
-	raw, _, err := s.held.Raw(ctx, it.ID)
+	raw, err := s.held.Raw(ctx, it)
 	if err != nil {
 		return s.failure(c, err)
 	}

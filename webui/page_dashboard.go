@@ -56,7 +56,7 @@ func (s *pages) getDashboard(c echo.Context) error {
 		return s.failure(c, err)
 	}
 	if v.AuditShown {
-		page, err := s.record.List(c.Request().Context(), audit.Filter{Workspaces: p.User.Workspaces, Limit: 300, From: s.now().Add(-30 * 24 * time.Hour)})
+		page, err := s.record.List(c.Request().Context(), p.User.auditFilter(audit.Filter{Limit: 300, From: s.now().Add(-30 * 24 * time.Hour)}))
 		if err != nil {
 			return s.failure(c, err)
 		}
@@ -183,10 +183,11 @@ func (s *pages) loadAttention(c echo.Context, p *frame, v *dashView) error {
 		case "crit":
 			crit = append(crit, a)
 		case "warn":
+			if st.Name == "clamav" && st.Code == "test_signatures" && st.State == health.Degraded {
+				v.TestSet = true // has a banner of its own
+				continue
+			}
 			warn = append(warn, a)
-		}
-		if st.Name == "clamav" && st.Code == "test_signatures" && st.State == health.Degraded {
-			v.TestSet = true
 		}
 	}
 	for _, q := range []struct {

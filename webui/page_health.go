@@ -46,14 +46,12 @@ type healthCard struct {
 	Facts    [][2]string
 }
 
-var groupOrder = []string{"delivery", "next_hop", "engines", "stores", "audit", "host"}
-
-func groupRank(g string) int {
-	if i := slices.Index(groupOrder, g); i >= 0 {
-		return i
-	}
-	return len(groupOrder)
-}
+// groupOf gathers what a person looks at together; groupOrder is the order of
+// the page.
+var (
+	groupOf    = map[string]string{"delivery": "flow", "next_hop": "flow", "engines": "engines"}
+	groupOrder = []string{"flow", "engines", "platform"}
+)
 
 // stateRank puts what needs a look first.
 func stateRank(s health.State) int { return -slices.Index(health.States(), s) }
@@ -96,17 +94,16 @@ func (s *pages) healthView(p *frame, r health.Report) healthView {
 	v := healthView{Report: r, Tone: healthTone(r.State), Lead: p.T("health.lead." + string(r.State)), Text: healthSentence(p, r)}
 	byGroup := map[string][]healthCard{}
 	for _, st := range r.Components {
-		byGroup[st.Group] = append(byGroup[st.Group], s.healthCard(p, st))
+		g := cmp.Or(groupOf[st.Group], "platform")
+		byGroup[g] = append(byGroup[g], s.healthCard(p, st))
 	}
-	var names []string
-	for g := range byGroup {
-		names = append(names, g)
-	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(groupRank(a), groupRank(b)), cmp.Compare(a, b)) })
-	for _, g := range names {
+	for _, g := range groupOrder {
 		cards := byGroup[g]
+		if len(cards) == 0 {
+			continue
+		}
 		slices.SortStableFunc(cards, func(a, b healthCard) int { return cmp.Compare(stateRank(a.State), stateRank(b.State)) })
-		v.Groups = append(v.Groups, healthGroup{Title: p.word("health.group", g), Cards: cards})
+		v.Groups = append(v.Groups, healthGroup{Title: p.T("health.group." + g), Cards: cards})
 	}
 	return v
 }
