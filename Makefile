@@ -25,9 +25,10 @@ build: setup assets ## build the assets, bin/mailward and bin/mailward-scanner
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/mailward ./cmd/mailward
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/mailward-scanner ./cmd/mailward-scanner
 
-assets: webui/dist/.built ## build the web assets
+assets: webui/node_modules/.mailward-built ## build the web assets
 
-webui/dist/.built: $(ASSET_FILES)
+# The mark lies outside of dist, which is built into the binary.
+webui/node_modules/.mailward-built: $(ASSET_FILES)
 	cd webui && npm run --silent build
 	@touch $@
 
@@ -62,4 +63,4 @@ bench: build ## measure the gateway beside clamd alone
 	go run ./bench $(BENCH_ARGS)
 
 clean: ## remove what was built
-	rm -rf bin webui/dist/* test-results
+	rm -rf bin webui/dist/* webui/node_modules/.mailward-built test-results

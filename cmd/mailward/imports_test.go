@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"migrations":           {},
 	"bench":                {},
 	"deploy":               {},
+	"docs":                 {},
 	"e2e":                  {},
 	"samples":              {},
 }
