@@ -45,6 +45,7 @@ var (
 	bootLockSQL      = pg.Query(queryFiles, "bootstrap_lock")
 	anyUserSQL       = pg.Query(queryFiles, "any_user")
 	initSettingSQL   = pg.Query(queryFiles, "init_setting")
+	workspacesSQL    = pg.Query(queryFiles, "workspaces")
 )
 
 // What the package answers where it refuses.
@@ -304,4 +305,21 @@ func (s *Store) SetState(ctx context.Context, actor pg.Actor, user uuid.UUID, st
 		}
 		return nil
 	})
+}
+
+// WorkspacesOf lists the workspaces in which the principal has a right, by
+// name where it has it in every one. all says so.
+func (s *Store) WorkspacesOf(ctx context.Context, p Principal, right Right) (list []uuid.UUID, all bool, err error) {
+	list, all = p.Workspaces(right)
+	if !all {
+		return list, false, nil
+	}
+	rows, err := s.db.Query(ctx, workspacesSQL)
+	if err != nil {
+		return nil, false, fmt.Errorf("list workspaces: %w", err)
+	}
+	if list, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); err != nil {
+		return nil, false, fmt.Errorf("list workspaces: %w", err)
+	}
+	return list, true, nil
 }

@@ -1,0 +1,2 @@
+-- All workspaces.
+SELECT id FROM workspace ORDER BY id;

@@ -1,0 +1,183 @@
+package webui
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humaecho"
+	"github.com/google/uuid"
+
+	"mailward/audit"
+	"mailward/gateway/ledger"
+	"mailward/identity"
+	"mailward/policy"
+	"mailward/quarantine"
+)
+
+// apiPrefix is before every path of the API.
+const apiPrefix = "/api/v1"
+
+// registerAPI describes and serves the HTTP API. The document at openapi.json
+// is made from the same types that the calls use.
+func (s *Server) registerAPI() {
+	cfg := huma.DefaultConfig("Mailward", s.cfg.Version)
+	cfg.DocsPath, cfg.SchemasPath, cfg.CreateHooks = "", "", nil
+	cfg.Servers = []*huma.Server{{URL: apiPrefix}}
+	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"token":   {Type: "http", Scheme: "bearer", Description: "An API token (mailward token create)."},
+		"session": {Type: "apiKey", In: "cookie", Name: s.cookieName(), Description: "The cookie of a login in the browser."},
+	}
+	cfg.Security = []map[string][]string{{"token": {}}, {"session": {}}}
+	s.api = humaecho.NewWithGroup(s.echo, s.echo.Group(apiPrefix), cfg)
+	s.routes = append(s.routes, route{Method: http.MethodGet, Path: apiPrefix + "/openapi.json", Public: true}, route{Method: http.MethodGet, Path: apiPrefix + "/openapi.yaml", Public: true})
+	s.registerHealth()
+	s.registerMessages()
+	s.registerQuarantine()
+	s.registerAudit()
+	s.registerPolicy()
+	s.registerAccounts()
+}
+
+// endpoint is one call of the API.
+type endpoint struct {
+	Method, Path, ID, Summary string
+	Right                     identity.Right
+	Status                    int // of success; default 200
+}
+
+// register adds one call. It is refused without a login (401) and without the
+// right (403) before its input is even looked at.
+func register[I, O any](s *Server, e endpoint, h func(context.Context, identity.Principal, *I) (*O, error), more ...func(*huma.Operation)) {
+	op := huma.Operation{OperationID: e.ID, Method: e.Method, Path: e.Path, Summary: e.Summary, DefaultStatus: e.Status, MaxBodyBytes: maxBody,
+		Tags: []string{strings.Split(strings.TrimPrefix(e.Path, "/"), "/")[0]}, Errors: []int{http.StatusUnauthorized, http.StatusForbidden},
+		Description: "Needs the right `" + string(e.Right) + "`.", Middlewares: huma.Middlewares{s.needRight(e.Right)}}
+	for _, m := range more {
+		m(&op)
+	}
+	s.routes = append(s.routes, route{Method: e.Method, Path: apiPrefix + echoPath(e.Path), Right: e.Right, Action: audit.APICall})
+	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
+		p, _ := principalFrom(ctx)
+		out, err := h(ctx, p, in)
+		if err != nil {
+			return nil, s.problem(err)
+		}
+		return out, nil
+	})
+}
+
+// echoPath is a path as the router writes it.
+func echoPath(p string) string { return strings.NewReplacer("{", ":", "}", "").Replace(p) }
+
+func (s *Server) needRight(right identity.Right) func(huma.Context, func(huma.Context)) {
+	return func(c huma.Context, next func(huma.Context)) {
+		p, ok := principalFrom(c.Context())
+		status, text := 0, ""
+		switch {
+		case !ok:
+			c.SetHeader("WWW-Authenticate", "Bearer")
+			status, text = http.StatusUnauthorized, "log in, or send an API token"
+		case p.User.MustChangePassword && p.TokenID == uuid.Nil:
+			status, text = http.StatusForbidden, "set a password of your own first"
+		case !p.Can(right, uuid.Nil):
+			status, text = http.StatusForbidden, "this needs the right "+string(right)
+		}
+		if status == 0 {
+			next(c)
+			return
+		}
+		if err := huma.WriteErr(s.api, c, status, text); err != nil {
+			s.log.Debug("answer not sent", "error", err)
+		}
+	}
+}
+
+// problem turns an error of the packages below into the answer. Every status of
+// the API is chosen here; what we do not know is a 500 without words.
+func (s *Server) problem(err error) error {
+	var invalid *policy.InvalidError
+	var throttled *identity.ThrottledError
+	var known huma.StatusError
+	switch {
+	case errors.As(err, &known):
+		return err
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, identity.ErrNotFound):
+		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict),
+		errors.Is(err, policy.ErrStatic), errors.Is(err, identity.ErrExists):
+		return huma.Error409Conflict(publicText(err))
+	case errors.Is(err, quarantine.ErrGone):
+		return huma.Error410Gone("the mail's bytes are gone")
+	case errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor),
+		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrInvalid):
+		return huma.Error422UnprocessableEntity(publicText(err))
+	case errors.As(err, &invalid):
+		return huma.Error422UnprocessableEntity(invalid.Error())
+	case errors.As(err, &throttled):
+		return huma.Error429TooManyRequests("too many tries")
+	case errors.Is(err, context.Canceled):
+		return huma.NewError(499, "the caller left")
+	}
+	s.log.Error("API call failed", "error", err)
+	return huma.Error500InternalServerError("")
+}
+
+// publicText are words of ours for errors whose text we wrote ourselves.
+func publicText(err error) string {
+	t := err.Error()
+	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: "} {
+		t = strings.Replace(t, pkg, "", 1)
+	}
+	return t
+}
+
+// Paging is the input of every list.
+type Paging struct {
+	Cursor string `query:"cursor" doc:"next_cursor of the page before" maxLength:"500"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
+}
+
+// Span is a stretch of time.
+type Span struct {
+	From time.Time `query:"from" doc:"not before (RFC 3339)"`
+	To   time.Time `query:"to" doc:"before (RFC 3339)"`
+}
+
+// ByID is the input of every call on one thing.
+type ByID struct {
+	ID string `path:"id" format:"uuid"`
+}
+
+func (b ByID) uuid() uuid.UUID {
+	id, err := uuid.Parse(b.ID)
+	if err != nil {
+		return uuid.Nil // there is no such thing
+	}
+	return id
+}
+
+// list is a page of things.
+type list[T any] struct {
+	Body struct {
+		Items      []T    `json:"items" nullable:"false"`
+		NextCursor string `json:"next_cursor" doc:"empty on the last page"`
+	}
+}
+
+func page[T any](items []T, next string) *list[T] {
+	l := &list[T]{}
+	if l.Body.Items = items; items == nil {
+		l.Body.Items = []T{}
+	}
+	l.Body.NextCursor = next
+	return l
+}
+
+// one is a single thing.
+type one[T any] struct{ Body T }
+
+// nothing is an answer without a body.
+type nothing struct{}

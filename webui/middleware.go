@@ -1,0 +1,269 @@
+package webui
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"mailward/audit"
+	"mailward/identity"
+	"mailward/internal/pg"
+)
+
+const (
+	// maxBody bounds what a form or a call may send; no mail comes in here.
+	maxBody = 1 << 20
+	// bearerScheme is RFC 6750 §2.1.
+	bearerScheme = "Bearer "
+)
+
+type principalKey struct{}
+type personKey struct{}
+
+// principalFrom is who calls, if somebody is logged in.
+func principalFrom(ctx context.Context) (identity.Principal, bool) {
+	p, ok := ctx.Value(principalKey{}).(identity.Principal)
+	return p, ok
+}
+
+// cookieName has the prefix that makes browsers refuse a cookie set by a
+// neighbour or over plain http.
+func (s *Server) cookieName() string {
+	if s.secure {
+		return "__Host-mailward_session"
+	}
+	return "mailward_session"
+}
+
+func (s *Server) setSession(c echo.Context, token string) {
+	setCookie(c, s.cookieName(), token, 24*time.Hour, s.secure)
+}
+
+func (s *Server) clearSession(c echo.Context) { setCookie(c, s.cookieName(), "", -1, s.secure) }
+
+func (s *Server) person(c echo.Context) *Person {
+	v, _ := c.Request().Context().Value(personKey{}).(*Person)
+	return v
+}
+
+func clientIP(c echo.Context) netip.Addr {
+	a, err := netip.ParseAddrPort(c.Request().RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Addr().Unmap()
+}
+
+// open is the first thing for every call: headers, limits, and what the call
+// will be known as.
+func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		setSecurityHeaders(c, s.secure)
+		r := c.Request()
+		if r.Body != nil {
+			r.Body = http.MaxBytesReader(c.Response(), r.Body, maxBody)
+		}
+		id := uuid.NewString()
+		c.Response().Header().Set("X-Request-Id", id)
+		req := pg.Request{ID: id, Method: r.Method, Path: c.Path(), Application: "web-ui", UserAgentClass: agentClass(r.UserAgent()), SourceIP: clientIP(c)}
+		if isAPI(r) {
+			req.Application = "api"
+		}
+		c.SetRequest(r.WithContext(pg.WithRequest(r.Context(), req)))
+		defer func() {
+			// A handler that breaks off on purpose says so; anything else is our mistake.
+			if x := recover(); x != nil {
+				if x == http.ErrAbortHandler {
+					panic(x)
+				}
+				s.log.Error("handler crashed", "method", r.Method, "path", c.Path(), "panic", x)
+				err = echo.NewHTTPError(http.StatusInternalServerError)
+			}
+		}()
+		return next(c)
+	}
+}
+
+func agentClass(ua string) string {
+	switch {
+	case ua == "":
+		return ""
+	case strings.Contains(ua, "Mozilla/"):
+		return "browser"
+	}
+	return "program"
+}
+
+// authenticate finds out who calls, by bearer token or by cookie. A token that
+// counts for nothing is refused, even where no login is needed.
+func (s *Server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if strings.HasPrefix(c.Path(), "/assets/") || c.Path() == "/livez" {
+			return next(c)
+		}
+		p, ok, err := s.identify(c)
+		switch {
+		case errors.Is(err, identity.ErrNoSession) && bearer(c.Request()) != "":
+			c.Response().Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+			return s.refused(c, http.StatusUnauthorized, "the token is not valid")
+		case errors.Is(err, identity.ErrNoSession):
+			s.clearSession(c)
+		case err != nil:
+			if r, known := s.find(c.Request().Method, c.Path()); known && r.Public {
+				break // the login page and probes say what is wrong themselves
+			}
+			return err
+		}
+		if !ok {
+			return next(c)
+		}
+		ctx := context.WithValue(c.Request().Context(), principalKey{}, p)
+		list, _, err := s.deps.Identity.WorkspacesOf(ctx, p, identity.ViewMeta)
+		if err != nil {
+			return err
+		}
+		_, auditAll := p.Workspaces(identity.AuditRead)
+		who := personOf(p, list)
+		who.AuditAll = auditAll
+		c.SetRequest(c.Request().WithContext(context.WithValue(ctx, personKey{}, who)))
+		return next(c)
+	}
+}
+
+func (s *Server) identify(c echo.Context) (p identity.Principal, ok bool, err error) {
+	r := c.Request()
+	if b := bearer(r); b != "" {
+		if !isAPI(r) {
+			return p, false, nil // pages are for people
+		}
+		p, err = s.deps.Identity.Token(r.Context(), b)
+		return p, err == nil, err
+	}
+	cookie, err := r.Cookie(s.cookieName())
+	if err != nil || cookie.Value == "" {
+		return p, false, nil
+	}
+	p, err = s.deps.Identity.Session(r.Context(), cookie.Value)
+	return p, err == nil, err
+}
+
+func bearer(r *http.Request) string {
+	h := r.Header.Get("Authorization")
+	if len(h) > len(bearerScheme) && strings.EqualFold(h[:len(bearerScheme)], bearerScheme) {
+		return strings.TrimSpace(h[len(bearerScheme):])
+	}
+	return ""
+}
+
+// refused answers a call that may not be made, and puts it on record.
+func (s *Server) refused(c echo.Context, status int, text string) error {
+	s.note(c, status, time.Time{})
+	s.fail(echo.NewHTTPError(status, text), c)
+	return nil
+}
+
+// needLogin lets only those through who are logged in and have the right
+// somewhere; which mail they may see is decided where it is read.
+func (s *Server) needLogin(right identity.Right, h echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		p, ok := principalFrom(c.Request().Context())
+		if !ok {
+			login := "/login"
+			if c.Request().Method == http.MethodGet && c.Request().URL.Path != "/" {
+				login += "?next=" + url.QueryEscape(c.Request().URL.RequestURI())
+			}
+			if c.Request().Header.Get("HX-Request") != "" {
+				c.Response().Header().Set("HX-Redirect", login)
+				return c.NoContent(http.StatusUnauthorized)
+			}
+			return c.Redirect(http.StatusSeeOther, login)
+		}
+		if p.User.MustChangePassword && c.Path() != "/password" && c.Path() != "/logout" {
+			return c.Redirect(http.StatusSeeOther, "/password")
+		}
+		if right != "" && !p.Can(right, uuid.Nil) {
+			return echo.NewHTTPError(http.StatusForbidden, "this takes another role")
+		}
+		return h(c)
+	}
+}
+
+// recordCall puts each call on record, with its result. Content is on record
+// before it is shown, by the handler itself.
+func (s *Server) recordCall(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		start := s.now()
+		err := next(c)
+		if err != nil {
+			// Written now, so that the status is known.
+			s.fail(err, c)
+		}
+		s.note(c, c.Response().Status, start)
+		return nil
+	}
+}
+
+// note records one call. Left out: what everybody may fetch, and the polling of
+// a page that is open.
+func (s *Server) note(c echo.Context, status int, start time.Time) {
+	r := c.Request()
+	rt, known := s.find(r.Method, c.Path())
+	api := strings.HasPrefix(r.URL.Path, "/api/")
+	if known && rt.Public || !known && !api || r.Header.Get("HX-Target") == "health" {
+		return
+	}
+	ok := status < 400
+	if ok && !api && rt.Action != audit.PageView {
+		return // the act itself is on record
+	}
+	req, _ := pg.RequestFrom(r.Context())
+	req.Status = status
+	if !start.IsZero() {
+		req.DurationMS = s.now().Sub(start).Milliseconds()
+	}
+	ev := audit.Event{Action: audit.PageView, Severity: "info", Actor: pg.Actor{Type: pg.ActorAnonymous, AuthMethod: "none"}, Request: req}
+	if api {
+		ev.Action = audit.APICall
+	}
+	p, in := principalFrom(r.Context())
+	if in {
+		ev.Actor, ev.Roles = p.Actor(), p.RoleNames()
+	}
+	switch {
+	case ok && !in:
+		ev.Outcome, ev.OutcomeCode = "refused", "login_required"
+	case status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusTooManyRequests:
+		ev.Outcome, ev.Severity = "refused", "warning"
+	case !ok:
+		ev.Outcome = "failure"
+	}
+	if id := c.Param("id"); len(id) == 36 {
+		ev.Targets = []audit.Target{{Type: "object", ID: id}}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 2*time.Second)
+	defer cancel()
+	s.deps.Audit.RecordLater(ctx, ev)
+}
+
+// writeProblem answers with RFC 9457 problem details.
+func writeProblem(c echo.Context, status int, detail string) {
+	body := map[string]any{"title": http.StatusText(status), "status": status}
+	if detail != "" && detail != http.StatusText(status) {
+		body["detail"] = detail
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		b = []byte("{}")
+	}
+	if err := c.Blob(status, "application/problem+json", b); err != nil {
+		return // the caller is gone
+	}
+}

@@ -1,0 +1,204 @@
+package webui
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"mailward/audit"
+	"mailward/gateway/ledger"
+	"mailward/health"
+	"mailward/identity"
+	"mailward/policy"
+	"mailward/quarantine"
+	"mailward/scanner"
+)
+
+// Config is what an operator can change about the web.
+type Config struct {
+	Hostname    string
+	PublicURL   string // https://... makes cookies Secure
+	SMTPAddress string // shown where there is no mail yet
+	Version     string
+	Retention   time.Duration // of held mails, for the pages that say so
+}
+
+// Deps are the parts that pages and API stand on.
+type Deps struct {
+	Log        *slog.Logger
+	Audit      *audit.Log
+	Identity   *identity.Store
+	Quarantine *quarantine.Store
+	Ledger     *ledger.Ledger
+	Policies   *policy.Store
+	Health     *health.Monitor
+	Sidecar    *scanner.Sidecar
+	Metrics    *prometheus.Registry
+	Now        func() time.Time // default time.Now
+}
+
+// route is one entry of the table of everything that can be called.
+type route struct {
+	Method, Path string
+	Right        identity.Right // "" for public ones and for those that only need a login
+	Action       string         // under which a call is on record; "" only for public ones
+	Public       bool
+}
+
+// Server answers browsers and programs.
+type Server struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	now     func() time.Time
+	secure  bool
+	echo    *echo.Echo
+	pages   *pages
+	api     huma.API
+	routes  []route
+	handler http.Handler
+}
+
+// New builds the table of routes. It opens nothing.
+func New(cfg Config, deps Deps) (*Server, error) {
+	if deps.Now == nil {
+		deps.Now = time.Now
+	}
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, deps: deps, log: deps.Log, now: deps.Now, secure: strings.HasPrefix(cfg.PublicURL, "https://"), echo: echo.New()}
+	s.echo.HideBanner, s.echo.HidePort = true, true
+	s.echo.HTTPErrorHandler = s.fail
+	s.echo.IPExtractor = echo.ExtractIPDirect()
+	if err := s.newPages(); err != nil {
+		return nil, err
+	}
+	s.echo.Use(s.open, s.authenticate, s.recordCall)
+	s.public(http.MethodGet, "/livez", "", func(c echo.Context) error { return c.String(http.StatusOK, "ok\n") })
+	s.public(http.MethodGet, "/healthz", "", s.getHealthz)
+	s.public(http.MethodGet, "/readyz", "", s.getReadyz)
+	if deps.Metrics != nil {
+		s.public(http.MethodGet, "/metrics", "", echo.WrapHandler(promhttp.HandlerFor(deps.Metrics, promhttp.HandlerOpts{})))
+	}
+	s.registerAPI()
+	s.pages.register(s)
+	return s, s.protect()
+}
+
+func (s *Server) newPages() error {
+	texts, err := newCatalog()
+	if err != nil {
+		return fmt.Errorf("read texts: %w", err)
+	}
+	s.pages = &pages{
+		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
+		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), held: newHeld(s.deps.Quarantine), opener: newOpener(s.deps.Sidecar),
+		mails: s.deps.Ledger, record: s.deps.Audit, monitor: s.deps.Health,
+		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
+	}
+	return nil
+}
+
+// protect puts the guard against requests that other sites make a browser send
+// around everything.
+func (s *Server) protect() error {
+	p := http.NewCrossOriginProtection()
+	if s.cfg.PublicURL != "" {
+		u, err := url.Parse(s.cfg.PublicURL)
+		if err != nil || u.Host == "" {
+			return fmt.Errorf("http.public_url %q is no address", s.cfg.PublicURL)
+		}
+		if err := p.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
+			return fmt.Errorf("http.public_url: %w", err)
+		}
+	}
+	p.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.log.Warn("request from another site refused", "path", r.URL.Path, "origin", r.Header.Get("Origin"))
+		c := s.echo.NewContext(r, w)
+		setSecurityHeaders(c, s.secure)
+		s.fail(echo.NewHTTPError(http.StatusForbidden, "this request came from another site"), c)
+	}))
+	s.handler = p.Handler(s.echo)
+	return nil
+}
+
+// Handler serves everything.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// page registers a page that needs a login. It is part of router.
+func (s *Server) page(method, path, right, action string, h echo.HandlerFunc) {
+	s.routes = append(s.routes, route{Method: method, Path: path, Right: identity.Right(right), Action: action})
+	s.echo.Add(method, path, s.needLogin(identity.Right(right), h))
+}
+
+// public registers what everybody may call. It is part of router.
+func (s *Server) public(method, path, action string, h echo.HandlerFunc) {
+	s.routes = append(s.routes, route{Method: method, Path: path, Action: action, Public: true})
+	s.echo.Add(method, path, h)
+}
+
+// find is the entry of the table for a call.
+func (s *Server) find(method, path string) (route, bool) {
+	i := slices.IndexFunc(s.routes, func(r route) bool { return r.Method == method && r.Path == path })
+	if i < 0 {
+		return route{}, false
+	}
+	return s.routes[i], true
+}
+
+// fail answers an error that no handler has dealt with: as a problem for
+// programs, as a page for people. What went wrong inside stays in the log.
+func (s *Server) fail(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	status, text := http.StatusInternalServerError, ""
+	var he *echo.HTTPError
+	if errors.As(err, &he) {
+		status = he.Code
+		text, _ = he.Message.(string)
+	}
+	if isAPI(c.Request()) {
+		if status >= http.StatusInternalServerError {
+			s.log.Error("API call failed", "method", c.Request().Method, "path", c.Path(), "error", err)
+			text = ""
+		}
+		writeProblem(c, status, text)
+		return
+	}
+	if err := s.pages.fail(c, status, err); err != nil {
+		s.log.Error("error page not sent", "error", err)
+	}
+}
+
+func isAPI(r *http.Request) bool {
+	p := r.URL.Path
+	return strings.HasPrefix(p, "/api/") || p == "/healthz" || p == "/readyz" || p == "/livez" || p == "/metrics"
+}
+
+// getHealthz is for monitors: the state alone.
+func (s *Server) getHealthz(c echo.Context) error {
+	code, body := s.deps.Health.Check(c.Request().Context()).HealthJSON(false)
+	return c.Blob(code, health.ContentType, body)
+}
+
+// getReadyz says whether mail can be taken: listener, database, ClamAV, sidecar.
+func (s *Server) getReadyz(c echo.Context) error {
+	ready, missing := s.deps.Health.Check(c.Request().Context()).Ready()
+	if !ready {
+		s.log.Debug("not ready", "missing", missing)
+		return c.String(http.StatusServiceUnavailable, "not ready\n")
+	}
+	return c.String(http.StatusOK, "ready\n")
+}
