@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -473,3 +474,20 @@ func (s *server) childPIDs(pattern string) []int {
 	return pids
 }
 
+
+// withChildren adds the processes that these have started.
+func withChildren(pids []int) []int {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, f := range stats {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		pid, _ := strconv.Atoi(strings.Split(f, "/")[2])
+		if parent, err := strconv.Atoi(fields[1]); err == nil && slices.Contains(pids, parent) && !slices.Contains(pids, pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

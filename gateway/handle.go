@@ -10,6 +10,7 @@ import (
 
 	"mailward/gateway/ledger"
 	"mailward/internal/message"
+	"mailward/mailauth"
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
@@ -20,7 +21,7 @@ type mail struct {
 	env        message.Envelope
 	spool      *message.Spool
 	recipients []policy.Recipient
-	auth       AuthResult
+	auth       mailauth.Result
 	report     policy.Report
 	header     []byte          // as received, up to headerLimit
 	edits      []message.Range // fields that are not passed on

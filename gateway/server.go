@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +19,7 @@ import (
 	"mailward/gateway/ledger"
 	"mailward/internal/message"
 	"mailward/internal/pg"
+	"mailward/mailauth"
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
@@ -43,16 +43,9 @@ type Scanner interface {
 	Scan(ctx context.Context, job scanner.Job) policy.Report
 }
 
-// AuthChecker finds out who sent a mail (SPF, DKIM). The result is for our
-// Authentication-Results line, and for the record.
+// AuthChecker finds out who sent a mail (SPF, DKIM).
 type AuthChecker interface {
-	Check(ctx context.Context, env message.Envelope, sp *message.Spool) AuthResult
-}
-
-// AuthResult is what is known about the sender.
-type AuthResult struct {
-	Header string          // what follows the authserv-id; "" means "none"
-	JSON   json.RawMessage // for the record; may be nil
+	Check(ctx context.Context, env message.Envelope, sp *message.Spool) mailauth.Result
 }
 
 // Config holds the gateway's settings.

@@ -24,6 +24,7 @@ import (
 	"mailward/identity"
 	"mailward/internal/message"
 	"mailward/internal/pg"
+	"mailward/mailauth"
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
@@ -189,6 +190,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize), TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Metrics: p.metrics,
+		Auth: mailauth.New(mailauth.NewResolver(p.conf.DNS.Server)),
 	})
 	return err
 }
