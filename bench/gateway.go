@@ -24,7 +24,7 @@ type gateway struct {
 	logFile               *os.File
 }
 
-func startGateway(ctx context.Context, binary, hop string) (*gateway, error) {
+func startGateway(ctx context.Context, binary, hop, resolver string) (*gateway, error) {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return nil, err
@@ -46,8 +46,8 @@ func startGateway(ctx context.Context, binary, hop string) (*gateway, error) {
 		return g, err
 	}
 	conf := filepath.Join(dir, "mailward.yaml")
-	text := fmt.Sprintf("hostname: mx.%s\ndata_dir: %s\nsmtp: {listen: [%q]}\nrelay: {domains: {%s: %q}}\nlimits: {enabled: false}\nhttp: {listen: %q}\nbootstrap: {admin_email: admin@%s, four_eyes: single_operator}\n",
-		domain, g.data, g.smtp, domain, hop, g.http, domain)
+	text := fmt.Sprintf("hostname: mx.%s\ndata_dir: %s\nsmtp: {listen: [%q]}\nrelay: {domains: {%s: %q}}\nlimits: {enabled: false}\ndns: {server: %q}\nhttp: {listen: %q}\nbootstrap: {admin_email: admin@%s, four_eyes: single_operator}\n",
+		domain, g.data, g.smtp, domain, hop, resolver, g.http, domain)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return g, err
 	}

@@ -87,7 +87,12 @@ func mainErr(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer hop.close()
 	fmt.Fprintln(out, "starting mailward serve ...")
-	g, err := startGateway(ctx, o.binary, hop.addr())
+	resolver, closeResolver, err := emptyResolver()
+	if err != nil {
+		return err
+	}
+	defer closeResolver()
+	g, err := startGateway(ctx, o.binary, hop.addr(), resolver)
 	defer g.stop()
 	if err != nil {
 		return err

@@ -10,14 +10,15 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":         {"audit", "gateway", "gateway/ledger", "health", "identity", "internal/message", "internal/pg", "internal/standalone", "policy", "quarantine", "scanner", "webui"},
+	"cmd/mailward":         {"audit", "gateway", "gateway/ledger", "health", "identity", "internal/message", "internal/pg", "internal/standalone", "mailauth", "policy", "quarantine", "scanner", "webui"},
 	"cmd/mailward-scanner": {"policy", "scanner/rules", "scanner/sidecar"},
 	"webui":                {"audit", "gateway/ledger", "health", "identity", "internal/pg", "policy", "quarantine", "scanner"},
-	"gateway":              {"audit", "gateway/ledger", "internal/message", "internal/pg", "policy", "quarantine", "scanner"},
+	"gateway":              {"audit", "gateway/ledger", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner"},
 	"gateway/ledger":       {"internal/message", "internal/pg", "policy"},
 	"health":               {"internal/pg"},
 	"quarantine":           {"audit", "internal/message", "internal/pg", "policy"},
 	"identity":             {"audit", "internal/pg"},
+	"mailauth":             {"internal/message"},
 	"scanner":              {"internal/message", "policy", "scanner/sidecar"},
 	"scanner/sidecar":      {"policy", "scanner/rules"},
 	"scanner/rules":        {},

@@ -190,7 +190,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize), TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Metrics: p.metrics,
-		Auth: mailauth.New(mailauth.NewResolver(p.conf.DNS.Server)),
+		Auth: mailauth.New(resolver(p.conf.DNS)),
 	})
 	return err
 }
