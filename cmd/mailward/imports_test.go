@@ -16,6 +16,7 @@ var mayImport = map[string][]string{
 	"gateway":              {"audit", "gateway/ledger", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner"},
 	"gateway/ledger":       {"internal/message", "internal/pg", "policy"},
 	"health":               {"internal/pg"},
+	"mailauth":             {"internal/message"},
 	"quarantine":           {"audit", "internal/message", "internal/pg", "policy"},
 	"identity":             {"audit", "internal/pg"},
 	"mailauth":             {"internal/message"},
