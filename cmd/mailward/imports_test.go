@@ -19,7 +19,6 @@ var mayImport = map[string][]string{
 	"mailauth":             {"internal/message"},
 	"quarantine":           {"audit", "internal/message", "internal/pg", "policy"},
 	"identity":             {"audit", "internal/pg"},
-	"mailauth":             {"internal/message"},
 	"scanner":              {"internal/message", "policy", "scanner/sidecar"},
 	"scanner/sidecar":      {"policy", "scanner/rules"},
 	"scanner/rules":        {},
