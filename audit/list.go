@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -147,9 +146,7 @@ func (l *Log) resolve(ctx context.Context, items []Row) error {
 // with the personal values in their places, and its place in the sequence.
 func (r Row) Fields() map[string]any {
 	var m map[string]any
-	dec := json.NewDecoder(bytes.NewReader(r.Bytes))
-	dec.UseNumber()
-	if err := dec.Decode(&m); err != nil {
+	if err := json.Unmarshal(r.Bytes, &m); err != nil {
 		m = map[string]any{"id": r.ID.String(), "unreadable": err.Error()}
 	}
 	r.fill(m)

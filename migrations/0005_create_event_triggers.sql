@@ -184,8 +184,8 @@ END $$;
 -- +goose StatementEnd
 
 -- DROP ... CASCADE of the guard's own functions would take the event triggers
--- with it before they could fire, and what touches the loopback would take the
--- trace. So this one fires before anything is done. It
+-- with it before they could fire, a renamed schema would hide them, and what
+-- touches the loopback would take the trace. So this one fires before anything is done. It
 -- has only the text of the statement to go by: names of ours, escapes that could
 -- hide one, and code that could put a name together are refused alike.
 -- +goose StatementBegin
@@ -242,7 +242,7 @@ BEGIN
         CREATE EVENT TRIGGER mailward_rewrite ON table_rewrite EXECUTE FUNCTION guard.refuse_ddl();
         CREATE EVENT TRIGGER mailward_drop_start ON ddl_command_start
             WHEN TAG IN ('DROP SCHEMA', 'DROP OWNED', 'DROP FUNCTION', 'DROP ROUTINE', 'DROP PROCEDURE', 'DROP EXTENSION',
-                         'DROP SERVER', 'ALTER SERVER', 'DROP USER MAPPING', 'ALTER USER MAPPING', 'DROP FOREIGN DATA WRAPPER')
+                         'DROP SERVER', 'ALTER SERVER', 'DROP USER MAPPING', 'ALTER USER MAPPING', 'DROP FOREIGN DATA WRAPPER', 'ALTER SCHEMA')
             EXECUTE FUNCTION guard.refuse_drop();
         ALTER EVENT TRIGGER mailward_drop_start ENABLE ALWAYS;
         ALTER EVENT TRIGGER mailward_ddl ENABLE ALWAYS;

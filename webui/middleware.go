@@ -217,7 +217,7 @@ func (s *Server) note(c echo.Context, status int, start time.Time) {
 	r := c.Request()
 	rt, known := s.find(r.Method, c.Path())
 	api := strings.HasPrefix(r.URL.Path, "/api/")
-	if known && rt.Public || !known && !api || r.Header.Get("HX-Target") == "health" {
+	if known && rt.Public || !known && !api || isFragment(c, "health") {
 		return
 	}
 	ok := status < 400
