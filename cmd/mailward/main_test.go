@@ -1,0 +1,316 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"mailward/internal/testenv"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+// buffer is written by the program while the test reads it.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) { b.mu.Lock(); defer b.mu.Unlock(); return b.b.Write(p) }
+func (b *buffer) String() string              { b.mu.Lock(); defer b.mu.Unlock(); return b.b.String() }
+
+// command runs one command in this process.
+func command(t *testing.T, stdin string, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var o, e buffer
+	code = run(t.Context(), env{args: args, in: strings.NewReader(stdin), out: &o, err: &e})
+	return code, o.String(), e.String()
+}
+
+func shortDir(t *testing.T) string {
+	t.Helper()
+	d, err := os.MkdirTemp("", "mwm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(d) })
+	if err := os.Chmod(d, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func TestErrors_AreOneLineThatSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	bad := writeFile(t, "hostname: x y\nno_such: 1\n")
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"nonsense"}, 2, "mailward --help"},
+		{[]string{"serve", "--no-such-flag"}, 2, "--no-such-flag"},
+		{[]string{"serve", "--only", "kitchen"}, 1, "gateway, web, worker"},
+		{[]string{"serve", "--config", bad}, 1, "unknown key no_such"},
+		{[]string{"serve", "--config", "/nowhere/x.yaml"}, 1, "/nowhere/x.yaml"},
+		{[]string{"send", "--to", "127.0.0.1:1", "/nowhere.eml"}, 1, "/nowhere.eml"},
+		{[]string{"user", "create", "--email", "a@b.example"}, 1, "--role"},
+		{[]string{"demo", "/nowhere"}, 1, "*.eml"},
+		{[]string{"scan", "--config", bad, "x"}, 2, "unknown key"},
+	} {
+		code, out, errs := command(t, "", c.args...)
+		if code != c.code || out != "" || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, c.want) {
+			t.Errorf("%v: code %d, stdout %q, stderr %q", c.args, code, out, errs)
+		}
+	}
+	code, out, errs := command(t, "", "config", "--check", "--config", bad)
+	if code != 1 || out != "" || strings.Count(errs, "\n") != 3 {
+		t.Errorf("config --check: %d %q %q", code, out, errs)
+	}
+}
+
+func TestEveryCommandHasHelp(t *testing.T) {
+	t.Parallel()
+	for _, c := range []string{"serve", "migrate", "config", "scan", "send", "sink", "user create", "token create", "audit verify", "audit export", "demo", "doctor", "version"} {
+		code, out, errs := command(t, "", append(strings.Fields(c), "--help")...)
+		if code != 0 || !strings.Contains(out, "Usage: mailward "+c) || errs != "" {
+			t.Errorf("%s --help: %d %q %q", c, code, out, errs)
+		}
+	}
+}
+
+func TestSendAndSink(t *testing.T) {
+	t.Parallel()
+	dir, addr := shortDir(t), freeAddress(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var o, e buffer
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, env{args: []string{"sink", "--listen", addr, "--dir", dir}, in: strings.NewReader(""), out: &o, err: &e})
+	}()
+	eventually(t, "sink listens", func() bool { return strings.Contains(e.String(), "taking mail on") })
+	lf := writeFile(t, "From: Anna <anna@example.com>\nTo: b@example.org, C <c@example.org>\nSubject: x\n\n.dot\nend\n")
+	if code, out, errs := command(t, "", "send", "--to", addr, lf); code != 0 || !strings.Contains(out, ": 250 ") {
+		t.Fatalf("send: %d %q %q", code, out, errs)
+	}
+	if code, out, errs := command(t, "Subject: none\r\n\r\nx\r\n", "send", "--to", addr, "--from", "", "--rcpt", "d@example.org", "-"); code != 0 {
+		t.Fatalf("send from stdin: %d %q %q", code, out, errs)
+	}
+	if code, _, errs := command(t, "Subject: none\r\n\r\nx\r\n", "send", "--to", addr, "-"); code != 1 || !strings.Contains(errs, "--from") {
+		t.Errorf("send without a sender: %d %q", code, errs)
+	}
+	var mails []string
+	filepath.Walk(dir, func(p string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().IsRegular() {
+			b, _ := os.ReadFile(p)
+			mails = append(mails, string(b))
+		}
+		return err
+	})
+	if len(mails) != 2 || !strings.Contains(strings.Join(mails, ""), "Subject: x\r\n\r\n.dot\r\nend\r\n") {
+		t.Errorf("kept: %q", mails)
+	}
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Errorf("sink ended with %d: %s", code, e.String())
+	}
+	if code, out, _ := command(t, "", "send", "--to", addr, lf); code != 1 || out == "" {
+		t.Errorf("send to nobody: %d %q", code, out)
+	}
+}
+
+func TestScan_ExitCodes(t *testing.T) {
+	t.Parallel()
+	clamd, sidecar := testenv.Clamd(t), testenv.Sidecar(t)
+	conf := writeFile(t, fmt.Sprintf("data_dir: %s\nclamav: {address: %q}\nscanner: {socket: %q}\n", shortDir(t), clamd.Address, sidecar.Address))
+	scan := func(want int, class, mail string) string {
+		t.Helper()
+		code, out, errs := command(t, mail, "scan", "--config", conf, "-")
+		var v verdict
+		json.Unmarshal([]byte(out), &v)
+		if code != want || string(v.Class) != class && want != 2 {
+			t.Errorf("exit code %d, class %s, stderr %q; want %d, %s", code, v.Class, errs, want, class)
+		}
+		return errs
+	}
+	head := "From: a@example.com\nTo: b@example.org\nSubject: x\n\n"
+	scan(0, "clean", head+"nothing here\n")
+	scan(1, "malware", head+`X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR`+"-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*\n")
+	clamd.Stop()
+	if errs := scan(2, "", head+"nothing here\n"); !strings.Contains(errs, "clamav") {
+		t.Errorf("stderr %q does not name the engine", errs)
+	}
+}
+
+// server runs `mailward serve` in this process.
+type server struct {
+	conf, smtp, http string
+	out, err         buffer
+	cancel           context.CancelFunc
+	ended            chan int
+}
+
+func startServe(t *testing.T, dir, smtp, extra string) *server {
+	t.Helper()
+	s := &server{conf: filepath.Join(dir, "c.yaml"), smtp: smtp, http: freeAddress(t), ended: make(chan int, 1)}
+	s.write(t, dir, extra)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	go func() {
+		s.ended <- run(ctx, env{args: []string{"serve", "--config", s.conf}, in: strings.NewReader(""), out: &s.out, err: &s.err})
+	}()
+	return s
+}
+
+func (s *server) write(t *testing.T, dir, extra string) {
+	t.Helper()
+	text := fmt.Sprintf("hostname: mx.ours.example\ndata_dir: %s\nsmtp: {listen: [%q]}\nhttp: {listen: %q}\n%s", filepath.Join(dir, "d"), s.smtp, s.http, extra)
+	if err := os.WriteFile(s.conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *server) waitReady(t *testing.T) {
+	t.Helper()
+	eventually(t, "ready", func() bool {
+		select {
+		case code := <-s.ended:
+			t.Fatalf("ended with %d:\n%s", code, s.err.String())
+		default:
+		}
+		r, err := http.Get("http://" + s.http + "/readyz")
+		if err != nil {
+			return false
+		}
+		r.Body.Close()
+		return r.StatusCode == http.StatusOK
+	})
+}
+
+// rcpt asks whether mail for an address would be taken.
+func (s *server) rcpt(t *testing.T, to string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", s.smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	r.ReadString('\n')
+	var reply string
+	for _, line := range []string{"HELO x.example", "MAIL FROM:<a@example.com>", "RCPT TO:<" + to + ">"} {
+		fmt.Fprintf(c, "%s\r\n", line)
+		reply, _ = r.ReadString('\n')
+	}
+	return reply
+}
+
+func TestServe_WholeLife(t *testing.T) {
+	testenv.Require(t, "redis-server", "clamd")
+	sidecar, hop := testenv.Sidecar(t), testenv.NextHop(t)
+	dir := shortDir(t)
+	extra := fmt.Sprintf("scanner: {socket: %q}\nbootstrap: {admin_email: boss@ours.example}\nrelay: {domains: {", sidecar.Address)
+	s := startServe(t, dir, freeAddress(t), extra+fmt.Sprintf("ours.example: %q}}\n", hop.Addr))
+	stopped := false
+	t.Cleanup(func() {
+		if !stopped {
+			s.cancel()
+			<-s.ended
+		}
+	})
+	s.waitReady(t)
+	for _, want := range []string{"Web UI", "boss@ours.example", "one time", "only the EICAR test file"} {
+		eventually(t, "the banner says "+want, func() bool { return strings.Contains(s.err.String(), want) })
+	}
+
+	if code, _, errs := command(t, "", "serve", "--config", s.conf); code != 1 || !strings.Contains(errs, "in use by another mailward") {
+		t.Errorf("a second serve over the same folder: %d %q", code, errs)
+	}
+	if code, out, errs := command(t, "", "token", "create", "--role", "auditor", "--config", s.conf); code != 0 || !strings.HasPrefix(out, "mw_") || strings.Count(out, "\n") != 1 || errs != "" {
+		t.Errorf("token create: %d %q %q", code, out, errs)
+	}
+	if code, out, errs := command(t, "", "doctor", "--ready", "--config", s.conf); code != 0 {
+		t.Errorf("doctor --ready: %d %q %q", code, out, errs)
+	}
+	eventually(t, "events are streamed to standard output", func() bool { return strings.Contains(s.out.String(), `"action":"token.create"`) })
+	for line := range strings.Lines(s.out.String()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("standard output holds something that is no event: %q", line)
+		}
+	}
+	if code, out, errs := command(t, "", "audit", "verify", "--config", s.conf); code != 0 || !strings.Contains(out, "none missing") {
+		t.Errorf("audit verify: %d %q %q", code, out, errs)
+	}
+
+	if r := s.rcpt(t, "x@new.example"); !strings.HasPrefix(r, "550") {
+		t.Errorf("a domain that is not ours: %q", r)
+	}
+	s.write(t, dir, extra+fmt.Sprintf("ours.example: %q, new.example: %q}}\n", hop.Addr, hop.Addr))
+	syscall.Kill(os.Getpid(), syscall.SIGHUP)
+	eventually(t, "SIGHUP brings the new domain", func() bool { return strings.HasPrefix(s.rcpt(t, "x@new.example"), "250") })
+	s.write(t, dir, extra+"}}\nno_such_key: 1\n")
+	syscall.Kill(os.Getpid(), syscall.SIGHUP)
+	eventually(t, "a mistake is told", func() bool { return strings.Contains(s.err.String(), "unknown key no_such_key") })
+	if r := s.rcpt(t, "x@new.example"); !strings.HasPrefix(r, "250") {
+		t.Errorf("after a mistaken reload: %q", r)
+	}
+
+	s.cancel()
+	stopped = true
+	if code := <-s.ended; code != 0 {
+		t.Errorf("ended with %d:\n%s", code, s.err.String())
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "d", "pids", "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// An address in use is a failure to start that leaves nothing running.
+func TestServe_AddressInUse(t *testing.T) {
+	testenv.Require(t, "redis-server", "clamd")
+	sidecar := testenv.Sidecar(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dir := shortDir(t)
+	s := startServe(t, dir, l.Addr().String(), fmt.Sprintf("scanner: {socket: %q}\n", sidecar.Address))
+	defer s.cancel()
+	if code := <-s.ended; code != 1 || !strings.Contains(s.err.String(), "mailward: listen for SMTP") {
+		t.Errorf("ended with %d:\n%s", code, s.err.String())
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "d", "pids", "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
