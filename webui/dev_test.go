@@ -15,6 +15,8 @@ func TestDevServer(t *testing.T) {
 		t.Skip("MAILWARD_DEV_LISTEN is not set")
 	}
 	s := newSite(t)
+	s.held.record = s.record
+	s.held.deliver, s.record.live, s.pages.monitor = true, true, fakeMonitor{live: true}
 	if os.Getenv("MAILWARD_DEV_EMPTY") != "" {
 		s.held.items, s.pages.mails = nil, fakeMails{empty: true}
 	}

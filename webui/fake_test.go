@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +47,9 @@ type fakeHeld struct {
 	mode  string
 	fail  error
 	last  quarantine.ReleaseRequest
+
+	record  *fakeRecord // where releases are put on record; may be nil
+	deliver bool        // a scheduled release is done by the time that somebody looks
 }
 
 func (f *fakeHeld) match(q quarantine.Filter, classes bool) []quarantine.Item {
@@ -98,9 +102,15 @@ func (f *fakeHeld) Get(_ context.Context, want uuid.UUID) (quarantine.Item, erro
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, it := range f.items {
-		if it.ID == want {
-			return it, nil
+		if it.ID != want {
+			continue
 		}
+		for i, r := range it.Recipients {
+			if f.deliver && r.State == quarantine.ReleaseScheduled {
+				it.Recipients[i].State, it.Recipients[i].ReplyCode, it.Recipients[i].ReplyText = quarantine.Released, 250, "2.0.0 Ok: queued as 4ZkP1"
+			}
+		}
+		return it, nil
 	}
 	return quarantine.Item{}, quarantine.ErrNotFound
 }
@@ -128,8 +138,14 @@ func (f *fakeHeld) set(want uuid.UUID, to quarantine.State, recipients []string)
 	return quarantine.Item{}, quarantine.ErrNotFound
 }
 
-func (f *fakeHeld) Release(_ context.Context, _ pg.Actor, _ []string, want uuid.UUID, req quarantine.ReleaseRequest) (quarantine.Item, error) {
+func (f *fakeHeld) Release(ctx context.Context, actor pg.Actor, _ []string, want uuid.UUID, req quarantine.ReleaseRequest) (quarantine.Item, error) {
 	f.last = req
+	if f.record != nil {
+		ev := audit.Event{Action: audit.ReleaseExecute, Phase: "intent", Actor: actor, Reason: req.Reason, Targets: []audit.Target{{Type: "quarantine_item", ID: want.String()}}, Correlation: audit.Correlation{ItemID: want.String()}}
+		if err := f.record.Record(ctx, ev); err != nil {
+			return quarantine.Item{}, err
+		}
+	}
 	if f.mode == quarantine.Required {
 		return f.set(want, quarantine.ReleaseRequested, req.Recipients)
 	}
@@ -145,7 +161,7 @@ func (f *fakeHeld) FourEyes(context.Context) (string, error) { return f.mode, ni
 // fakeOpener shows one mail that tries everything.
 type fakeOpener struct{ fail error }
 
-const nastyHTML = `<html><body><h1>Your password expires</h1><script>document.title='owned'</script>
+const nastyHTML = `<html><body><h1>Your password expires today</h1><script>document.title='owned'</script>
 <style>body{background:url(http://tracker.example/s)}</style>
 <img src="http://tracker.example/p.gif" width="160" height="42" onerror="alert(1)"><img src="cid:logo">
 <p style="position:fixed;color:red;background-image:url(http://x.example/)" onclick="x()">Click <a href="http://login.evil.example/verify?a=1" target="_blank">here</a></p>
@@ -208,6 +224,7 @@ type fakeRecord struct {
 	rows   []audit.Row
 	fail   error
 	tamper int
+	live   bool // events carry the time of day
 }
 
 func (f *fakeRecord) List(_ context.Context, q audit.Filter) (audit.Page, error) {
@@ -235,7 +252,11 @@ func (f *fakeRecord) Record(_ context.Context, ev audit.Event) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.events = append(f.events, ev)
-	f.add(ev, testNow)
+	at := testNow
+	if f.live {
+		at = time.Now()
+	}
+	f.add(ev, at)
 	return nil
 }
 
@@ -282,13 +303,18 @@ func (f *fakeRecord) Status(context.Context) (audit.Status, error) {
 
 func (f *fakeRecord) Findings(context.Context) ([]string, error) { return nil, nil }
 
-func (f *fakeRecord) WriteCSV(_ context.Context, _ audit.Filter, w io.Writer) error {
-	_, err := io.WriteString(w, "id,action\n1,auth.login\n")
+func (f *fakeRecord) WriteCSV(ctx context.Context, q audit.Filter, w io.Writer) error {
+	page, err := f.List(ctx, q)
+	for _, r := range page.Items {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "%s,%s\n", r.ID, text(r.Fields(), "action"))
+		}
+	}
 	return err
 }
 
 // fakeMonitor has seen an hour.
-type fakeMonitor struct{ bad bool }
+type fakeMonitor struct{ bad, live bool }
 
 func (f fakeMonitor) Check(context.Context) health.Report { return f.Latest() }
 
@@ -306,6 +332,9 @@ func (f fakeMonitor) Latest() health.Report {
 		c("next_hop:10.0.0.5:25", "Next hop 10.0.0.5:25", "next_hop", health.Up, "", "The next hop 10.0.0.5:25 greets us.", map[string]string{"address": "10.0.0.5:25"}),
 		c("audit", "Audit", "audit", health.Up, "", "Events are recorded and numbered; the guard is complete.", map[string]string{"last_seq": "4811"}),
 	}}
+	if f.live {
+		r.At = time.Now()
+	}
 	if f.bad {
 		r.State = health.Down
 		r.Components[0].State, r.Components[0].Code, r.Components[0].Detail = health.Down, "unreachable", "dial unix /run/.s.PGSQL.5432: connect: no such file or directory"
@@ -379,7 +408,7 @@ func (s *site) page(method, path, right, _ string, h echo.HandlerFunc) {
 	s.echo.Add(method, path, func(c echo.Context) error {
 		v := s.pages.person(c)
 		if v == nil {
-			return c.Redirect(http.StatusSeeOther, "/login")
+			return c.Redirect(http.StatusSeeOther, "/login?next="+url.QueryEscape(c.Request().URL.RequestURI()))
 		}
 		if right != "" && !v.Can(right) {
 			return s.fail(c, http.StatusForbidden, nil)
@@ -452,6 +481,9 @@ func testItems() []quarantine.Item {
 	malware := finding("clamav", "Win.Trojan.Emotet-9953123", policy.Malware, 30, "The attachment carries a known trojan.")
 	phish := finding("yara", "credential_harvest_form", policy.Phishing, 14.2, "A form asks for a password and sends it to another site.")
 	seeds := []seed{
+		{policy.Suspicious, "Erika <erika@sender.example>", "Invoice 4711", quarantine.Quarantined, []string{"bob@ours.example", "carol@ours.example"}, finding("yara", "double_extension", policy.Suspicious, 8, "The name of the attachment has two extensions.")},
+		{policy.Phishing, "IT Support <it@sender.example>", "Password expires today", quarantine.Quarantined, []string{"bob@ours.example"}, phish},
+		{policy.Malware, "Erika <erika@sender.example>", "Your parcel", quarantine.Quarantined, []string{"bob@ours.example"}, malware},
 		{policy.Malware, `"Li Wei" <purchase@globaltrade-ltd.example>`, "RE: PO 77120 revised quotation", quarantine.Quarantined, []string{"info@northwind.example"}, malware},
 		{policy.Phishing, `DocuSign <no-reply@docusign-secure-mail.example>`, "Action required: Review and sign “Q4 bonus agreement.pdf”", quarantine.Quarantined, []string{"it-helpdesk@ours.example", "buchhaltung@ours.example", "k.vogel@ours.example"}, phish},
 		{policy.Suspicious, `Scanner 3. OG <scan@druckerei-nord.example>`, "Scan vom 21.11.2026", quarantine.Held, []string{"m.fischer@northwind.example"}, finding("yara", "macro_dropper", policy.Suspicious, 8, "A macro starts a program when the document is opened.")},
@@ -465,8 +497,13 @@ func testItems() []quarantine.Item {
 		{policy.Encrypted, `Dr. Katrin Vogel (CEO) <ceo.office@gmail.example>`, "", quarantine.Expired, []string{"hr@ours.example"}, nil},
 	}
 	var out []quarantine.Item
-	for n := range 3 * len(seeds) {
-		sd := seeds[n%len(seeds)]
+	for n := range 3*(len(seeds)-3) + 3 {
+		// The first three are those of the end-to-end test and come last here,
+		// once, so that the others keep their ids.
+		sd := seeds[n%(len(seeds)-3)+3]
+		if n >= 3*(len(seeds)-3) {
+			sd = seeds[n-3*(len(seeds)-3)]
+		}
 		at := testNow.Add(-time.Duration(n*7) * time.Minute)
 		it := quarantine.Item{ID: id(n + 1), MailID: id(n + 500), Workspace: policy.DefaultWorkspace, Class: sd.class, State: sd.state, Score: 31.7 - float64(n%11)*2.1, ReceivedAt: at, ExpiresAt: at.Add(30 * 24 * time.Hour),
 			ClientIP: "166.125.196.79", Helo: "mail.docusign-secure.example", HeaderFrom: sd.from, EnvelopeFrom: "bounce@sender.example", Subject: sd.subject, Size: 48_213,
@@ -493,7 +530,9 @@ func testItems() []quarantine.Item {
 
 func testMails() []ledger.Row {
 	var out []ledger.Row
-	for n, it := range testItems() {
+	quarterly := testItems()[0]
+	quarterly.Subject, quarterly.MailID = "Quarterly report", id(700)
+	for n, it := range append(testItems(), quarterly) {
 		r := ledger.Row{ID: it.MailID, Workspace: it.Workspace, ReceivedAt: it.ReceivedAt, ClientIP: it.ClientIP, Helo: it.Helo, TLS: "TLS 1.3", EnvelopeFrom: it.EnvelopeFrom, HeaderFrom: it.HeaderFrom, Subject: it.Subject,
 			MessageID: "<abc@sender.example>", Size: it.Size, SHA256: it.SHA256, Class: it.Class, Action: policy.Quarantine, Score: it.Score, Findings: it.Findings, Engines: it.Engines, ScanMS: 48,
 			Recipients: []policy.RecipientDecision{{Address: it.Recipients[0].Address, Action: policy.Quarantine, Why: "malware is quarantined"}}}

@@ -1,0 +1,74 @@
+// One Chromium for the whole suite: a start costs about a second, a page does not.
+import { mkdtempSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createRequire } from 'node:module'
+import { chromium } from 'playwright-core'
+
+const need = (name) => {
+  const value = process.env[name]
+  if (!value) throw new Error(`${name} is not set`)
+  return value
+}
+export const base = need('BASE_URL').replace(/\/$/, '')
+export const email = need('ADMIN_EMAIL')
+export const password = need('ADMIN_PASSWORD')
+export const shots = process.env.SHOTS ?? ''
+if (shots) mkdirSync(shots, { recursive: true })
+
+const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+const args = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
+/** A browser with an empty profile of its own. */
+export async function openBrowser(options = {}) {
+  const folder = mkdtempSync(join(tmpdir(), 'mailward-e2e-'))
+  const context = await chromium.launchPersistentContext(folder, { executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args, ...options })
+  context.setDefaultTimeout(15_000)
+  return {
+    context,
+    async close() {
+      await context.close()
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A new page that collects what must not happen: errors of the console and of scripts. */
+export async function openPage(context, { width = 1440, height = width < 800 ? 844 : 900 } = {}) {
+  const page = await context.newPage()
+  await page.setViewportSize({ width, height })
+  page.problems = []
+  page.on('console', (m) => {
+    // The status of an answer that is meant to be an error is not a problem of the page.
+    if (m.type() === 'error' && !/Failed to load resource/.test(m.text())) page.problems.push(m.text())
+  })
+  page.on('pageerror', (e) => page.problems.push(String(e)))
+  return page
+}
+
+export async function look(context, theme, lang = 'en') {
+  await context.addCookies([
+    { name: 'mailward_theme', value: theme, url: base },
+    { name: 'mailward_lang', value: lang, url: base },
+  ])
+}
+
+export async function login(page, secret = password) {
+  await page.goto(base + '/login')
+  await page.fill('input[name=email]', email)
+  await page.fill('input[name=password]', secret)
+  await page.click('form[action="/login"] button')
+  await page.waitForURL((u) => u.pathname !== '/login')
+}
+
+/** What axe finds. It is put in through the protocol, so the page's strict policy stays on. */
+export async function violations(page) {
+  await page.evaluate(axeSource)
+  return page.evaluate(async () => {
+    const r = await globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'], iframes: false })
+    return r.violations.map((v) => `${v.id} (${v.impact}): ${v.nodes.slice(0, 3).map((n) => n.target.join(' ') + ' ' + (n.any[0]?.message ?? n.all[0]?.message ?? n.none[0]?.message ?? '')).join(' | ')}`)
+  })
+}
+
+/** By how many pixels the page is wider than its window. */
+export const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)

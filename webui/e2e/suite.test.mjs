@@ -1,0 +1,356 @@
+// The pages in a real browser, over a real gateway that has taken some mails.
+// See the Go test that starts it: e2e/browser_test.go.
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { base, email, login, look, openBrowser, openPage, overflow, password, shots, violations } from './browser.mjs'
+
+let browser
+let context
+before(async () => {
+  browser = await openBrowser()
+  context = browser.context
+})
+after(() => browser?.close())
+
+/** Runs fn with a fresh page and fails on anything that the page complained about. */
+async function withPage(fn, options) {
+  const page = await openPage(options?.context ?? context, options)
+  try {
+    await fn(page)
+    assert.deepEqual(page.problems, [], 'errors in the console')
+  } catch (err) {
+    if (shots) await page.screenshot({ path: join(shots, 'failed.png') }).catch(() => {})
+    throw err
+  } finally {
+    await page.close()
+  }
+}
+
+const drawer = (page) => page.locator('#drawer .drawer')
+const row = (page, subject) => page.locator('[data-row]', { hasText: subject })
+
+async function openItem(page, subject) {
+  await page.goto(`${base}/quarantine?range=all&q=${encodeURIComponent(subject)}`)
+  await row(page, subject).first().locator('a[data-open]').click()
+  await drawer(page).waitFor()
+  return page.locator('#drawer [data-item]').getAttribute('data-item')
+}
+
+test('login: refused in one way, then let in to where one wanted to go', async () => {
+  await look(context, 'light')
+  await withPage(async (page) => {
+    const words = []
+    for (const who of ['nobody@ours.example', email]) {
+      await page.goto(base + '/login')
+      await page.fill('input[name=email]', who)
+      await page.fill('input[name=password]', 'not the password')
+      await page.click('form[action="/login"] button')
+      words.push(await page.getByRole('alert').innerText())
+    }
+    assert.equal(words[0], words[1])
+    await page.goto(base + '/quarantine?class=malware')
+    assert.match(page.url(), /\/login\?next=/)
+    await page.fill('input[name=email]', email)
+    await page.fill('input[name=password]', password)
+    await page.click('form[action="/login"] button')
+    await page.waitForURL(/\/quarantine\?class=malware/)
+    const cookie = (await context.cookies()).find((c) => c.name.endsWith('mailward_session'))
+    assert.ok(cookie?.httpOnly, 'the session cookie is not for scripts')
+  })
+})
+
+test('every page: no accessibility violation, no overflow, no error, in both themes, wide and narrow', async (t) => {
+  let item, mail
+  await withPage(async (page) => {
+    item = await openItem(page, 'Invoice 4711')
+    await page.goto(base + '/messages?range=all&q=Quarterly')
+    mail = await row(page, 'Quarterly report').first().locator('a[data-open]').getAttribute('href')
+  })
+  const states = [
+    ['dashboard', '/'],
+    ['quarantine', '/quarantine'],
+    ['quarantine-empty', '/quarantine?q=zzzz'],
+    ['quarantine-drawer', `/quarantine?id=${item}`],
+    ['item', `/quarantine/${item}`],
+    ['item-parts', `/quarantine/${item}?tab=parts`],
+    ['item-history', `/quarantine/${item}?tab=history`],
+    ['item-release', `/quarantine/${item}?act=release`],
+    ['messages', '/messages'],
+    ['message', mail],
+    ['health', '/health'],
+    ['audit', '/audit'],
+    ['audit-open', '/audit', async (page) => {
+      await page.locator('[data-row] a[data-open]').first().click()
+      await page.locator('.expand').waitFor()
+    }],
+    ['keys', '/audit', async (page) => {
+      await page.keyboard.press('?')
+      await page.locator('#keys[open]').waitFor()
+    }],
+    ['password', '/password'],
+    ['not-found', '/nothing/here'],
+  ]
+  for (const theme of ['light', 'dark']) {
+    for (const width of [1440, 390]) {
+      await t.test(`${theme} ${width}`, async () => {
+        await look(context, theme)
+        const found = []
+        for (const [name, path, act] of states) {
+          await withPage(async (page) => {
+            await page.goto(base + path)
+            if (act) await act(page)
+            for (const v of await violations(page)) found.push(`${name}: ${v}`)
+            const wider = await overflow(page)
+            if (wider > 0) found.push(`${name}: ${wider} px wider than the window`)
+            if (shots) await page.screenshot({ path: join(shots, `${name}-${theme}-${width}.png`) })
+          }, { width })
+        }
+        assert.deepEqual(found, [])
+      })
+    }
+  }
+  await look(context, 'light')
+})
+
+test('every page in German, at 320 pixels too, without overflow', async () => {
+  for (const width of [1440, 390, 320]) {
+    await look(context, 'light', 'de')
+    for (const path of ['/', '/quarantine', '/messages', '/health', '/audit', '/password']) {
+      await withPage(async (page) => {
+        await page.goto(base + path)
+        assert.equal(await page.getAttribute('html', 'lang'), 'de')
+        assert.ok((await overflow(page)) <= 0, `${path} overflows at ${width}`)
+        if (shots && width === 1440) await page.screenshot({ path: join(shots, `german${path.replaceAll('/', '-')}.png`) })
+      }, { width })
+    }
+  }
+  await look(context, 'light')
+})
+
+test('list: search keeps the focus and writes the address; chips, keys, drawer, Back', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/quarantine?range=all')
+    const all = await page.locator('[data-row]').count()
+    assert.ok(all >= 4, `${all} held mails`)
+    await page.keyboard.press('/')
+    await page.keyboard.type('4711')
+    await page.waitForURL(/q=4711/)
+    await page.waitForFunction((n) => document.querySelectorAll('[data-row]').length < n, all)
+    assert.equal(await page.evaluate(() => document.activeElement?.id), 'q', 'the search field lost the focus')
+    await page.goto(base + '/quarantine?range=all')
+    await page.locator('#chip-malware input').check()
+    await page.waitForURL(/class=malware/)
+    await page.waitForFunction(() => [...document.querySelectorAll('[data-row] .badge')].every((b) => b.classList.contains('c-malware')))
+    await page.goBack()
+    await page.waitForFunction((n) => document.querySelectorAll('[data-row]').length === n, all)
+    await page.keyboard.press('j')
+    await page.keyboard.press('j')
+    await page.keyboard.press('Enter')
+    await drawer(page).waitFor()
+    assert.match(page.url(), /id=/)
+    const first = await page.locator('#drawer [data-item]').getAttribute('data-item')
+    await page.keyboard.press('j')
+    await page.waitForFunction((id) => document.querySelector('#drawer [data-item]')?.getAttribute('data-item') !== id, first)
+    assert.equal(await page.locator('[data-row][aria-current=true]').count(), 1)
+    await page.reload()
+    await drawer(page).waitFor()
+    await page.keyboard.press('Escape')
+    await drawer(page).waitFor({ state: 'detached' })
+    assert.doesNotMatch(page.url(), /[?&]id=/)
+  })
+})
+
+test('hostile mail stays text', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/quarantine?range=all')
+    await page.evaluate(() => { globalThis.alert = () => { globalThis.owned = true } })
+    await openItem(page, '"><img src=x')
+    assert.equal(await page.evaluate(() => globalThis.owned), undefined)
+    assert.equal(await page.locator('img[src="x"]').count(), 0)
+  })
+})
+
+test('nothing but the server’s HTML becomes HTML: Trusted Types block the rest', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/quarantine')
+    const said = await page.evaluate(() => {
+      const tries = {
+        insert: () => document.body.insertAdjacentHTML('beforeend', '<b>x</b>'),
+        script: () => { document.createElement('script').text = 'alert(1)' },
+        policy: () => globalThis.trustedTypes.createPolicy('other', {}),
+      }
+      return Object.entries(tries).map(([name, go]) => {
+        try {
+          go()
+          return `${name}: let through`
+        } catch {
+          return ''
+        }
+      }).filter(Boolean)
+    })
+    assert.deepEqual(said, [])
+    page.problems.length = 0 // the browser reports what it blocked
+  })
+})
+
+test('an analyst finds a mail, looks at it safely and releases it to one recipient', async () => {
+  await withPage(async (page) => {
+    await openItem(page, 'Password expires today')
+    await page.getByRole('link', { name: 'Open as a page' }).click()
+    await page.getByRole('heading', { level: 1, name: /Password expires today/ }).waitFor()
+    await page.selectOption('select[name=purpose]', 'release')
+    await page.fill('form[action$="/view"] input[name=reason]', 'browser test')
+    await page.getByRole('button', { name: 'Show content' }).click()
+    await page.locator('.bodytext').waitFor()
+    await page.getByRole('link', { name: 'HTML' }).click()
+    const frame = page.frameLocator('iframe.preview')
+    await frame.getByText('Your password expires today').waitFor()
+    assert.equal(await page.locator('iframe.preview').getAttribute('sandbox'), '')
+    assert.equal(await frame.locator('a, form, input, script, img[src^="http"]').count(), 0, 'something in the preview can act')
+    assert.match(await frame.locator('body').innerText(), /hxxp:\/\/login\[\.\]evil\[\.\]example/)
+    assert.match(await page.locator('.bodynote').innerText(), /1 form/)
+    assert.notEqual(await page.title(), 'owned')
+    if (shots) await page.screenshot({ path: join(shots, 'preview.png') })
+    page.problems = page.problems.filter((p) => !/sandboxed/.test(p))
+
+    const item = await openItem(page, 'Invoice 4711')
+    await page.keyboard.press('r')
+    const dialog = page.locator('dialog#release')
+    await dialog.waitFor()
+    assert.ok(await dialog.evaluate((d) => d.matches(':modal')))
+    const boxes = dialog.locator('input[name=recipient]')
+    assert.equal(await boxes.count(), 2)
+    await dialog.getByLabel('carol@ours.example').uncheck()
+    if (shots) await page.screenshot({ path: join(shots, 'release.png') })
+    await dialog.getByRole('button', { name: 'Release and deliver' }).click()
+    assert.ok(await dialog.isVisible(), 'released without a reason')
+    await dialog.locator('textarea[name=reason]').fill('verified by phone')
+    if (await dialog.locator('input[name=password]').count()) await dialog.locator('input[name=password]').fill(password)
+    await dialog.getByRole('button', { name: 'Release and deliver' }).click()
+    await page.waitForURL(new RegExp(`/quarantine/${item}$`))
+    await page.getByRole('status').filter({ hasText: 'on record' }).waitFor()
+    await waitForState(page, 'bob@ours.example', 'Released')
+    const bob = page.locator('.rcpts tr', { hasText: 'bob@ours.example' })
+    assert.match(await bob.innerText(), /250/)
+    assert.match(await page.locator('.rcpts tr', { hasText: 'carol@ours.example' }).innerText(), /Quarantined/)
+    await page.goto(`${base}/quarantine/${item}?tab=history`)
+    await page.locator('.acts').getByText('released the mail').waitFor()
+    assert.match(await page.locator('.acts').innerText(), /verified by phone/)
+    await page.goto(base + '/')
+    await page.getByText('released the mail').first().waitFor()
+  })
+})
+
+async function waitForState(page, recipient, state) {
+  for (let i = 0; i < 60; i++) {
+    const text = await page.locator('.rcpts tr', { hasText: recipient }).innerText()
+    if (text.includes(state)) return
+    await page.waitForTimeout(500)
+    await page.reload()
+  }
+  assert.fail(`${recipient} did not become ${state}`)
+}
+
+test('deleting asks for a reason and leaves the facts', async () => {
+  await withPage(async (page) => {
+    const item = await openItem(page, '"><img src=x')
+    await page.keyboard.press('#')
+    const dialog = page.locator('dialog#delete')
+    await dialog.locator('textarea[name=reason]').fill('test mail, no use')
+    if (await dialog.locator('input[name=password]').count()) await dialog.locator('input[name=password]').fill(password)
+    await dialog.getByRole('button', { name: 'Delete', exact: true }).click()
+    await page.waitForURL(new RegExp(`/quarantine/${item}$`))
+    await page.locator('.item-head').getByText('Deleted').waitFor()
+    assert.equal(await page.locator('[data-act=release]').count(), 0, 'a deleted mail can be released')
+  })
+})
+
+test('audit: expand, permanent link, filter, CSV of exactly this filter', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/audit?action=auth.*')
+    await page.locator('[data-row] a[data-open]').first().click()
+    await page.locator('.expand').waitFor()
+    const link = await page.locator('.expand a[href*="id="]').last().getAttribute('href')
+    await page.goto(base + link)
+    await page.locator('.expand').waitFor()
+    await page.goto(base + '/audit')
+    await page.selectOption('select[name=action]', 'quarantine.release.*')
+    await page.waitForURL(/action=quarantine/)
+    await page.waitForFunction(() => document.querySelector('#export')?.getAttribute('href')?.includes('quarantine.release'))
+    const [file] = await Promise.all([page.waitForEvent('download'), page.click('#export')])
+    const text = (await (await file.createReadStream()).toArray()).join('')
+    assert.match(text, /quarantine\.release/)
+    assert.doesNotMatch(text, /auth\.login/)
+  })
+})
+
+test('health renews itself and says when it was checked', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/health')
+    const at = await page.locator('#health').getAttribute('data-at')
+    await page.waitForFunction((old) => document.querySelector('#health')?.getAttribute('data-at') !== old, at, { timeout: 15_000 })
+    assert.ok(await page.locator('.hcard').count() >= 4)
+    await page.route('**/health', (r) => r.abort())
+    await page.evaluate(() => { document.querySelector('#health').dataset.freshUntil = '1' })
+    await page.locator('#health.stale .oldnote').waitFor({ timeout: 10_000 })
+    page.problems.length = 0
+  })
+})
+
+test('theme and language: one click, kept, no flash', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/health')
+    await page.locator('.side button[value=dark]').click()
+    await page.waitForURL(base + '/health')
+    assert.equal(await page.getAttribute('html', 'data-theme'), 'dark')
+    await page.locator('.side button[value=de]').click()
+    await page.getByRole('heading', { level: 1, name: 'Zustand' }).waitFor()
+  })
+  await look(context, 'light')
+})
+
+test('without scripts everything works', async () => {
+  const plain = await openBrowser({ javaScriptEnabled: false })
+  try {
+    await withPage(async (page) => {
+      await login(page)
+      await page.goto(base + '/quarantine?range=all')
+      await page.fill('#q', 'Your parcel')
+      await page.click('form[role=search] noscript button, form[role=search] button.btn')
+      await row(page, 'Your parcel').first().locator('a[data-open]').click()
+      await drawer(page).waitFor()
+      const id = await page.locator('#drawer [data-item]').getAttribute('data-item')
+      await page.click('#drawer [data-act=release]')
+      await page.waitForURL(new RegExp(`/quarantine/${id}\\?act=release`))
+      const dialog = page.locator('dialog#release')
+      assert.ok(await dialog.isVisible())
+      await dialog.locator('textarea[name=reason]').fill('  x ')
+      await dialog.locator('textarea[name=reason]').evaluate(() => {}).catch(() => {})
+      await dialog.getByRole('link', { name: 'Cancel' }).click()
+      await page.waitForURL(new RegExp(`/quarantine/${id}$`))
+      await page.selectOption('select[name=purpose]', 'test')
+      await page.getByRole('button', { name: 'Show content' }).click()
+      await page.locator('.bodytext, #tab .muted').first().waitFor()
+      await page.goto(base + '/audit?q=quarantine.view_body')
+      await page.locator('[data-row] a[data-open]').first().click()
+      await page.locator('.expand').waitFor()
+      await page.goto(base + '/health')
+      await page.locator('.side form[action="/logout"] button').click()
+      await page.waitForURL(/\/login/)
+      await page.goto(base + '/quarantine')
+      assert.match(page.url(), /\/login/)
+    }, { context: plain.context })
+  } finally {
+    await plain.close()
+  }
+})
+
+test('the picture for the README', { skip: !shots }, async () => {
+  await look(context, 'light')
+  await withPage(async (page) => {
+    await openItem(page, 'Password expires today')
+    await page.waitForTimeout(300)
+    await page.screenshot({ path: join(shots, 'quarantine.png') })
+  })
+})
