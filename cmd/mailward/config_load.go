@@ -93,7 +93,7 @@ func (s *Secret) resolve(getenv func(string) (string, bool)) error {
 		}
 		s.value = v
 	case "bao":
-		return errors.New("references to OpenBao are not available in this version: use file: or env:")
+		return errors.New("references to OpenBao are not available in this version: use file:/path or env:NAME")
 	default:
 		s.value = s.reference
 	}

@@ -151,7 +151,7 @@ func ensureDatabase(ctx context.Context, run string) error {
 func (s *Stack) startRedis(ctx context.Context) (*child, error) {
 	bin, err := exec.LookPath("redis-server")
 	if err != nil {
-		return nil, errors.New("Redis is not installed: run `make setup`, or set redis.url")
+		return nil, errors.New("redis-server is not installed: run `make setup`, or set redis.url")
 	}
 	acc, err := accountFor(DatabaseUser)
 	if err != nil {
