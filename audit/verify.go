@@ -1,0 +1,79 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// VerifyResult says how far the record was checked.
+type VerifyResult struct {
+	Events  int64
+	Problem string // empty: none found
+}
+
+// verified is one row of what is checked.
+type verified struct {
+	seq                      *int64
+	id                       string
+	leaf, bytes              []byte
+	recorded                 *time.Time
+	action, actorID, outcome *string
+}
+
+// Verify recomputes every leaf from the stored bytes, and checks that the
+// sequence has no gap, that no event is outside of it, and that the columns that
+// are searched say what the bytes say. It names the first event that does not fit.
+func (l *Log) Verify(ctx context.Context) (VerifyResult, error) {
+	var res VerifyResult
+	rows, err := l.db.Query(ctx, verifySQL)
+	if err != nil {
+		return res, fmt.Errorf("read audit: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var v verified
+		if err := rows.Scan(&v.seq, &v.id, &v.leaf, &v.recorded, &v.bytes, &v.action, &v.actorID, &v.outcome); err != nil {
+			return res, fmt.Errorf("read audit: %w", err)
+		}
+		if res.Problem = v.problem(res.Events); res.Problem != "" {
+			return res, nil
+		}
+		res.Events++
+	}
+	if err := rows.Err(); err != nil {
+		return res, fmt.Errorf("read audit: %w", err)
+	}
+	return res, nil
+}
+
+func (v verified) problem(want int64) string {
+	switch {
+	case v.seq == nil:
+		return fmt.Sprintf("event %s was put in without a number", v.id)
+	case *v.seq != want:
+		return fmt.Sprintf("number %d is missing", want)
+	case v.recorded == nil:
+		return fmt.Sprintf("event %s (number %d) is gone", v.id, *v.seq)
+	case !VerifyLeaf(v.leaf, *v.seq, *v.recorded, v.bytes):
+		return fmt.Sprintf("event %s (number %d) was changed", v.id, *v.seq)
+	}
+	var e struct {
+		ID     string `json:"id"`
+		Action string `json:"action"`
+		Actor  struct {
+			ID string `json:"id"`
+		} `json:"actor"`
+		Outcome struct {
+			Result string `json:"result"`
+		} `json:"outcome"`
+	}
+	if err := json.Unmarshal(v.bytes, &e); err != nil {
+		return fmt.Sprintf("event %s (number %d) is not readable: %v", v.id, *v.seq, err)
+	}
+	if e.ID != v.id || v.action == nil || e.Action != *v.action || v.actorID == nil || e.Actor.ID != *v.actorID || v.outcome == nil || e.Outcome.Result != *v.outcome {
+		return fmt.Sprintf("event %s (number %d) is found under other words than it says", v.id, *v.seq)
+	}
+	return ""
+}
