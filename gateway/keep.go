@@ -75,12 +75,12 @@ func (s *Server) keepRefused(ctx context.Context, m *mail, hop string, refused m
 
 // newMailDelivery is a row of the delivery queue.
 type newMailDelivery struct {
-	id, workspace, mailID uuid.UUID
-	kind, from, to        string
-	ref                   quarantine.Ref
-	edits                 []message.Range
-	trace                 []byte
-	eightBit              bool
+	workspace, mailID uuid.UUID
+	kind, from, to    string
+	ref               quarantine.Ref
+	edits             []message.Range
+	trace             []byte
+	eightBit          bool
 }
 
 func newDelivery(kind string, workspace uuid.UUID, env message.Envelope, to string, ref quarantine.Ref) newMailDelivery {
