@@ -19,11 +19,11 @@ func TestBrowser(t *testing.T) {
 	s := startServer(t, hop.Addr, "")
 	to := []string{"bob@ours.example"}
 	for subject, msg := range map[string][]byte{
-		"Quarterly report":                      text("Quarterly report", "Please find the numbers below."),
-		"Invoice 4711":                          yaraOnly("Invoice 4711"),
+		"Quarterly report":                       text("Quarterly report", "Please find the numbers below."),
+		"Invoice 4711":                           yaraOnly("Invoice 4711"),
 		`"><img src=x onerror=alert(1)> invoice`: yaraOnly(`"><img src=x onerror=alert(1)> invoice`),
-		"Your parcel":                           attachment("Your parcel", "parcel.zip", "application/zip", zipped(t, "parcel.com", eicar())),
-		"Password expires today":                htmlMail("Password expires today"),
+		"Your parcel":                            attachment("Your parcel", "parcel.zip", "application/zip", zipped(t, "parcel.com", eicar())),
+		"Password expires today":                 htmlMail("Password expires today"),
 	} {
 		rcpt := to
 		if subject == "Invoice 4711" {

@@ -474,7 +474,6 @@ func (s *server) childPIDs(pattern string) []int {
 	return pids
 }
 
-
 // withChildren adds the processes that these have started.
 func withChildren(pids []int) []int {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")

@@ -169,4 +169,3 @@ func wantNotAtHop(t *testing.T, hop *testenv.Hop, subject string) {
 		}
 	}
 }
-

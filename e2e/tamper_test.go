@@ -34,13 +34,13 @@ func TestAuditCannotBeChanged(t *testing.T) {
 
 	for _, table := range tables {
 		for name, sql := range map[string]string{
-			"update":                 "UPDATE " + table + " SET recorded_at = now()",
-			"delete":                 "DELETE FROM " + table,
+			"update":                  "UPDATE " + table + " SET recorded_at = now()",
+			"delete":                  "DELETE FROM " + table,
 			"delete that hits no row": "DELETE FROM " + table + " WHERE false",
-			"truncate":               "TRUNCATE " + table,
-			"rolled back":            "BEGIN; DELETE FROM " + table + "; ROLLBACK",
-			"replica role":           "SET session_replication_role = replica; DELETE FROM " + table,
-			"disable trigger":        "ALTER TABLE " + table + " DISABLE TRIGGER ALL",
+			"truncate":                "TRUNCATE " + table,
+			"rolled back":             "BEGIN; DELETE FROM " + table + "; ROLLBACK",
+			"replica role":            "SET session_replication_role = replica; DELETE FROM " + table,
+			"disable trigger":         "ALTER TABLE " + table + " DISABLE TRIGGER ALL",
 		} {
 			t.Run(table+": "+name, func(t *testing.T) {
 				events, traces := count(t, db, "audit.event"), count(t, db, "audit.tamper_attempt")

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
 )
