@@ -14,6 +14,7 @@ import (
 	"mailward/audit"
 	"mailward/gateway/ledger"
 	"mailward/identity"
+	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
 )
@@ -122,6 +123,9 @@ func (s *Server) problem(err error) error {
 		return huma.NewError(499, "the caller left")
 	}
 	s.log.Error("API call failed", "error", err)
+	if pg.IsUnavailable(err) {
+		return huma.Error503ServiceUnavailable("the database does not answer; nothing was done that is not on record")
+	}
 	return huma.Error500InternalServerError("")
 }
 

@@ -328,7 +328,7 @@ func TestAPI_DomainsPoliciesAccounts(t *testing.T) {
 		t.Errorf("get policy: %d %v", status, m)
 	}
 	e := s.events("policy.create")
-	if len(e) != 1 || e[0]["actor"].(map[string]any)["email"] != "admin@ours.example" || e[0]["request"].(map[string]any)["path"] != apiPrefix+"/policies/:domain" {
+	if len(e) != 1 || e[0]["actor"].(map[string]any)["email"] != "admin@ours.example" || e[0]["request"].(map[string]any)["path"] != apiPrefix+"/policies/{domain}" {
 		t.Errorf("record of the policy: %v", e)
 	}
 	status, m, body = s.call(token, "POST", "/users", `{"email":"eve@ours.example","password":"`+sitePassword+`","roles":["viewer"]}`)
@@ -428,12 +428,40 @@ func TestServer_ProbesAndDocument(t *testing.T) {
 			t.Errorf("healthz tells details: %s", b)
 		}
 	}
+	for path, want := range map[string]int{"/login": 200, "/livez": 200, apiPrefix + "/openapi.json": 200, "/quarantine": 303} {
+		c := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		res, err := c.Head(s.URL + path)
+		must(t, err)
+		b, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != want || len(b) > 0 {
+			t.Errorf("HEAD %s: %d and %d bytes", path, res.StatusCode, len(b))
+		}
+	}
 	_, doc, _ := s.call("", "GET", "/openapi.json", "")
 	paths, _ := doc["paths"].(map[string]any)
 	for _, p := range []string{"/health", "/messages", "/messages/{id}", "/quarantine", "/quarantine/{id}", "/quarantine/{id}/raw", "/quarantine/{id}/release", "/quarantine/{id}/approve",
 		"/quarantine/{id}/deny", "/quarantine/{id}/delete", "/approvals", "/audit/events", "/domains", "/policies/{domain}", "/users", "/tokens"} {
 		if paths[p] == nil {
 			t.Errorf("the document lacks %s", p)
+		}
+	}
+}
+
+func TestServer_DatabaseAway(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	token := s.token(identity.Admin)
+	s.db.Pool.Close()
+	if status, m, body := s.call(token, "GET", "/messages", ""); status < 500 || m["title"] == nil || strings.Contains(body, "pool") {
+		t.Errorf("%d %s", status, body)
+	}
+	for _, path := range []string{"/livez", "/login"} {
+		res, err := s.Client().Get(s.URL + path)
+		must(t, err)
+		res.Body.Close()
+		if res.StatusCode != 200 {
+			t.Errorf("%s: %d", path, res.StatusCode)
 		}
 	}
 }

@@ -73,7 +73,7 @@ func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		id := uuid.NewString()
 		c.Response().Header().Set("X-Request-Id", id)
-		req := pg.Request{ID: id, Method: r.Method, Path: c.Path(), Application: "web-ui", UserAgentClass: agentClass(r.UserAgent()), SourceIP: clientIP(c)}
+		req := pg.Request{ID: id, Method: r.Method, Path: template(c.Path()), Application: "web-ui", UserAgentClass: agentClass(r.UserAgent()), SourceIP: clientIP(c)}
 		if isAPI(r) {
 			req.Application = "api"
 		}
@@ -90,6 +90,17 @@ func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
 		}()
 		return next(c)
 	}
+}
+
+// template is a route as the record and the API's document write it: /x/{id}.
+func template(path string) string {
+	parts := strings.Split(path, "/")
+	for i, p := range parts {
+		if name, ok := strings.CutPrefix(p, ":"); ok {
+			parts[i] = "{" + name + "}"
+		}
+	}
+	return strings.Join(parts, "/")
 }
 
 func agentClass(ua string) string {

@@ -19,6 +19,7 @@ import (
 	"mailward/gateway/ledger"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
@@ -129,8 +130,17 @@ func (s *Server) protect() error {
 		setSecurityHeaders(c, s.secure)
 		s.fail(echo.NewHTTPError(http.StatusForbidden, "this request came from another site"), c)
 	}))
-	s.handler = p.Handler(s.echo)
+	s.handler = p.Handler(http.HandlerFunc(s.serve))
 	return nil
+}
+
+// serve answers HEAD wherever there is a GET: net/http leaves the body out.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		r = r.WithContext(r.Context()) // net/http's own copy keeps its method
+		r.Method = http.MethodGet
+	}
+	s.echo.ServeHTTP(w, r)
 }
 
 // Handler serves everything.
@@ -168,6 +178,9 @@ func (s *Server) fail(err error, c echo.Context) {
 	if errors.As(err, &he) {
 		status = he.Code
 		text, _ = he.Message.(string)
+	} else if pg.IsUnavailable(err) {
+		status = http.StatusServiceUnavailable
+		c.Response().Header().Set(echo.HeaderRetryAfter, "5")
 	}
 	if isAPI(c.Request()) {
 		if status >= http.StatusInternalServerError {
