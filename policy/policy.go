@@ -137,6 +137,8 @@ type Policy struct {
 	Actions   map[Class]Action `json:"actions"`
 	Version   int64            `json:"version"`
 	UpdatedAt time.Time        `json:"updated_at"`
+	// Inherited says that the domain has none of its own: this is the workspace's.
+	Inherited bool `json:"inherited,omitempty"`
 }
 
 // Domain is a domain that we take mail for.

@@ -130,7 +130,19 @@ func TestStore(t *testing.T) {
 			t.Errorf("%s: %v %q, want %q", addr, ok, r.Domain.NextHop, hop)
 		}
 	}
+	if p, err := s.Policy(ctx, DefaultWorkspace, "new.example"); err != nil || !p.Inherited || p.Actions[Spam] != Tag {
+		t.Errorf("a domain without a policy of its own: %+v, %v", p, err)
+	}
+	if _, err := s.Policy(ctx, DefaultWorkspace, "else.example"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a domain that we do not serve: %v", err)
+	}
+	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Tag}}, 0); err != nil {
+		t.Fatal(err)
+	}
 	p, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Reject}}, 0)
+	if p.Version != 2 {
+		t.Errorf("the second one has version %d", p.Version)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

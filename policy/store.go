@@ -387,7 +387,8 @@ func scanPolicy(row pgx.CollectableRow) (p Policy, err error) {
 	return p, json.Unmarshal(actions, &p.Actions)
 }
 
-// Policy reads the policy of one domain, or "*".
+// Policy reads the policy of one domain, or "*". A domain that we serve without
+// a policy of its own gives the workspace's, marked as inherited, version 0.
 func (s *Store) Policy(ctx context.Context, workspace uuid.UUID, domain string) (Policy, error) {
 	all, err := s.Policies(ctx)
 	if err != nil {
@@ -398,11 +399,18 @@ func (s *Store) Policy(ctx context.Context, workspace uuid.UUID, domain string) 
 			return p, nil
 		}
 	}
+	if r, ok := s.Lookup("postmaster@" + domain); ok && r.Domain.Workspace == workspace {
+		p := r.Policy
+		p.Domain, p.Version, p.Inherited = r.Domain.Name, 0, true
+		return p, nil
+	}
 	return Policy{}, ErrNotFound
 }
 
 // PutPolicy changes the policy of a domain that we serve, or of "*", and makes
-// it where there is none. version is the one that the caller has read, 0 for none.
+// it where there is none. version is the one that the caller has read: when
+// somebody else has changed the policy since, it is [ErrConflict]. 0 means that
+// the caller has read none and wants this one, whatever was there.
 func (s *Store) PutPolicy(ctx context.Context, actor pg.Actor, p Policy, version int64) (Policy, error) {
 	if p.Workspace == uuid.Nil {
 		p.Workspace = DefaultWorkspace
