@@ -183,6 +183,10 @@ func hasAttachment(parts []policy.Part) bool {
 	})
 }
 
+// quietMeta is what a rule says that the finding shows already, or that is for
+// those who write rules.
+var quietMeta = []string{"description", "class", "score", "severity", "file", "author"}
+
 // metaOf is what a rule says about itself, in a fixed order.
 func metaOf(f policy.Finding) [][2]string {
 	var names []string
@@ -192,7 +196,7 @@ func metaOf(f policy.Finding) [][2]string {
 	slices.Sort(names)
 	var out [][2]string
 	for _, k := range names {
-		if v := f.Meta[k]; v != "" && v != f.Reason && k != "description" {
+		if v := f.Meta[k]; v != "" && v != f.Reason && !slices.Contains(quietMeta, k) {
 			out = append(out, [2]string{k, v})
 		}
 	}

@@ -23,7 +23,7 @@ func setSecurityHeaders(c echo.Context, https bool) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Permissions-Policy", "camera=(), microphone=(), geolocation=(), payment=()")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Vary", "HX-Request, HX-Target, Accept-Language, Cookie")
+	h.Set("Vary", "HX-Request, HX-Target, Accept-Language, Accept-Encoding, Cookie")
 	if https {
 		h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 	}

@@ -56,6 +56,9 @@ type auditRow struct {
 type auditTarget struct{ Type, ID, Label, Value string }
 
 func (r auditRow) Target() string {
+	if r.Action == audit.PageView || r.Action == audit.APICall {
+		return r.Route // what was looked at says more than its id
+	}
 	if len(r.Targets) == 0 {
 		return ""
 	}

@@ -507,6 +507,7 @@ func testItems() []quarantine.Item {
 		at := testNow.Add(-time.Duration(n*7) * time.Minute)
 		it := quarantine.Item{ID: id(n + 1), MailID: id(n + 500), Workspace: policy.DefaultWorkspace, Class: sd.class, State: sd.state, Score: 31.7 - float64(n%11)*2.1, ReceivedAt: at, ExpiresAt: at.Add(30 * 24 * time.Hour),
 			ClientIP: "166.125.196.79", Helo: "mail.docusign-secure.example", HeaderFrom: sd.from, EnvelopeFrom: "bounce@sender.example", Subject: sd.subject, Size: 48_213,
+			Auth:   json.RawMessage(`[{"method":"spf","result":"softfail","domain":"sender.example"},{"method":"dkim","result":"fail","domain":"docusign.example","reason":"body hash <b>differs</b>"}]`),
 			SHA256: strings.Repeat("9f86d081884c7d65", 4), Findings: sd.f, Engines: engines, Reasons: []string{"clamav found Win.Trojan.Emotet-9953123"},
 			Parts: []policy.Part{{Path: "1.1", ContentType: "text/html", Size: 1800, SHA256: strings.Repeat("ab", 32)}, {Path: "1.2", Name: "Rechnung\u202efdp.js", ContentType: "application/pdf", TrueType: "text/javascript", Size: 41_000, Disposition: "attachment", SHA256: strings.Repeat("cd", 32)}}}
 		for i, a := range sd.to {

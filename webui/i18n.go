@@ -189,6 +189,8 @@ func (l lang) Span(d time.Duration) string {
 // Millis writes a time that a machine took.
 func (l lang) Millis(ms float64) string {
 	switch {
+	case ms <= 0:
+		return l.T("unit.ms", "< 1")
 	case ms >= 1000:
 		return l.T("unit.sec", l.Float(ms/1000, 2))
 	case ms >= 10:

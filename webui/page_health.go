@@ -163,7 +163,11 @@ func (s *pages) healthCard(p *frame, st health.Status) healthCard {
 	}
 	slices.Sort(names)
 	for _, k := range names {
-		card.Facts = append(card.Facts, [2]string{p.word("factname", k), factValue(p, k, st.Facts[k])})
+		name := k
+		if st.Name == "scanner" && k == "database" {
+			name = "rules_version" // of YARA, not of signatures
+		}
+		card.Facts = append(card.Facts, [2]string{p.word("factname", name), factValue(p, k, st.Facts[k])})
 	}
 	samples := s.monitor.History(st.Name).Samples
 	card.Latency = latencies(samples, 60)

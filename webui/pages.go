@@ -1,8 +1,11 @@
 package webui
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -177,10 +180,27 @@ func (s *pages) done(c echo.Context, message, to string) error {
 	return c.Redirect(http.StatusSeeOther, to)
 }
 
+// render sends a page, whole or not at all: it is made in memory first, so that
+// a failure half way is an error page and not half a page.
 func (s *pages) render(c echo.Context, status int, t templ.Component) error {
-	c.Response().Header().Set(echo.HeaderContentType, "text/html; charset=utf-8")
+	var page bytes.Buffer
+	if err := t.Render(c.Request().Context(), &page); err != nil {
+		return fmt.Errorf("render %s: %w", c.Path(), err)
+	}
+	h := c.Response().Header()
+	h.Set(echo.HeaderContentType, "text/html; charset=utf-8")
+	if page.Len() < 1400 || !accepts(c.Request().Header.Get("Accept-Encoding"), "gzip") {
+		return c.Blob(status, "text/html; charset=utf-8", page.Bytes())
+	}
+	// No secret stands in a page beside text of a stranger's choice, so that its
+	// length gives none away (BREACH): forms are guarded by their origin.
+	h.Set(echo.HeaderContentEncoding, "gzip")
 	c.Response().WriteHeader(status)
-	return t.Render(c.Request().Context(), c.Response())
+	z := gzip.NewWriter(c.Response())
+	if _, err := z.Write(page.Bytes()); err != nil {
+		return fmt.Errorf("send page: %w", err)
+	}
+	return z.Close()
 }
 
 // fail shows an error as a page, or as a part of one. What went wrong inside

@@ -1,6 +1,7 @@
 package webui
 
 import (
+	"compress/gzip"
 	"errors"
 	"io"
 	"net/http"
@@ -484,5 +485,39 @@ func TestErrors_TellNothing(t *testing.T) {
 		if rec.Code != http.StatusInternalServerError || strings.Contains(rec.Body.String(), "10.9.8.7") {
 			t.Errorf("%d %s", rec.Code, rec.Body)
 		}
+	}
+}
+
+// A page of a full list stays small on the line.
+func TestPages_CompressedWithinBudget(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for n := 0; len(s.held.items) < pageSize+5; n++ {
+		it := testItems()[n%30]
+		it.ID = uuid.Must(uuid.NewV7())
+		s.held.items = append(s.held.items, it)
+	}
+	rec := s.call(t, http.MethodGet, "/quarantine?range=all", nil, "Accept-Encoding", "gzip, br")
+	if rec.Header().Get("Content-Encoding") != "gzip" || !strings.Contains(rec.Header().Get("Vary"), "Accept-Encoding") {
+		t.Fatalf("not compressed: %v", rec.Header())
+	}
+	if n := rec.Body.Len(); n > 16_000 {
+		t.Errorf("a list of %d is %d bytes, at most 16,000", pageSize, n)
+	}
+	z, err := gzip.NewReader(rec.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(z)
+	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(body)), "</html>") {
+		t.Errorf("not a whole page: %v", err)
+	}
+	// The next page goes on after the last row and says which rows these are.
+	next := regexp.MustCompile(`rel="next" href="([^"]+)"`).FindStringSubmatch(string(body))
+	if next == nil {
+		t.Fatal("no next page")
+	}
+	if body := s.get(t, strings.ReplaceAll(next[1], "&amp;", "&")); !strings.Contains(body, ">101–105<") {
+		t.Error("the second page does not say 101–105")
 	}
 }
