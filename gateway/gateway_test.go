@@ -380,6 +380,44 @@ func TestRelay_SomeRecipientsRefused(t *testing.T) {
 	}
 }
 
+// TestRelay_RefusedAfterAll: what was kept for some recipients goes when the next
+// hop then refuses the mail itself, since the client keeps all of it.
+func TestRelay_RefusedAfterAll(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.hop.RefuseRcpt("later@ours.example", 450)
+	f.hop.RefuseRcpt("never@ours.example", 550)
+	f.hop.Refuse(451)
+	f.wantReply(f.send("not taken", "bob@ours.example", "later@ours.example", "never@ours.example"), 451)
+	if n := f.count("SELECT count(*) FROM delivery WHERE state <> 'cancelled'"); n != 0 {
+		t.Errorf("%d deliveries are left of a mail that stays the client's", n)
+	}
+	if n := f.count("SELECT count(*) FROM delivery WHERE state = 'cancelled'"); n != 2 {
+		t.Errorf("%d deliveries were cancelled, want 2", n)
+	}
+}
+
+// TestMixed_RefusedBesideHeld: one recipient's copy is held, the other's next
+// hop refuses it for good. A 5xx would say that nobody got it.
+func TestMixed_RefusedBesideHeld(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	ctx := context.Background()
+	op := pg.Operator("test")
+	_, err := f.srv.deps.Policies.PutPolicy(ctx, op, policy.Policy{Domain: "sender.example", Actions: map[policy.Class]policy.Action{policy.Spam: policy.Quarantine}}, 0)
+	fatal(t, err)
+	f.hop.Refuse(554)
+	f.wantReply(f.send("spam mixed", "bob@ours.example", "eve@sender.example"), 250)
+	if n := f.count("SELECT count(*) FROM quarantine_recipient WHERE address = 'eve@sender.example'"); n != 1 {
+		t.Errorf("%d copies are held", n)
+	}
+	if n := f.count("SELECT count(*) FROM delivery WHERE kind = 'dsn' AND recipient = 'erika@sender.example'"); n != 1 {
+		t.Errorf("%d notifications to the sender", n)
+	}
+	f.hop.Refuse(451)
+	f.wantReply(f.send("spam mixed again", "bob@ours.example", "eve@sender.example"), 451)
+}
+
 // work runs the delivery worker until the test ends.
 func (f *fixture) work() {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"mailward/gateway/ledger"
 	"mailward/internal/message"
 	"mailward/mailauth"
@@ -27,6 +29,8 @@ type mail struct {
 	edits      []message.Range // fields that are not passed on
 	trace      []byte          // our lines on top
 	scanMS     int64
+	held       bool        // some recipients' copies are in quarantine
+	kept       []uuid.UUID // deliveries that the relay has made on its way
 }
 
 // handle is the whole story of a mail between its last dot and our reply. The
@@ -99,6 +103,7 @@ func (s *Server) hold(ctx context.Context, log *slog.Logger, m *mail, d policy.D
 	if err != nil {
 		return err
 	}
+	m.held = true
 	log.Info("mail held", "item", item, "recipients", len(who))
 	s.outcomes(m, who, ledger.Quarantined, "", 250, "held as "+item.String())
 	return nil
@@ -126,7 +131,27 @@ func (s *Server) relay(ctx context.Context, log *slog.Logger, m *mail, who []pol
 	}
 	t.beforeDot = func(refused map[string]*hopReply) error { return s.keepRefused(ctx, m, hop, refused) }
 	res := s.hops.send(ctx, hop, t)
+	if res.err != nil && !res.replyLost {
+		s.dropKept(ctx, m)
+	}
+	var no *hopReply
+	if errors.As(res.err, &no) && no.Code/100 == 5 && m.held {
+		return s.refusedBesideHeld(ctx, log, m, hop, who, no)
+	}
 	return s.relayed(log, m, hop, who, res)
+}
+
+// refusedBesideHeld ends a mail that some recipients' next hop refuses for good
+// while other copies are held here: a 5xx would tell the sender that nobody got
+// it. So it is accepted, and the sender is told about those alone.
+func (s *Server) refusedBesideHeld(ctx context.Context, log *slog.Logger, m *mail, hop string, who []policy.RecipientDecision, no *hopReply) error {
+	for _, r := range who {
+		if _, err := s.bounce(ctx, m.recipients[0].Domain.Workspace, m.env.ID, m.env.From, r.Address, m.header, no, hop); err != nil {
+			return s.refuse(log, m, err)
+		}
+	}
+	s.outcomes(m, who, ledger.Refused, hop, no.Code, no.Text)
+	return accepted(m.env.ID, "Accepted in part")
 }
 
 // relayed puts what the next hop said on record, and says it to the client.

@@ -25,6 +25,7 @@ var queryFiles embed.FS
 
 var (
 	insertDeliverySQL = pg.Query(queryFiles, "insert_delivery")
+	cancelSQL         = pg.Query(queryFiles, "cancel")
 	claimSQL          = pg.Query(queryFiles, "claim")
 	renewSQL          = pg.Query(queryFiles, "renew")
 	dotSQL            = pg.Query(queryFiles, "dot")
@@ -60,17 +61,41 @@ func (s *Server) keepRefused(ctx context.Context, m *mail, hop string, refused m
 		for _, to := range later {
 			d := newDelivery("relay", m.recipients[0].Domain.Workspace, m.env, to, ref)
 			d.edits, d.trace, d.eightBit = m.edits, m.trace, m.spool.EightBit()
-			if err := s.insertDelivery(ctx, d); err != nil {
+			id, err := s.insertDelivery(ctx, d)
+			if err != nil {
 				return err
 			}
+			m.kept = append(m.kept, id)
 		}
 	}
 	for _, to := range never {
-		if err := s.bounce(ctx, m.recipients[0].Domain.Workspace, m.env.ID, m.env.From, to, m.header, refused[to], hop); err != nil {
+		id, err := s.bounce(ctx, m.recipients[0].Domain.Workspace, m.env.ID, m.env.From, to, m.header, refused[to], hop)
+		if err != nil {
 			return err
+		}
+		if id != uuid.Nil {
+			m.kept = append(m.kept, id)
 		}
 	}
 	return nil
+}
+
+// dropKept takes the rows of keepRefused back: the next hop did not take the
+// mail after all, so it stays the client's, with all recipients. If this fails,
+// some of them get it twice at worst.
+func (s *Server) dropKept(ctx context.Context, m *mail) {
+	if len(m.kept) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err := s.deps.DB.Act(ctx, pg.System("gateway", "mail "+m.env.ID.String()), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, cancelSQL, m.kept)
+		return err
+	})
+	if err != nil {
+		s.log.Error("deliveries of a refused mail not cancelled", "mail", m.env.ID, "error", err)
+	}
 }
 
 // newMailDelivery is a row of the delivery queue.
@@ -87,10 +112,10 @@ func newDelivery(kind string, workspace uuid.UUID, env message.Envelope, to stri
 	return newMailDelivery{workspace: workspace, mailID: env.ID, kind: kind, from: env.From, to: to, ref: ref}
 }
 
-func (s *Server) insertDelivery(ctx context.Context, d newMailDelivery) error {
+func (s *Server) insertDelivery(ctx context.Context, d newMailDelivery) (uuid.UUID, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("make delivery id: %w", err)
+		return uuid.Nil, fmt.Errorf("make delivery id: %w", err)
 	}
 	if d.edits == nil {
 		d.edits = []message.Range{}
@@ -100,25 +125,25 @@ func (s *Server) insertDelivery(ctx context.Context, d newMailDelivery) error {
 	}
 	edits, err := json.Marshal(d.edits)
 	if err != nil {
-		return fmt.Errorf("encode header edits: %w", err)
+		return uuid.Nil, fmt.Errorf("encode header edits: %w", err)
 	}
 	err = s.deps.DB.Act(ctx, pg.System("gateway", "mail "+d.mailID.String()), func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, insertDeliverySQL, id, d.workspace, d.kind, d.mailID, d.from, d.to, d.ref.Key, d.ref.Name, edits, d.trace, d.eightBit, time.Now().Add(giveUpAfter))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("queue delivery: %w", err)
+		return uuid.Nil, fmt.Errorf("queue delivery: %w", err)
 	}
-	return nil
+	return id, nil
 }
 
 // bounce queues a delivery status notification to the sender. The null sender
 // gets none (RFC 5321 §6.1), and a sender that we have no route to cannot be
-// told: both are put on record.
-func (s *Server) bounce(ctx context.Context, workspace, mailID uuid.UUID, sender, failed string, header []byte, no *hopReply, hop string) error {
-	note := func(text string) error {
+// told: both are put on record, and there is no delivery.
+func (s *Server) bounce(ctx context.Context, workspace, mailID uuid.UUID, sender, failed string, header []byte, no *hopReply, hop string) (uuid.UUID, error) {
+	note := func(text string) (uuid.UUID, error) {
 		s.deps.Ledger.Outcome(ledger.Outcome{MailID: mailID, Recipient: failed, State: ledger.Failed, NextHop: hop, Code: no.Code, Text: text, At: time.Now()})
-		return nil
+		return uuid.Nil, nil
 	}
 	if sender == "" {
 		return note("refused; the sender is empty, so nobody is told")
@@ -128,12 +153,12 @@ func (s *Server) bounce(ctx context.Context, workspace, mailID uuid.UUID, sender
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("make notification id: %w", err)
+		return uuid.Nil, fmt.Errorf("make notification id: %w", err)
 	}
 	b := notification(s.cfg.Hostname, id, mailID, sender, failed, header, no)
 	ref, err := s.deps.Quarantine.Blobs().Put(ctx, bytes.NewReader(b))
 	if err != nil {
-		return fmt.Errorf("keep notification: %w", err)
+		return uuid.Nil, fmt.Errorf("keep notification: %w", err)
 	}
 	return s.insertDelivery(ctx, newMailDelivery{workspace: workspace, mailID: mailID, kind: "dsn", to: sender, ref: ref, eightBit: false})
 }

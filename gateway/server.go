@@ -14,6 +14,7 @@ import (
 	"github.com/emersion/go-smtp"
 	proxyproto "github.com/pires/go-proxyproto"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 
 	"mailward/audit"
 	"mailward/gateway/ledger"
@@ -54,6 +55,7 @@ type Config struct {
 	Node              string
 	MaxMessageSize    int64 // bytes
 	MaxRecipients     int   // of one mail; default 1000
+	MaxConnections    int   // of one listener; more wait to be taken; default 1000
 	TLS               *tls.Config
 	ProxyFrom         []netip.Prefix // clients that must send a PROXY header, and are believed
 	SandboxConfigured bool
@@ -97,6 +99,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if cfg.MaxRecipients == 0 {
 		cfg.MaxRecipients = 1000
 	}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = 1000
+	}
 	s := &Server{cfg: cfg, deps: deps, log: deps.Log, hops: newHopPool(cfg.Hostname), metrics: newMetrics(deps.Metrics), sessions: map[*session]bool{}}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	srv := smtp.NewServer(smtp.BackendFunc(s.newSession))
@@ -117,6 +122,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 
 // Serve takes connections until the server is shut down.
 func (s *Server) Serve(l net.Listener) error {
+	l = netutil.LimitListener(l, s.cfg.MaxConnections)
 	if len(s.cfg.ProxyFrom) > 0 {
 		l = &proxyproto.Listener{Listener: l, ReadHeaderTimeout: 10 * time.Second, ConnPolicy: s.proxyPolicy}
 	}

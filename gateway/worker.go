@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -71,7 +72,9 @@ func (s *Server) Worker() *Worker {
 
 // Run delivers until ctx ends, and then waits for what is under way.
 func (w *Worker) Run(ctx context.Context) error {
-	go w.listen(ctx)
+	var listening sync.WaitGroup
+	listening.Go(func() { w.listen(ctx) })
+	defer listening.Wait()
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
 	for {
@@ -258,7 +261,7 @@ func (w *Worker) finish(ctx context.Context, log *slog.Logger, d delivery, state
 	outcome := map[string]ledger.OutcomeState{"delivered": ledger.Relayed, "failed": ledger.Failed, "outcome_unknown": ledger.OutcomeUnknown}[state]
 	w.s.deps.Ledger.Outcome(ledger.Outcome{MailID: d.MailID, Recipient: d.To, State: outcome, NextHop: hop, Code: r.Code, Text: d.Kind + ": " + r.Text, At: time.Now()})
 	if state == "failed" && d.Kind == "relay" {
-		if err := w.s.bounce(ctx, d.Workspace, d.MailID, d.From, d.To, nil, &r, hop); err != nil {
+		if _, err := w.s.bounce(ctx, d.Workspace, d.MailID, d.From, d.To, nil, &r, hop); err != nil {
 			log.Error("sender not told of the failure", "error", err)
 		}
 	}

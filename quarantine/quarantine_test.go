@@ -309,12 +309,16 @@ func wantReleaseChecks(t *testing.T, f *fixture, problem string) {
 func TestCheckRelease_Forged(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ mode, sql, problem string }{
-		"as it was decided":           {SingleOperator, "SELECT 1", ""},
-		"another recipient":           {SingleOperator, "UPDATE release SET recipient_ids = ARRAY[gen_random_uuid()]", "does not name the recipient"},
-		"an event that is not there":  {SingleOperator, "UPDATE release SET intent_event_id = gen_random_uuid()", "no event"},
-		"an event of something else":  {SingleOperator, "UPDATE release SET intent_event_id = (SELECT id FROM audit.event WHERE action = 'quarantine.item.create')", "something else"},
-		"another address":             {SingleOperator, "UPDATE delivery SET recipient = 'eve@evil.example'", "address or mail"},
-		"another mail":                {SingleOperator, "UPDATE delivery SET blob_name = 'aa/' || gen_random_uuid()", "address or mail"},
+		"as it was decided":               {SingleOperator, "SELECT 1", ""},
+		"another recipient":               {SingleOperator, "UPDATE release SET recipient_ids = ARRAY[gen_random_uuid()]", "does not name the recipient"},
+		"an event that is not there":      {SingleOperator, "UPDATE release SET intent_event_id = gen_random_uuid()", "no event"},
+		"an event of something else":      {SingleOperator, "UPDATE release SET intent_event_id = (SELECT id FROM audit.event WHERE action = 'quarantine.item.create')", "something else"},
+		"another address":                 {SingleOperator, "UPDATE delivery SET recipient = 'eve@evil.example'", "address or mail"},
+		"another mail":                    {SingleOperator, "UPDATE delivery SET blob_name = 'aa/' || gen_random_uuid()", "address or mail"},
+		"one person where two are needed": {SingleOperator, `UPDATE setting SET value = '"required"', updated_at = now() - interval '1 hour' WHERE key = 'four_eyes'`, "second person"},
+		"an intent added at psql": {SingleOperator, `WITH e AS (SELECT guard.new_id() AS new, x.bytes, x.id FROM audit.event x WHERE x.action = 'quarantine.release.execute'),
+			a AS (SELECT e.new, audit.append(e.new, convert_to(replace(convert_from(e.bytes, 'UTF8'), e.id::text, e.new::text), 'UTF8')) FROM e)
+			UPDATE release SET intent_event_id = a.new FROM a`, "no event"},
 		"another person":              {SingleOperator, "UPDATE release SET requested_by = (SELECT id FROM user_account WHERE email = 'u1@ours.example')", "something else"},
 		"the need of a second person": {SingleOperator, "UPDATE release SET mode = 'required'", "something else"},
 		"approved by hand": {Required, `UPDATE release SET state = 'approved';

@@ -376,10 +376,16 @@ type ReleasedCopy struct {
 // its transaction.
 func (s *Store) CheckRelease(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID, c ReleasedCopy) (intent uuid.UUID, err error) {
 	var rel release
-	if err := rel.scan(tx.QueryRow(ctx, releaseSQL, releaseID)); errors.Is(err, pgx.ErrNoRows) {
+	var allowed bool
+	err = tx.QueryRow(ctx, releaseSQL, releaseID).Scan(&rel.ID, &rel.Item, &rel.Recipients, &rel.Intent, &rel.RequestedBy, &rel.Mode, &rel.State, &allowed)
+	if errors.Is(err, pgx.ErrNoRows) {
 		return uuid.Nil, fmt.Errorf("%w: there is no such release", ErrReleaseForged)
-	} else if err != nil {
+	}
+	if err != nil {
 		return uuid.Nil, fmt.Errorf("read release: %w", err)
+	}
+	if !allowed {
+		return uuid.Nil, fmt.Errorf("%w: it skips the second person that was needed", ErrReleaseForged)
 	}
 	if rel.Item != c.Item || !slices.Contains(rel.Recipients, c.Recipient) {
 		return uuid.Nil, fmt.Errorf("%w: it does not name the recipient", ErrReleaseForged)
@@ -398,7 +404,7 @@ func (s *Store) CheckRelease(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID
 	if rel.Mode == Required {
 		want = audit.ReleaseRequest
 	}
-	if err := checkEvent(ctx, tx, rel.Intent, want, rel.RequestedBy, append(slices.Clone(rel.Recipients), rel.ID, rel.Item)); err != nil {
+	if err := checkEvent(ctx, tx, rel.Intent, want, rel.Mode, rel.RequestedBy, append(slices.Clone(rel.Recipients), rel.ID, rel.Item)); err != nil {
 		return uuid.Nil, err
 	}
 	if rel.Mode == Required {
@@ -410,8 +416,8 @@ func (s *Store) CheckRelease(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID
 }
 
 // checkEvent compares an event's bytes with what they should say: the action,
-// the person, and exactly these targets.
-func checkEvent(ctx context.Context, tx pgx.Tx, id uuid.UUID, action string, by uuid.UUID, targets []uuid.UUID) error {
+// how many people it needs, the person, and exactly these targets.
+func checkEvent(ctx context.Context, tx pgx.Tx, id uuid.UUID, action, mode string, by uuid.UUID, targets []uuid.UUID) error {
 	var b []byte
 	if err := tx.QueryRow(ctx, eventBytesSQL, id).Scan(&b); errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("%w: the audit has no event for it", ErrReleaseForged)
@@ -419,9 +425,10 @@ func checkEvent(ctx context.Context, tx pgx.Tx, id uuid.UUID, action string, by 
 		return fmt.Errorf("read audit event: %w", err)
 	}
 	var e struct {
-		Action  string
-		Actor   struct{ ID string }
-		Targets []struct{ ID string }
+		Action   string
+		Actor    struct{ ID string }
+		Approval struct{ Mode string }
+		Targets  []struct{ ID string }
 	}
 	if err := json.Unmarshal(b, &e); err != nil {
 		return fmt.Errorf("%w: its event cannot be read", ErrReleaseForged)
@@ -430,7 +437,7 @@ func checkEvent(ctx context.Context, tx pgx.Tx, id uuid.UUID, action string, by 
 	for _, t := range e.Targets {
 		got[t.ID] = true
 	}
-	ok := e.Action == action && e.Actor.ID == by.String() && len(got) == len(targets)
+	ok := e.Action == action && e.Approval.Mode == mode && e.Actor.ID == by.String() && len(got) == len(targets)
 	for _, t := range targets {
 		ok = ok && got[t.String()]
 	}
@@ -454,7 +461,7 @@ func checkApprovals(ctx context.Context, tx pgx.Tx, rel release) error {
 		if a.Approver == rel.RequestedBy {
 			continue
 		}
-		if err := checkEvent(ctx, tx, a.Event, audit.ReleaseApprove, a.Approver, []uuid.UUID{rel.ID, rel.Item}); err == nil {
+		if err := checkEvent(ctx, tx, a.Event, audit.ReleaseApprove, rel.Mode, a.Approver, []uuid.UUID{rel.ID, rel.Item}); err == nil {
 			return nil
 		} else if !errors.Is(err, ErrReleaseForged) {
 			return err

@@ -309,6 +309,33 @@ func TestScan_HostileMailsEndInTime(t *testing.T) {
 	}
 }
 
+// TestScan_BehindALockedFile: an encrypted file in front must not hide the next one.
+func TestScan_BehindALockedFile(t *testing.T) {
+	t.Parallel()
+	side := NewSidecar(SidecarConfig{Socket: testenv.Sidecar(t).Address})
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for _, h := range []*zip.FileHeader{{Name: "locked.txt", Flags: 1}, {Name: "invoice.vbs"}} {
+		f, err := w.CreateRaw(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Write(nil)
+	}
+	w.Close()
+	a, err := side.Scan(context.Background(), Job{MailID: uuid.New(), Spool: spool(t, attach("a.zip", b.Bytes()))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, f := range a.Findings {
+		found[f.Name] = true
+	}
+	if !found["Mailward.Locked"] || !found["Script_Attachment"] {
+		t.Errorf("findings %+v", a.Findings)
+	}
+}
+
 func TestView(t *testing.T) {
 	t.Parallel()
 	side := NewSidecar(SidecarConfig{Socket: testenv.Sidecar(t).Address})

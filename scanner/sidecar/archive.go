@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"compress/bzip2"
 	"compress/gzip"
 	"errors"
@@ -142,6 +143,7 @@ func openZip(c *container) error {
 	if len(zr.File) > c.w.lim.Files {
 		return errFilesLimit
 	}
+	var locked error // of entries that do not open; the others are looked at all the same
 	for _, f := range zr.File {
 		if f.FileInfo().IsDir() {
 			continue
@@ -151,19 +153,22 @@ func openZip(c *container) error {
 			if err := c.w.run(nil, Vars{Path: c.path, Name: f.Name, Ext: strings.ToLower(path.Ext(f.Name)), Archived: true, Depth: c.archives + 1}); err != nil {
 				return fmt.Errorf("%w: %w", errMatch, err)
 			}
-			return errPassword
+			locked = errPassword
+			continue
 		}
 		r, err := f.Open()
 		if err != nil {
-			return err
+			locked = cmp.Or(locked, err)
+			continue
 		}
 		err = c.file(f.Name, int64(f.CompressedSize64), r)
 		r.Close()
-		if err != nil {
+		if isLimit(err) || errors.Is(err, errMatch) {
 			return err
 		}
+		locked = cmp.Or(locked, err)
 	}
-	return nil
+	return locked
 }
 
 func open7z(c *container) error {
