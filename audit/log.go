@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,6 +55,10 @@ type Log struct {
 	now   func() time.Time
 	log   *slog.Logger
 	later chan pending
+
+	mu      sync.Mutex // guards found, foundAt, and lets one ask at a time
+	found   []string
+	foundAt time.Time
 }
 
 // pending is an event that waits to be written with others.

@@ -192,13 +192,27 @@ func (l *Log) reportAttempts(ctx context.Context) error {
 	}
 }
 
-// Findings lists what is wrong with the guards now.
+// findingsAge is how old an answer of [Log.Findings] may be: Health and several
+// pages ask for it, and it costs the database some tens of milliseconds.
+const findingsAge = 3 * time.Second
+
+// Findings lists what is wrong with the guards now, or was a moment ago.
 func (l *Log) Findings(ctx context.Context) ([]string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock() // who comes meanwhile takes the same answer
+	if time.Since(l.foundAt) < findingsAge {
+		return slices.Clone(l.found), nil
+	}
 	rows, err := l.db.Query(ctx, findingsSQL)
 	if err != nil {
 		return nil, fmt.Errorf("check audit guards: %w", err)
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("check audit guards: %w", err)
+	}
+	l.found, l.foundAt = found, time.Now()
+	return slices.Clone(found), nil
 }
 
 func (l *Log) reportFindings(ctx context.Context, known map[string]bool) error {

@@ -127,11 +127,11 @@ BEGIN
         RETURN NEXT format('%s of the last 1000 numbered events are gone', n);
     END IF;
     SELECT count(*) INTO n FROM audit.event e
-    WHERE e.id >= audit.uuid_at(now() - interval '1 day') AND e.recorded_at < now() - interval '1 minute'
+    WHERE e.id >= audit.uuid_at(now() - interval '1 hour') AND e.recorded_at < now() - interval '1 minute'
       AND NOT EXISTS (SELECT FROM audit.leaf l WHERE l.event_id = e.id AND l.retention = e.retention)
       AND NOT EXISTS (SELECT FROM audit.unsequenced u WHERE u.id = e.id);
     IF n > 0 THEN
-        RETURN NEXT format('%s events of the last day are neither numbered nor waiting for it', n);
+        RETURN NEXT format('%s events of the last hour are neither numbered nor waiting for it', n);
     END IF;
 END $$;
 -- +goose StatementEnd
