@@ -31,7 +31,8 @@ type options struct {
 	Check          bool     `help:"Ask a running scanner whether it works, and exit 0 or 1."`
 	CheckRules     bool     `help:"Compile the rules, print what is wrong with them, and exit 0 or 1."`
 
-	Worker bool `hidden:"" help:"Run as a worker."`
+	Worker bool   `hidden:"" help:"Run as a worker."`
+	Jail   string `hidden:"" help:"Empty folder that a worker of root is locked into."`
 }
 
 func main() {

@@ -39,11 +39,17 @@ func runParent(ctx context.Context, opt options, log *slog.Logger) error {
 		return fmt.Errorf("hand the socket to workers: %w", err)
 	}
 	defer f.Close()
-	cred, err := credential(opt.User)
-	if err != nil {
-		return err
+	if opt.User != "" {
+		if _, _, err := userIDs(opt.User); err != nil {
+			return err
+		}
+		// The folder that a worker sees as all there is: empty, and not its own.
+		opt.Jail = opt.Socket + ".jail"
+		if err := os.Mkdir(opt.Jail, 0o555); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("make a folder to lock workers into: %w", err)
+		}
 	}
-	p := &parent{opt: opt, log: log, socket: f, cred: cred, workers: map[*os.Process]bool{}}
+	p := &parent{opt: opt, log: log, socket: f, workers: map[*os.Process]bool{}}
 	go p.reloadOnHangup(ctx)
 	var wg sync.WaitGroup
 	for range workerCount(opt) {
@@ -77,20 +83,18 @@ func listen(path string, mode os.FileMode) (*net.UnixListener, error) {
 	return l, nil
 }
 
-func credential(name string) (*syscall.Credential, error) {
-	if name == "" {
-		return nil, nil
-	}
+// userIDs looks the workers' user up.
+func userIDs(name string) (uid, gid int, err error) {
 	u, err := user.Lookup(name)
 	if err != nil {
-		return nil, fmt.Errorf("the user %s does not exist: `useradd --system %s`", name, name)
+		return 0, 0, fmt.Errorf("the user %s does not exist: `useradd --system %s`", name, name)
 	}
-	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	uid, err1 := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
 	if err := errors.Join(err1, err2); err != nil {
-		return nil, fmt.Errorf("read ids of user %s: %w", name, err)
+		return 0, 0, fmt.Errorf("read ids of user %s: %w", name, err)
 	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	return uid, gid, nil
 }
 
 // parent keeps the workers.
@@ -98,7 +102,6 @@ type parent struct {
 	opt    options
 	log    *slog.Logger
 	socket *os.File
-	cred   *syscall.Credential
 
 	mu      sync.Mutex // guards workers
 	workers map[*os.Process]bool
@@ -131,6 +134,9 @@ func (p *parent) keep(ctx context.Context) {
 
 func (p *parent) runOne(ctx context.Context) error {
 	cmd := childCommand(p.opt, "--worker")
+	if p.opt.User != "" {
+		cmd.Args = append(cmd.Args, "--user", p.opt.User, "--jail", p.opt.Jail)
+	}
 	cmd.ExtraFiles = []*os.File{p.socket}
 	cmd.SysProcAttr = p.attributes()
 	if err := cmd.Start(); err != nil {
@@ -149,10 +155,10 @@ func (p *parent) runOne(ctx context.Context) error {
 	return err
 }
 
-// attributes take from a worker what it does not need: our user, the network,
-// and its life when we are gone.
+// attributes take from a worker what it does not need: the network, and its life
+// when we are gone. Our user it gives up by itself, in confine.
 func (p *parent) attributes() *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.cred}
+	a := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() == 0 {
 		a.Cloneflags = syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC
 	}

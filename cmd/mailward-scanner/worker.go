@@ -26,14 +26,23 @@ import (
 
 // runWorker serves mails from the socket that the parent has opened.
 func runWorker(ctx context.Context, opt options, log *slog.Logger) error {
-	if err := restrict(opt); err != nil {
-		return err
-	}
 	l, err := net.FileListener(os.NewFile(listenerFD, "socket"))
 	if err != nil {
 		return fmt.Errorf("take over the socket: %w", err)
 	}
-	set, err := loadRules(opt)
+	// The rules are read as bytes while folders can be seen, and compiled when
+	// there is nothing left to harm.
+	files, err := readRules(opt)
+	if err != nil {
+		return err
+	}
+	if err := confine(opt); err != nil {
+		return err
+	}
+	if err := restrict(opt); err != nil {
+		return err
+	}
+	set, err := compileRules(files)
 	if err != nil {
 		return err
 	}
@@ -46,6 +55,36 @@ func runWorker(ctx context.Context, opt options, log *slog.Logger) error {
 	return w.Run(ctx, l.(*net.UnixListener))
 }
 
+// confine locks the worker into an empty folder and changes to its own user.
+// Without this a worker that was taken over could put itself in clamd's place,
+// since both run as the same user.
+func confine(opt options) error {
+	if opt.Jail == "" {
+		return nil
+	}
+	uid, gid, err := userIDs(opt.User)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Chroot(opt.Jail); err != nil {
+		return fmt.Errorf("lock into %s: %w", opt.Jail, err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return fmt.Errorf("enter the locked folder: %w", err)
+	}
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
+		return fmt.Errorf("change to user %s: %w", opt.User, err)
+	}
+	// The change of user has cleared what ends us with our parent (prctl(2)).
+	if _, _, e := syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0); e != 0 {
+		return fmt.Errorf("tie our life to the parent's: %w", e)
+	}
+	if os.Getppid() == 1 {
+		return errors.New("the parent is gone already")
+	}
+	return nil
+}
+
 // yaraVersion is what we are built against.
 const yaraVersion = "4.5"
 
@@ -56,11 +95,6 @@ func restrict(opt options) error {
 		if err := syscall.Setrlimit(res, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
 			return fmt.Errorf("set limit %d: %w", res, err)
 		}
-	}
-	// No program that is started later may gain rights (prctl(2)).
-	const prSetNoNewPrivs = 38
-	if _, _, e := syscall.AllThreadsSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); e != 0 && e != syscall.ENOTSUP {
-		return fmt.Errorf("give up rights: %w", e)
 	}
 	return nil
 }
@@ -77,16 +111,42 @@ type ruleSet struct {
 var externals = map[string]any{"part_name": "", "part_ext": "", "part_type": "", "true_type": "", "part_depth": int64(0), "in_archive": false}
 
 func checkRules(opt options) (int, error) {
-	set, err := loadRules(opt)
+	files, err := readRules(opt)
 	if err != nil {
 		return 0, err
 	}
-	return set.count, nil
+	set, err := compileRules(files)
+	return set.count, err
 }
 
-// loadRules compiles the built-in rules and those of all folders. Each file has
-// a namespace of its own, so that two may use the same name.
-func loadRules(opt options) (ruleSet, error) {
+// ruleFile is one file of rules, not compiled yet.
+type ruleFile struct {
+	space string // its namespace, so that two files may use the same name
+	text  []byte
+	time  time.Time
+}
+
+// readRules reads the built-in rules and those of all folders.
+func readRules(opt options) ([]ruleFile, error) {
+	var files []ruleFile
+	if !opt.NoBuiltinRules {
+		if err := addFS(&files, rules.Files, "mailward/"); err != nil {
+			return nil, err
+		}
+	}
+	for _, dir := range opt.Rules {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			continue // A folder that nobody has made yet has no rules.
+		}
+		if err := addFS(&files, os.DirFS(dir), filepath.Base(dir)+"/"); err != nil {
+			return nil, fmt.Errorf("read rules in %s: %w", dir, err)
+		}
+	}
+	return files, nil
+}
+
+// compileRules compiles all files into one set, and names every mistake.
+func compileRules(files []ruleFile) (ruleSet, error) {
 	c, err := yara.NewCompiler()
 	if err != nil {
 		return ruleSet{}, fmt.Errorf("make YARA compiler: %w", err)
@@ -98,33 +158,23 @@ func loadRules(opt options) (ruleSet, error) {
 			return ruleSet{}, fmt.Errorf("define %s: %w", name, err)
 		}
 	}
-	set := ruleSet{}
-	hash := sha256.New()
+	var set ruleSet
 	var problems []error
-	add := func(space string, b []byte) {
-		hash.Write([]byte(space))
-		hash.Write(b)
-		if err := c.AddString(string(b), space); err != nil {
+	hash := sha256.New()
+	for _, f := range files {
+		hash.Write([]byte(f.space))
+		hash.Write(f.text)
+		if f.time.After(set.newest) {
+			set.newest = f.time
+		}
+		if err := c.AddString(string(f.text), f.space); err != nil {
 			for _, m := range c.Errors {
-				problems = append(problems, fmt.Errorf("%s:%d: %s", space, m.Line, m.Text))
+				problems = append(problems, fmt.Errorf("%s:%d: %s", f.space, m.Line, m.Text))
 			}
 			c.Errors = nil
 			if len(problems) == 0 {
-				problems = append(problems, fmt.Errorf("%s: %w", space, err))
+				problems = append(problems, fmt.Errorf("%s: %w", f.space, err))
 			}
-		}
-	}
-	if !opt.NoBuiltinRules {
-		if err := addFS(rules.Files, "mailward/", add, nil); err != nil {
-			return set, err
-		}
-	}
-	for _, dir := range opt.Rules {
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			continue // A folder that nobody has made yet has no rules.
-		}
-		if err := addFS(os.DirFS(dir), filepath.Base(dir)+"/", add, &set.newest); err != nil {
-			return set, fmt.Errorf("read rules in %s: %w", dir, err)
 		}
 	}
 	if len(problems) > 0 {
@@ -137,7 +187,7 @@ func loadRules(opt options) (ruleSet, error) {
 	return set, nil
 }
 
-func addFS(fsys fs.FS, space string, add func(string, []byte), newest *time.Time) error {
+func addFS(files *[]ruleFile, fsys fs.FS, space string) error {
 	return fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !slices.Contains([]string{".yar", ".yara"}, filepath.Ext(p)) {
 			return err
@@ -146,10 +196,11 @@ func addFS(fsys fs.FS, space string, add func(string, []byte), newest *time.Time
 		if err != nil {
 			return err
 		}
-		if info, err := d.Info(); err == nil && newest != nil && info.ModTime().After(*newest) {
-			*newest = info.ModTime()
+		f := ruleFile{space: space + p, text: b}
+		if info, err := d.Info(); err == nil {
+			f.time = info.ModTime()
 		}
-		add(space+p, b)
+		*files = append(*files, f)
 		return nil
 	})
 }

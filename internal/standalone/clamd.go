@@ -25,11 +25,14 @@ func (s *Stack) startClamd(ctx context.Context) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Configuration and signatures stay ours: clamd reads them, and a clamd that
+	// was taken over cannot teach its successor to find nothing.
 	dir := filepath.Join(s.cfg.DataDir, "clamav")
-	for _, d := range []string{dir, filepath.Join(dir, "tmp")} {
-		if err := acc.ownDir(d); err != nil {
-			return nil, err
-		}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make folder of clamd: %w", err)
+	}
+	if err := acc.ownDir(filepath.Join(dir, "tmp")); err != nil {
+		return nil, err
 	}
 	run, err := s.socketDir("scan", acc, "clamd.sock")
 	if err != nil {
@@ -39,16 +42,13 @@ func (s *Stack) startClamd(ctx context.Context) (*child, error) {
 	if s.cfg.TestSignaturesOnly || !haveSignatures(db) {
 		s.TestSignatures = true
 		db = filepath.Join(dir, "test-signatures")
-		if err := writeTestSignatures(db, acc); err != nil {
+		if err := writeTestSignatures(db); err != nil {
 			return nil, err
 		}
 	}
 	sock, conf := filepath.Join(run, "clamd.sock"), filepath.Join(dir, "clamd.conf")
 	if err := os.WriteFile(conf, []byte(clamdConf(db, sock, filepath.Join(dir, "tmp"), s.cfg.MaxMessageSize)), 0o644); err != nil {
 		return nil, fmt.Errorf("write clamd.conf: %w", err)
-	}
-	if err := acc.chown(conf); err != nil {
-		return nil, err
 	}
 	s.ClamdAddress = Addresses(s.cfg.DataDir).ClamdAddress
 	c := s.child("clamd", syscall.SIGTERM, acc, bin, "--foreground", "--config-file", conf)
@@ -77,16 +77,16 @@ func haveSignatures(dir string) bool {
 // writeTestSignatures makes a database that finds the EICAR test file at any
 // offset. The string is put together here: in one piece it would set off other
 // scanners on our own files.
-func writeTestSignatures(dir string, acc account) error {
-	if err := acc.ownDir(dir); err != nil {
-		return err
+func writeTestSignatures(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make folder of test signatures: %w", err)
 	}
 	eicar := `X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR` + `-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*`
 	p := filepath.Join(dir, "mailward-test.ndb")
 	if err := os.WriteFile(p, []byte("Eicar-Test-Signature:0:*:"+hex.EncodeToString([]byte(eicar))+"\n"), 0o644); err != nil {
 		return fmt.Errorf("write test signatures: %w", err)
 	}
-	return acc.chown(p)
+	return nil
 }
 
 // clamdConf makes clamd say so when it gave up on a part of a mail: by default
