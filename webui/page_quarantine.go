@@ -58,10 +58,6 @@ func (v quarantineView) stateOptions(p *frame) []option {
 
 func (v quarantineView) has(c policy.Class) bool { return slices.Contains(v.Classes, c) }
 
-func (v quarantineView) filtered() bool {
-	return v.Query != "" || v.State != "" || v.Domain != "" || len(v.Classes) > 0 || v.Range != "all"
-}
-
 // heldClasses are those that are held somewhere: clean mail is not.
 func heldClasses() []policy.Class {
 	return slices.DeleteFunc(policy.Classes(), func(c policy.Class) bool { return c == policy.Clean })

@@ -31,7 +31,8 @@ function openDialog(id: string): boolean {
   if (!(dialog instanceof HTMLDialogElement)) return false
   if (dialog.open) dialog.close()
   dialog.showModal()
-  one<HTMLElement>('[autofocus], textarea, input:not([type=hidden])', dialog)?.focus()
+  const first = ['[autofocus]', '[aria-invalid=true]', 'textarea', 'input:not([type=hidden])'].map((s) => one<HTMLElement>(s, dialog)).find(Boolean)
+  first?.focus()
   return true
 }
 
