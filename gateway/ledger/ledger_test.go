@@ -69,7 +69,8 @@ func TestDecided_ManyAtOnce(t *testing.T) {
 		}
 		break
 	}
-	b, err := l.Stats(ctx, f.Workspaces, time.Now().Add(-time.Hour), time.Now().Add(time.Minute), time.Minute)
+	from := time.Now().Add(-time.Hour)
+	b, err := l.Stats(ctx, f.Workspaces, from, from.Add(61*time.Minute), time.Minute)
 	if err != nil || len(b) != 61 {
 		t.Fatalf("%d buckets, %v", len(b), err)
 	}
