@@ -62,8 +62,8 @@ func (cmd *demoCmd) Run(ctx context.Context, c *cli, e *env) error {
 			text = oneLine(err)
 		}
 		fmt.Fprintf(e.out, "%s\n    reply: %s\n", m.name, text)
-		if became := becameOf(ctx, book, text); became != "" {
-			fmt.Fprintf(e.out, "    %s\n", became)
+		if became, link := becameOf(ctx, book, text); became != "" {
+			fmt.Fprintf(e.out, "    %s\n    %s%s\n", became, base, link)
 		}
 	}
 	fmt.Fprintf(e.out, "\nHeld mail: %s/quarantine\nWhat the audit says: %s/audit\n", base, base)
@@ -106,22 +106,30 @@ func withID(raw []byte, run string) []byte {
 	return bytes.Replace(raw, []byte("Message-ID: <sample-"), []byte("Message-ID: <"+run+"-sample-"), 1)
 }
 
-// becameOf looks the mail of a reply up in the ledger.
-func becameOf(ctx context.Context, book *ledger.Ledger, text string) string {
-	id, err := uuid.Parse(mailIDIn.FindString(text))
+// becameOf looks the mail of a reply up in the ledger, and says where its page is.
+func becameOf(ctx context.Context, book *ledger.Ledger, text string) (became, link string) {
+	all := mailIDIn.FindAllString(text, -1)
+	if len(all) == 0 {
+		return "", ""
+	}
+	id, err := uuid.Parse(all[len(all)-1]) // ours stands last
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	for {
 		row, outcomes, err := book.Get(ctx, id)
 		if err == nil && len(outcomes) > 0 {
-			return fmt.Sprintf("%s -> %s: %s", row.Class, outcomes[0].State, strings.Join(row.Reasons, "; "))
+			link = "/messages/" + id.String()
+			if item, held := strings.CutPrefix(outcomes[0].Text, "held as "); held {
+				link = "/quarantine/" + item
+			}
+			return fmt.Sprintf("%s -> %s: %s", row.Class, outcomes[0].State, strings.Join(row.Reasons, "; ")), link
 		}
 		select {
 		case <-ctx.Done():
-			return ""
+			return "", ""
 		case <-time.After(50 * time.Millisecond): // outcomes follow the reply
 		}
 	}
