@@ -1,0 +1,111 @@
+package gateway
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+func selfSigned(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	fatal(t, err)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"mx.ours.example"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	fatal(t, err)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// listen serves the fixture's gateway once more, with other settings.
+func (f *fixture) listen(change func(*Config)) {
+	f.t.Helper()
+	cfg := f.srv.cfg
+	change(&cfg)
+	srv, err := New(cfg, f.srv.deps)
+	fatal(f.t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	fatal(f.t, err)
+	f.addr = l.Addr().String()
+	go srv.Serve(l)
+	f.t.Cleanup(srv.Close)
+}
+
+func TestSTARTTLS(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.listen(func(c *Config) {
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{selfSigned(t)}, MinVersion: tls.VersionTLS12}
+	})
+	// What a man in the middle puts behind STARTTLS, in the same packet, must not
+	// be taken as said under TLS (RFC 3207 §4.2).
+	c := f.dial()
+	io.WriteString(c, "STARTTLS\r\nEHLO evil.example\r\nMAIL FROM:<evil@sender.example>\r\n")
+	f.wantReply(c.reply(), 220)
+	tc := tls.Client(c.Conn, &tls.Config{InsecureSkipVerify: true})
+	if err := tc.Handshake(); err != nil {
+		return // Refusing the handshake is fine too: the smuggled bytes broke it.
+	}
+	s := &client{tc, bufio.NewReader(tc)}
+	if r := s.say("RCPT TO:<bob@ours.example>"); strings.HasPrefix(r, "250") {
+		t.Fatalf("an envelope from before TLS is still there: %q", r)
+	}
+	if r := s.say("EHLO client.example"); strings.Contains(r, "STARTTLS") {
+		t.Errorf("STARTTLS is offered under TLS: %q", r)
+	}
+	f.wantReply(s.send("erika@sender.example", []string{"bob@ours.example"}, "Subject: tls\r\n\r\nx\r\n"), 250)
+	if m := f.wantHop(1)[0]; !strings.Contains(string(m.Data), "with ESMTPS id") || m.From != "erika@sender.example" {
+		t.Errorf("from %s: %s", m.From, m.Data)
+	}
+	old := f.dial()
+	f.wantReply(old.say("STARTTLS"), 220)
+	if err := tls.Client(old.Conn, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}).Handshake(); err == nil {
+		t.Error("TLS 1.1 was taken")
+	}
+}
+
+func TestPROXY(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.listen(func(c *Config) { c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	conn, err := net.Dial("tcp", f.addr)
+	fatal(t, err)
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Minute))
+	io.WriteString(conn, "PROXY TCP4 203.0.113.7 192.0.2.1 4000 25\r\n")
+	c := &client{conn, bufio.NewReader(conn)}
+	f.wantReply(c.reply(), 220)
+	c.say("EHLO client.example")
+	f.wantReply(c.send("erika@sender.example", []string{"bob@ours.example"}, "Subject: proxied\r\n\r\nx\r\n"), 250)
+	if !strings.Contains(string(f.wantHop(1)[0].Data), "([203.0.113.7])") {
+		t.Error("the client's address is not the one that the proxy told")
+	}
+	// From an upstream that must send the header, a session without it is none.
+	bare, err := net.Dial("tcp", f.addr)
+	fatal(t, err)
+	defer bare.Close()
+	bare.SetDeadline(time.Now().Add(time.Minute))
+	io.WriteString(bare, "EHLO client.example\r\n")
+	if b, _ := io.ReadAll(bare); strings.Contains(string(b), "250") {
+		t.Errorf("a session without the header: %q", b)
+	}
+	// From anybody else the header could claim any address.
+	f.listen(func(c *Config) { c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")} })
+	liar, err := net.Dial("tcp", f.addr)
+	fatal(t, err)
+	defer liar.Close()
+	liar.SetDeadline(time.Now().Add(time.Minute))
+	io.WriteString(liar, "PROXY TCP4 203.0.113.7 192.0.2.1 4000 25\r\nEHLO client.example\r\n")
+	if b, _ := io.ReadAll(liar); strings.Contains(string(b), "250") {
+		t.Errorf("a header from a stranger: %q", b)
+	}
+}
