@@ -1,12 +1,13 @@
 -- One page of events, newest first. Empty text and null select all.
 -- $1 workspaces, $2 action, $3 action prefix (LIKE), $4 actor (an address, an id
 -- or a type), $5 target, $6 outcome, $7 free text, $8 from, $9 to, $10 cursor
--- (id), $11 limit, $12 whether events of the whole installation count too
+-- (id), $11 limit, $12 whether events of the whole installation count too, $13 actions to leave out
 SELECT e.id, e.recorded_at, e.db_role, e.bytes, l.seq, l.leaf_hash
 FROM audit.event e LEFT JOIN audit.leaf l ON l.event_id = e.id AND l.retention = e.retention
 WHERE ($1::uuid[] IS NULL OR e.workspace_id = ANY ($1) OR ($12 AND e.workspace_id IS NULL))
   AND ($2 = '' OR e.action = $2)
   AND ($3 = '' OR e.action LIKE $3)
+  AND ($13::text[] IS NULL OR e.action <> ALL ($13))
   AND ($4 = '' OR CASE WHEN strpos($4, '@') > 0 THEN e.actor_blind = (SELECT audit.blind($4))
                        ELSE e.actor_id = lower($4) OR e.actor_type = lower($4) END)
   AND ($5 = '' OR e.target_ids @> ARRAY[$5])
