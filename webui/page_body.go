@@ -21,6 +21,10 @@ import (
 // ourClasses are the only classes in a preview.
 var ourClasses = regexp.MustCompile(`^mw-(removed|link)$`)
 
+// ourImages are the only images: those that came in the mail and that we put
+// in ourselves.
+var ourImages = regexp.MustCompile(`^data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/]*=*$`)
+
 // permitAge is how long a stated reason lets its person look at one mail.
 const permitAge = 15 * time.Minute
 

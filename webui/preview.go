@@ -82,13 +82,26 @@ type taming struct {
 	label  func(string) string
 }
 
+// dropped are the elements of which nothing is shown.
+var dropped = map[atom.Atom]bool{
+	atom.Script: true, atom.Style: true, atom.Template: true, atom.Noscript: true, atom.Iframe: true, atom.Frame: true, atom.Frameset: true, atom.Noframes: true,
+	atom.Noembed: true, atom.Object: true, atom.Embed: true, atom.Applet: true, atom.Svg: true, atom.Math: true, atom.Video: true, atom.Audio: true,
+	atom.Xmp: true, atom.Plaintext: true, atom.Title: true, atom.Meta: true, atom.Link: true, atom.Base: true,
+}
+
 func (t *taming) walk(n *html.Node) {
 	for c := n.FirstChild; c != nil; {
 		next := c.NextSibling
 		if c.Type == html.ElementNode {
 			t.element(c)
 		}
-		t.walk(c)
+		// What is raw text or foreign to one parser and markup to the next one
+		// goes whole, comments too: that is how harmless text becomes a tag.
+		if c.Type == html.CommentNode || c.Type == html.ElementNode && (c.Namespace != "" || dropped[c.DataAtom]) {
+			n.RemoveChild(c)
+		} else {
+			t.walk(c)
+		}
 		c = next
 	}
 }
@@ -184,9 +197,10 @@ func previewPolicy() *bluemonday.Policy {
 	p.AllowAttrs("class").Matching(ourClasses).OnElements("span")
 	p.AllowStyles("color", "background-color", "font-size", "font-weight", "font-style", "text-align", "text-decoration").Globally()
 	p.AllowAttrs("alt").OnElements("img")
-	p.AllowImages()
+	p.AllowAttrs("src").Matching(ourImages).OnElements("img")
+	p.RequireParseableURLs(true)
+	p.AllowRelativeURLs(false)
 	p.AllowURLSchemes("data")
-	p.AllowDataURIImages()
 	return p
 }
 
