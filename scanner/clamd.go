@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -57,11 +59,16 @@ func NewClamd(cfg ClamdConfig) *Clamd {
 func (c *Clamd) Name() string { return "clamav" }
 
 // call runs one command of the library and waits for it, at most until ctx ends.
-func call[T any](ctx context.Context, c *Clamd, what string, fn func(*clamd.Client) (T, error)) (T, error) {
+// It closes what the command uses when that has come to its end.
+func call[T any](ctx context.Context, c *Clamd, what string, uses io.Closer, fn func(*clamd.Client) (T, error)) (T, error) {
 	var zero T
+	if uses == nil {
+		uses = io.NopCloser(nil)
+	}
 	select {
 	case c.pending <- struct{}{}:
 	default:
+		uses.Close()
 		return zero, fmt.Errorf("clamd %s: %w: %d commands without an answer", what, ErrUnavailable, clamdPending)
 	}
 	type result struct {
@@ -70,7 +77,7 @@ func call[T any](ctx context.Context, c *Clamd, what string, fn func(*clamd.Clie
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer func() { <-c.pending }()
+		defer func() { uses.Close(); <-c.pending }()
 		client, err := clamd.NewClient(c.network, c.addr)
 		if err != nil {
 			done <- result{zero, err}
@@ -101,11 +108,17 @@ func call[T any](ctx context.Context, c *Clamd, what string, fn func(*clamd.Clie
 // Scan implements [Engine]. Only a plain OK counts as clean.
 func (c *Clamd) Scan(ctx context.Context, job Job) (Answer, error) {
 	info := c.version(ctx)
-	responses, err := call(ctx, c, "scan", func(cl *clamd.Client) ([]*clamd.Response, error) {
+	// The command may outlive the mail's spool, when clamd hangs and nobody waits
+	// any more: it gets a descriptor of its own.
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", job.Spool.File().Fd()))
+	if err != nil {
+		return Answer{}, fmt.Errorf("open mail for clamd: %w: %w", ErrUnavailable, err)
+	}
+	responses, err := call(ctx, c, "scan", f, func(cl *clamd.Client) ([]*clamd.Response, error) {
 		if c.network == "unix" {
-			return cl.Fildes(ctx, fmt.Sprintf("/proc/self/fd/%d", job.Spool.File().Fd()))
+			return cl.Fildes(context.WithoutCancel(ctx), fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 		}
-		return cl.ScanReader(ctx, job.Spool.NewReader())
+		return cl.ScanReader(context.WithoutCancel(ctx), f)
 	})
 	found, err := verdict(responses, err)
 	return Answer{Info: info, Findings: found}, err
@@ -113,7 +126,7 @@ func (c *Clamd) Scan(ctx context.Context, job Job) (Answer, error) {
 
 // ScanBytes looks into a decoded part.
 func (c *Clamd) ScanBytes(ctx context.Context, part ExtraPart) ([]policy.Finding, error) {
-	responses, err := call(ctx, c, "scan part", func(cl *clamd.Client) ([]*clamd.Response, error) {
+	responses, err := call(ctx, c, "scan part", nil, func(cl *clamd.Client) ([]*clamd.Response, error) {
 		return cl.ScanReader(ctx, bytes.NewReader(part.Data))
 	})
 	found, err := verdict(responses, err)
@@ -198,7 +211,7 @@ func (c *Clamd) version(ctx context.Context) Info {
 func (c *Clamd) Check(ctx context.Context) (Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	v, err := call(ctx, c, "VERSION", func(cl *clamd.Client) (string, error) { return cl.Version(ctx) })
+	v, err := call(ctx, c, "VERSION", nil, func(cl *clamd.Client) (string, error) { return cl.Version(ctx) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asking = false
