@@ -259,17 +259,13 @@ func actOf(p *frame, r auditRow) act {
 
 // itemActs is what was done with a held mail, newest first.
 func (s *pages) itemActs(c echo.Context, p *frame, it quarantine.Item) ([]act, error) {
-	page, err := s.record.List(c.Request().Context(), p.User.auditFilter(audit.Filter{Target: it.ID.String(), Limit: 100}))
+	page, err := s.record.List(c.Request().Context(), p.User.auditFilter(audit.Filter{Target: it.ID.String(), Skip: []string{audit.PageView, audit.APICall}, Limit: 100}))
 	if err != nil {
 		return nil, err
 	}
 	var out []act
 	for _, row := range page.Items {
-		r := auditRowOf(row)
-		if r.Action == audit.PageView || r.Action == audit.APICall {
-			continue
-		}
-		out = append(out, actOf(p, r))
+		out = append(out, actOf(p, auditRowOf(row)))
 	}
 	return out, nil
 }

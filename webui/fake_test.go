@@ -236,7 +236,7 @@ func (f *fakeRecord) List(_ context.Context, q audit.Filter) (audit.Page, error)
 		m := r.Fields()
 		action := text(m, "action")
 		prefix, isPrefix := strings.CutSuffix(q.Action, "*")
-		if q.Action != "" && !(action == q.Action || isPrefix && strings.HasPrefix(action, prefix)) || q.Target != "" && !strings.Contains(raw, q.Target) ||
+		if slices.Contains(q.Skip, action) || q.Action != "" && !(action == q.Action || isPrefix && strings.HasPrefix(action, prefix)) || q.Target != "" && !strings.Contains(raw, q.Target) ||
 			q.Outcome != "" && text(m, "outcome", "result") != q.Outcome || q.Query != "" && !strings.Contains(raw, q.Query) || q.Actor != "" && !strings.Contains(raw, q.Actor) {
 			continue
 		}

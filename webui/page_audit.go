@@ -18,6 +18,8 @@ type auditView struct {
 	Link                                                   listLink
 	Items                                                  []auditRow
 	Open                                                   string
+	Reads                                                  bool // page views and API calls are shown too
+	Hidden                                                 bool // they are left out
 	Status                                                 audit.Status
 }
 
@@ -83,7 +85,17 @@ func (s *pages) readAudit(c echo.Context) (auditView, audit.Filter, error) {
 		Actor: v.Actor, Action: v.Action, Target: v.Target, Outcome: v.Outcome,
 		Query: v.Query, Cursor: q.Get("after"), Limit: auditPageSize,
 	})
-	set := url.Values{"q": {v.Query}, "actor": {v.Actor}, "action": {v.Action}, "target": {v.Target}, "outcome": {v.Outcome}}
+	v.Reads = q.Get("reads") == "1"
+	// Whoever asks for an action or an outcome gets all of it: refused calls
+	// are among them.
+	if v.Hidden = !v.Reads && v.Action == "" && v.Outcome == ""; v.Hidden {
+		f.Skip = []string{audit.PageView, audit.APICall}
+	}
+	reads := ""
+	if v.Reads {
+		reads = "1"
+	}
+	set := url.Values{"reads": {reads}, "q": {v.Query}, "actor": {v.Actor}, "action": {v.Action}, "target": {v.Target}, "outcome": {v.Outcome}}
 	var err error
 	if f.From, v.From, err = instant(q.Get("from"), false); err != nil {
 		return v, f, err

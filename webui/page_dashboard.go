@@ -56,7 +56,7 @@ func (s *pages) getDashboard(c echo.Context) error {
 		return s.failure(c, err)
 	}
 	if v.AuditShown {
-		page, err := s.record.List(c.Request().Context(), p.User.auditFilter(audit.Filter{Limit: 300, From: s.now().Add(-30 * 24 * time.Hour)}))
+		page, err := s.record.List(c.Request().Context(), p.User.auditFilter(audit.Filter{Skip: []string{audit.PageView, audit.APICall}, Limit: 300, From: s.now().Add(-30 * 24 * time.Hour)}))
 		if err != nil {
 			return s.failure(c, err)
 		}

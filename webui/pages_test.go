@@ -443,6 +443,14 @@ func TestAuditPage(t *testing.T) {
 			t.Errorf("the open entry lacks %q", want)
 		}
 	}
+	// Page views are left out unless somebody asks for them, in the file as on the page.
+	s.record.add(audit.Event{Action: audit.PageView}, testNow)
+	for target, shown := range map[string]bool{"/audit": false, "/audit?reads=1": true, "/audit?action=web.*": true, "/audit?outcome=success": true, "/audit/export.csv": false, "/audit/export.csv?reads=1": true} {
+		if got := strings.Contains(strings.ReplaceAll(s.get(t, target), `value="web.`, ""), audit.PageView); got != shown {
+			t.Errorf("%s: page views shown: %v, want %v", target, got, shown)
+		}
+	}
+	s.record.events = nil
 	rec := s.call(t, http.MethodGet, "/audit/export.csv?action=auth.*", nil)
 	if rec.Code != http.StatusOK || !strings.HasPrefix(rec.Header().Get("Content-Disposition"), "attachment") || !strings.Contains(rec.Body.String(), "auth.login") {
 		t.Errorf("export: %d %q", rec.Code, rec.Header().Get("Content-Disposition"))
