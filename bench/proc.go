@@ -104,11 +104,14 @@ func descendants(root int) []int {
 
 func memory(pid int) (name string, rss, pss int64) {
 	dir := "/proc/" + strconv.Itoa(pid)
-	b, err := os.ReadFile(dir + "/comm")
+	// The command line, not comm: workers are started through /proc/self/exe.
+	b, err := os.ReadFile(dir + "/cmdline")
 	if err != nil {
 		return "", 0, 0
 	}
-	name = strings.TrimSpace(string(b))
+	name, _, _ = strings.Cut(string(b), "\x00")
+	name, _, _ = strings.Cut(filepath.Base(name), ":") // "postgres: walwriter"
+	name, _, _ = strings.Cut(name, " ")
 	b, err = os.ReadFile(dir + "/smaps_rollup")
 	if err != nil {
 		return "", 0, 0
