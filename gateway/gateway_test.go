@@ -48,7 +48,7 @@ func (f *fakeScanner) Scan(_ context.Context, job scanner.Job) policy.Report {
 }
 
 type fixture struct {
-	t       *testing.T
+	t       testing.TB
 	db      *testenv.DB
 	hop     *testenv.Hop
 	srv     *Server
@@ -61,7 +61,7 @@ type fixture struct {
 	stop    context.CancelFunc
 }
 
-func newFixture(t *testing.T, normalise bool) *fixture {
+func newFixture(t testing.TB, normalise bool) *fixture {
 	t.Helper()
 	f := &fixture{t: t, db: testenv.Postgres(t), hop: testenv.NextHop(t), scan: &fakeScanner{}}
 	log := slog.New(slog.DiscardHandler)
