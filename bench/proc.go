@@ -110,8 +110,8 @@ func memory(pid int) (name string, rss, pss int64) {
 		return "", 0, 0
 	}
 	name, _, _ = strings.Cut(string(b), "\x00")
-	name, _, _ = strings.Cut(filepath.Base(name), ":") // "postgres: walwriter"
-	name, _, _ = strings.Cut(name, " ")
+	name, _, _ = strings.Cut(name, " ") // "postgres: walwriter", "/usr/bin/redis-server unixsocket:..."
+	name = strings.TrimSuffix(filepath.Base(name), ":")
 	b, err = os.ReadFile(dir + "/smaps_rollup")
 	if err != nil {
 		return "", 0, 0
