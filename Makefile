@@ -1,6 +1,6 @@
 # Targets of Mailward. `make help` lists them.
 #
-# MAILWARD_ARGS are given to `mailward serve` by `make run`, BENCH_ARGS to the
+# SERVE_ARGS are given to `mailward serve` by `make run`, BENCH_ARGS to the
 # benchmark by `make bench`.
 
 SHELL       := /bin/sh
@@ -37,7 +37,7 @@ generate: ## write generated files anew: *_templ.go and docs/config.md
 	go run ./cmd/mailward config --markdown > docs/config.md
 
 run: build ## install, build and run everything in the foreground
-	MAILWARD_DATA_DIR=$(DATA_DIR) bin/mailward serve $(MAILWARD_ARGS)
+	MAILWARD_DATA_DIR=$(DATA_DIR) bin/mailward serve $(SERVE_ARGS)
 
 demo: build ## send sample mails through the running gateway and say what became of each
 	@MAILWARD_DATA_DIR=$(DATA_DIR) bin/mailward demo samples
