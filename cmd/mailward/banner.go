@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"mailward/identity"
 )
@@ -21,7 +22,7 @@ func banner(w io.Writer, conf Config, first identity.BootstrapResult, testSignat
 	fmt.Fprintf(w, "  SMTP     %s\n", smtp)
 	if conf.embeddedSink() {
 		fmt.Fprintf(w, "  Takes    mail for %s; what passes is kept in %s\n", demoDomain, conf.subdir("sink"))
-		fmt.Fprintf(w, "\nSend a first mail:  mailward send --to %s samples/01-clean-text.eml\nOr a set of them:   make demo\n", smtp)
+		fmt.Fprintf(w, "\nSend a first mail:  %s send --to %s samples/01-clean-text.eml\nOr a set of them:   make demo\n", os.Args[0], smtp)
 	}
 	if testSignatures {
 		fmt.Fprint(w, "\nClamAV knows only the EICAR test file: no signatures were found on this machine.\nFor real protection install clamav-freshclam, let it run, and start again.\n")
