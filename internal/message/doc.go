@@ -20,6 +20,8 @@ var (
 	// ErrBareNewline means a CR without LF or a LF without CR: what one server
 	// takes for text, another may take for the end of the mail.
 	ErrBareNewline = errors.New("message: bare CR or LF")
+	// ErrLongLine means a line of more octets than Config.MaxLine.
+	ErrLongLine = errors.New("message: line too long")
 	// ErrTooBig means more bytes than Config.MaxSize.
 	ErrTooBig = errors.New("message: too big")
 	// ErrBudget means that the memory and disk set aside for mail in flight is spent.

@@ -1,43 +1,94 @@
 package message
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // strictCRLF passes text whose lines end in CRLF and nothing else. RFC 5321
 // §2.3.8: CR and LF must not stand alone. Smuggling lives from servers that
 // disagree on that.
 type strictCRLF struct {
 	normalise bool
-	cr        bool // the last byte was a CR that is not written yet
+	maxLine   int
+	cr        bool   // the last byte was a CR
+	line      int    // octets of the line that is not at its end yet
+	mended    []byte // what normalising makes of a piece
 }
 
-// filter appends src to dst. It returns ErrBareNewline at the first line end
-// that is none, unless it may mend it.
-func (l *strictCRLF) filter(dst, src []byte) ([]byte, error) {
+// filter checks src and returns what is to be kept of it: src itself, or, where
+// line ends may be mended, a copy that is good until the next call. A CR at the
+// end of src that has to be mended is held back.
+func (l *strictCRLF) filter(src []byte) ([]byte, error) {
+	if l.normalise {
+		return l.mend(src)
+	}
+	if l.cr && len(src) > 0 && src[0] != '\n' {
+		return nil, ErrBareNewline
+	}
+	lines := 0
+	for at := 0; ; lines++ {
+		i := bytes.IndexByte(src[at:], '\n')
+		if i < 0 {
+			l.line += len(src) - at
+			break
+		}
+		if l.line += i; l.line > l.maxLine+1 { // Its CR counts here.
+			return nil, ErrLongLine
+		}
+		if at+i > 0 && src[at+i-1] != '\r' || at+i == 0 && !l.cr {
+			return nil, ErrBareNewline
+		}
+		at, l.line = at+i+1, 0
+	}
+	if l.line > l.maxLine+1 {
+		return nil, ErrLongLine
+	}
+	// Each LF has its CR; as many CRs as LFs means that each CR has its LF.
+	crs := bytes.Count(src, []byte{'\r'})
+	if l.cr {
+		crs++
+	}
+	l.cr = len(src) > 0 && src[len(src)-1] == '\r' || len(src) == 0 && l.cr
+	if l.cr {
+		crs--
+	}
+	if crs != lines {
+		return nil, ErrBareNewline
+	}
+	return src, nil
+}
+
+// mend turns every bare CR and LF into CRLF.
+func (l *strictCRLF) mend(src []byte) ([]byte, error) {
+	dst := l.mended[:0]
 	for len(src) > 0 {
 		if l.cr {
-			if src[0] != '\n' && !l.normalise {
-				return dst, ErrBareNewline
-			}
-			dst = append(dst, '\r', '\n')
+			dst, l.cr, l.line = append(dst, '\r', '\n'), false, 0
 			if src[0] == '\n' {
 				src = src[1:]
 			}
-			l.cr = false
 			continue
 		}
 		i := bytes.IndexAny(src, "\r\n")
 		if i < 0 {
-			return append(dst, src...), nil
+			dst, l.line = append(dst, src...), l.line+len(src)
+			break
 		}
-		dst = append(dst, src[:i]...)
+		dst, l.line = append(dst, src[:i]...), l.line+i
+		if l.line > l.maxLine {
+			return nil, ErrLongLine
+		}
 		if src[i] == '\r' {
 			l.cr = true
-		} else if !l.normalise {
-			return dst, ErrBareNewline
 		} else {
-			dst = append(dst, '\r', '\n')
+			dst, l.line = append(dst, '\r', '\n'), 0
 		}
 		src = src[i+1:]
+	}
+	l.mended = dst
+	if l.line > l.maxLine {
+		return nil, ErrLongLine
 	}
 	return dst, nil
 }
@@ -68,14 +119,7 @@ type headScanner struct {
 const maxLineStart = 16 // enough to know a field's name from "Received:"
 
 func (h *headScanner) scan(b []byte) {
-	if !h.eightBit {
-		for _, c := range b {
-			if c >= 0x80 {
-				h.eightBit = true
-				break
-			}
-		}
-	}
+	h.eightBit = h.eightBit || hasEightBit(b)
 	for i := 0; i < len(b) && !h.done; i++ {
 		h.n++
 		if b[i] != '\n' {
@@ -94,9 +138,22 @@ func (h *headScanner) scan(b []byte) {
 		}
 		h.line, h.lineLen = h.line[:0], 0
 	}
-	if h.done {
-		return
+}
+
+// hasEightBit looks at eight bytes at a time: it reads all of every mail.
+func hasEightBit(b []byte) bool {
+	for len(b) >= 8 {
+		if binary.LittleEndian.Uint64(b)&0x8080808080808080 != 0 {
+			return true
+		}
+		b = b[8:]
 	}
+	for _, c := range b {
+		if c >= 0x80 {
+			return true
+		}
+	}
+	return false
 }
 
 // length is where the body starts; the whole mail where there is none.

@@ -50,12 +50,41 @@ func TestSpool(t *testing.T) {
 			sp.Close()
 		}
 	}
-	if n := s.Used(); n != 0 {
-		t.Errorf("%d bytes are still booked", n)
+	if n, m := s.Used(), s.inMemory.Load(); n != 0 || m != 0 {
+		t.Errorf("%d bytes are still booked, %d of them in memory", n, m)
 	}
 	left, err := os.ReadDir(s.cfg.Dir)
 	if err != nil || len(left) != 0 {
 		t.Errorf("files are left: %v, %v", left, err)
+	}
+}
+
+// TestSpool_MemoryBudget: what does not fit into memory goes to disk, and the
+// mails are the same.
+func TestSpool_MemoryBudget(t *testing.T) {
+	t.Parallel()
+	s := newSpooler(t, func(c *Config) { c.MemoryBudget, c.MemoryLimit = 128<<10, 1<<20 })
+	mail := "Subject: x\r\n\r\n" + strings.Repeat("line\r\n", 8_000)
+	var all []*Spool
+	for range 5 {
+		sp, err := s.FromBytes([]byte(mail))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(sp.NewReader()); err != nil || string(got) != mail {
+			t.Errorf("the spool is not the mail: %v", err)
+		}
+		wantSealed(t, "one of many", sp)
+		all = append(all, sp)
+	}
+	if n := s.inMemory.Load(); n > 128<<10 || n == 0 {
+		t.Errorf("%d bytes in memory", n)
+	}
+	for _, sp := range all {
+		sp.Close()
+	}
+	if n := s.inMemory.Load(); n != 0 {
+		t.Errorf("%d bytes in memory are still booked", n)
 	}
 }
 
@@ -90,33 +119,37 @@ func TestSpool_Refuses(t *testing.T) {
 		change func(*Config)
 		want   error
 	}{
-		"bare LF":        {"a\nb\r\n", nil, ErrBareNewline},
-		"bare CR":        {"a\rb\r\n", nil, ErrBareNewline},
-		"CR CR LF":       {"a\r\r\nb", nil, ErrBareNewline},
-		"CR at the end":  {"a\r", nil, ErrBareNewline},
-		"LF at the end":  {"a\n", nil, ErrBareNewline},
-		"too big":        {strings.Repeat("x", 101), func(c *Config) { c.MaxSize = 100 }, ErrTooBig},
-		"budget is used": {"x", func(c *Config) { c.Budget = 10 }, ErrBudget},
+		"bare LF":         {"a\nb\r\n", nil, ErrBareNewline},
+		"bare CR":         {"a\rb\r\n", nil, ErrBareNewline},
+		"CR CR LF":        {"a\r\r\nb", nil, ErrBareNewline},
+		"CR at the end":   {"a\r", nil, ErrBareNewline},
+		"LF at the end":   {"a\n", nil, ErrBareNewline},
+		"a long line":     {strings.Repeat("x", 101) + "\r\n", func(c *Config) { c.MaxLine = 100 }, ErrLongLine},
+		"one without end": {strings.Repeat("x", 102), func(c *Config) { c.MaxLine = 100 }, ErrLongLine},
+		"too big":         {strings.Repeat("x", 101), func(c *Config) { c.MaxSize = 100 }, ErrTooBig},
+		"budget is used":  {"x", func(c *Config) { c.Budget = 10 }, ErrBudget},
 	} {
 		s := newSpooler(t, tt.change)
 		if _, err := s.Spool(context.Background(), strings.NewReader(tt.mail)); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", name, err, tt.want)
 		}
-		if s.Used() != 0 {
+		if s.Used() != 0 || s.inMemory.Load() != 0 {
 			t.Errorf("%s: %d bytes are still booked", name, s.Used())
 		}
 	}
-	s := newSpooler(t, func(c *Config) { c.MaxSize = 100 })
-	if _, err := s.Spool(context.Background(), strings.NewReader(strings.Repeat("x", 100))); err != nil {
-		t.Errorf("exactly the limit: %v", err)
+	s := newSpooler(t, func(c *Config) { c.MaxSize, c.MaxLine = 100, 98 })
+	sp, err := s.Spool(context.Background(), strings.NewReader(strings.Repeat("x", 98)+"\r\n"))
+	if err != nil {
+		t.Fatalf("exactly the limits: %v", err)
 	}
+	sp.Close()
 	if _, err := s.Spool(context.Background(), iotest.ErrReader(io.ErrUnexpectedEOF)); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a client that breaks off: %v", err)
 	}
 	if err := newSpooler(t, func(c *Config) { c.MinFree = 1 << 62 }).Room(0); !errors.Is(err, ErrDiskFull) {
 		t.Errorf("a full disk: %v", err)
 	}
-	if err := s.Room(2 << 30); !errors.Is(err, ErrBudget) {
+	if err := s.Room(32 << 30); !errors.Is(err, ErrBudget) {
 		t.Errorf("a mail over the budget: %v", err)
 	}
 }
@@ -170,18 +203,22 @@ func TestHeaderEdits(t *testing.T) {
 // FuzzStrictCRLF: what gets through has no bare CR or LF, however it is cut.
 func FuzzStrictCRLF(f *testing.F) {
 	f.Add([]byte("a\r\nb\n"), 2, true)
+	f.Add([]byte("a\rb\r"), 2, false)
 	f.Fuzz(func(t *testing.T, b []byte, cut int, normalise bool) {
-		l := strictCRLF{normalise: normalise}
+		l := strictCRLF{normalise: normalise, maxLine: 100}
 		cut = max(0, min(cut, len(b)))
-		out, err := l.filter(nil, b[:cut])
-		if err == nil {
-			out, err = l.filter(out, b[cut:])
-		}
-		rest, endErr := l.end()
-		if err != nil || endErr != nil {
-			if normalise {
-				t.Errorf("%q is refused although it may be mended", b)
+		var out []byte
+		for _, piece := range [][]byte{b[:cut], b[cut:]} {
+			kept, err := l.filter(piece)
+			if err != nil {
+				wantRefusable(t, b, normalise, err)
+				return
 			}
+			out = append(out, kept...)
+		}
+		rest, err := l.end()
+		if err != nil {
+			wantRefusable(t, b, normalise, err)
 			return
 		}
 		out = append(out, rest...)
@@ -191,7 +228,28 @@ func FuzzStrictCRLF(f *testing.F) {
 		if !normalise && !bytes.Equal(out, b) {
 			t.Errorf("%q was changed to %q", b, out)
 		}
+		for line := range bytes.SplitSeq(out, []byte("\r\n")) {
+			if len(line) > 101 {
+				t.Errorf("a line of %d octets came through", len(line))
+			}
+		}
 	})
+}
+
+// wantRefusable: a mail is refused only for what is wrong with it.
+func wantRefusable(t *testing.T, b []byte, normalise bool, err error) {
+	t.Helper()
+	bare := bytes.ContainsAny(bytes.ReplaceAll(b, []byte("\r\n"), nil), "\r\n")
+	if errors.Is(err, ErrBareNewline) && (normalise || !bare) {
+		t.Errorf("%q is refused for a bare line end", b)
+	}
+	long := false
+	for line := range bytes.FieldsFuncSeq(b, func(r rune) bool { return r == '\r' || r == '\n' }) {
+		long = long || len(line) > 99
+	}
+	if errors.Is(err, ErrLongLine) && !long {
+		t.Errorf("%q is refused for a long line", b)
+	}
 }
 
 func FuzzHeaderEdits(f *testing.F) {

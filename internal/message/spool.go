@@ -1,7 +1,6 @@
 package message
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -10,7 +9,6 @@ import (
 	"hash"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -23,9 +21,13 @@ type Config struct {
 	Dir string
 	// MemoryLimit is the size in bytes up to which a mail stays in memory. Default: 1 MiB.
 	MemoryLimit int64
+	// MemoryBudget bounds the bytes of all mails in memory; what comes beyond goes to Dir. Default: 96 MiB.
+	MemoryBudget int64
 	// MaxSize is the largest mail in bytes. Default: 50 MiB.
 	MaxSize int64
-	// Budget bounds the bytes of all mails under way. Default: 1 GiB.
+	// MaxLine is the longest line in octets, without its CRLF. Default: 64 KiB.
+	MaxLine int
+	// Budget bounds the bytes of all mails under way. Default: 16 GiB, most of it on disk.
 	Budget int64
 	// MinFree is how many bytes must stay free on the disk of Dir. Default: 256 MiB.
 	MinFree int64
@@ -35,14 +37,14 @@ type Config struct {
 
 // DefaultConfig returns the settings used where nothing else is said.
 func DefaultConfig() Config {
-	return Config{MemoryLimit: 1 << 20, MaxSize: 50 << 20, Budget: 1 << 30, MinFree: 256 << 20}
+	return Config{MemoryLimit: 1 << 20, MemoryBudget: 96 << 20, MaxSize: 50 << 20, MaxLine: 64 << 10, Budget: 16 << 30, MinFree: 256 << 20}
 }
 
 // Spooler makes spools.
 type Spooler struct {
-	cfg  Config
-	used atomic.Int64 // bytes of all spools that are not closed
-	bufs sync.Pool
+	cfg      Config
+	used     atomic.Int64 // bytes of all spools that are not closed
+	inMemory atomic.Int64 // those of them that are in memory
 }
 
 // NewSpooler prepares the folder for big mails.
@@ -50,9 +52,7 @@ func NewSpooler(cfg Config) (*Spooler, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make spool folder: %w", err)
 	}
-	s := &Spooler{cfg: cfg}
-	s.bufs.New = func() any { return bufio.NewReaderSize(nil, 64<<10) }
-	return s, nil
+	return &Spooler{cfg: cfg}, nil
 }
 
 // Room says whether another mail of the announced size (0: unknown) may come:
@@ -76,6 +76,7 @@ func (s *Spooler) Used() int64 { return s.used.Load() }
 type Spool struct {
 	file      *os.File
 	size      int64
+	memory    int64 // booked of the memory budget
 	sum       [sha256.Size]byte
 	headerLen int
 	received  int
@@ -85,63 +86,58 @@ type Spool struct {
 }
 
 // Spool reads a whole mail, without the dot that ends it. It checks line ends,
-// hashes and counts in the one pass. On an error nothing is kept.
+// hashes and counts in the one pass. A reader that is an [io.WriterTo] hands its
+// bytes over without a copy. On an error nothing is kept.
 func (s *Spooler) Spool(ctx context.Context, r io.Reader) (*Spool, error) {
-	w := &writer{s: s, hash: sha256.New()}
-	br := s.bufs.Get().(*bufio.Reader)
-	br.Reset(r)
-	defer func() { br.Reset(nil); s.bufs.Put(br) }()
-
-	lines := strictCRLF{normalise: s.cfg.Normalise}
-	buf := make([]byte, 0, 64<<10)
-	chunk := make([]byte, 32<<10)
-	for {
-		n, err := br.Read(chunk)
-		if n > 0 {
-			var lerr error
-			if buf, lerr = lines.filter(buf[:0], chunk[:n]); lerr != nil {
-				w.abort()
-				return nil, lerr
-			}
-			if werr := w.write(buf); werr != nil {
-				w.abort()
-				return nil, werr
-			}
-		}
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			w.abort()
-			return nil, fmt.Errorf("read mail: %w", err)
-		}
-	}
-	rest, err := lines.end()
+	w := &writer{ctx: ctx, s: s, hash: sha256.New(), lines: strictCRLF{normalise: s.cfg.Normalise, maxLine: s.cfg.MaxLine}}
+	_, err := io.Copy(w, r)
 	if err == nil {
-		err = w.write(rest)
+		err = w.end()
 	}
-	if err != nil {
-		w.abort()
-		return nil, err
+	if err == nil {
+		var sp *Spool
+		if sp, err = w.finish(); err == nil {
+			return sp, nil
+		}
 	}
-	return w.finish()
+	w.abort()
+	if w.err != nil {
+		return nil, w.err // Ours, not the reader's.
+	}
+	return nil, fmt.Errorf("read mail: %w", err)
 }
 
 // writer collects one mail: in memory first, from MemoryLimit on in a file.
 type writer struct {
+	ctx     context.Context
 	s       *Spooler
 	hash    hash.Hash
-	mem     []byte
+	lines   strictCRLF
+	head    headScanner
 	file    *os.File
 	size    int64
-	charged int64
-	head    headScanner
+	charged int64 // booked of the budget
+	memory  int64 // booked of the memory budget; 0: the file is on disk
+	err     error
 }
 
-func (w *writer) write(b []byte) error {
+// Write implements [io.Writer]. Its errors say what is wrong with the mail, or
+// with our own stores.
+func (w *writer) Write(b []byte) (int, error) {
+	if w.err = w.ctx.Err(); w.err != nil {
+		return 0, w.err
+	}
+	kept, err := w.lines.filter(b)
+	if err == nil {
+		err = w.keep(kept)
+	}
+	if w.err = err; err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+func (w *writer) keep(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
@@ -154,17 +150,21 @@ func (w *writer) write(b []byte) error {
 	}
 	w.hash.Write(b)
 	w.head.scan(b)
-	if w.file == nil && w.size <= w.s.cfg.MemoryLimit {
-		w.mem = append(w.mem, b...)
-		return nil
-	}
-	if w.file == nil {
-		if err := w.toFile(); err != nil {
-			return err
-		}
+	if err := w.room(); err != nil {
+		return err
 	}
 	_, err := w.file.Write(b)
 	return w.diskError(err)
+}
+
+// end writes what the line check has held back.
+func (w *writer) end() error {
+	rest, err := w.lines.end()
+	if err == nil {
+		err = w.keep(rest)
+	}
+	w.err = err
+	return err
 }
 
 // charge books the mail's size in steps, so that the counter is not touched for each line.
@@ -180,20 +180,62 @@ func (w *writer) charge() error {
 	return nil
 }
 
-func (w *writer) toFile() error {
+// room makes sure that there is a file for the bytes so far: in memory, or on
+// disk when the mail or all mails in memory are too big for that.
+func (w *writer) room() error {
+	inMemory := w.file == nil || w.memory > 0
+	if inMemory && w.size <= w.s.cfg.MemoryLimit && w.book() {
+		if w.file != nil {
+			return nil
+		}
+		var err error
+		w.file, err = newMemoryFile()
+		return err
+	}
+	if !inMemory {
+		return nil
+	}
+	return w.toDisk()
+}
+
+// book takes memory from the budget in steps of 64 KiB. False: there is none.
+func (w *writer) book() bool {
+	const step = 64 << 10
+	for w.memory < w.size {
+		if w.s.inMemory.Add(step) > w.s.cfg.MemoryBudget {
+			w.s.inMemory.Add(-step)
+			return false
+		}
+		w.memory += step
+	}
+	return true
+}
+
+// toDisk moves the mail so far into a file. Without a name nobody else finds it,
+// and the kernel removes it with the process.
+func (w *writer) toDisk() error {
 	f, err := os.CreateTemp(w.s.cfg.Dir, "mail-*")
 	if err != nil {
 		return w.diskError(err)
 	}
-	// Without a name nobody else finds it, and the kernel removes it with the process.
 	if err := os.Remove(f.Name()); err != nil {
 		f.Close()
 		return fmt.Errorf("unlink spool file: %w", err)
 	}
+	memory := w.file
 	w.file = f
-	_, err = f.Write(w.mem)
-	w.mem = nil
-	return w.diskError(err)
+	if memory != nil {
+		defer memory.Close()
+		if _, err := memory.Seek(0, io.SeekStart); err != nil {
+			return fmt.Errorf("rewind memory file: %w", err)
+		}
+		if _, err := io.Copy(f, memory); err != nil {
+			return w.diskError(err)
+		}
+	}
+	w.s.inMemory.Add(-w.memory)
+	w.memory = 0
+	return nil
 }
 
 func (w *writer) diskError(err error) error {
@@ -212,48 +254,50 @@ func (w *writer) abort() {
 		w.file.Close()
 	}
 	w.s.used.Add(-w.charged)
-	w.charged = 0
+	w.s.inMemory.Add(-w.memory)
+	w.charged, w.memory = 0, 0
 }
 
 // finish makes the bytes unchangeable and hands them out.
 func (w *writer) finish() (*Spool, error) {
-	if w.file == nil {
-		f, err := memoryFile(w.mem)
-		if err != nil {
-			w.abort()
-			return nil, err
+	if w.file == nil { // an empty mail
+		if w.err = w.room(); w.err != nil {
+			return nil, w.err
 		}
-		w.file = f
-	} else if err := readOnly(&w.file); err != nil {
-		w.abort()
-		return nil, err
+		w.memory++ // It is in memory, however little.
+		w.s.inMemory.Add(1)
 	}
-	sp := &Spool{file: w.file, size: w.size, headerLen: w.head.length(), received: w.head.received, eightBit: w.head.eightBit, owner: w.s}
+	if w.memory > 0 {
+		w.err = seal(w.file)
+	} else {
+		w.err = readOnly(&w.file)
+	}
+	if w.err != nil {
+		return nil, w.err
+	}
+	sp := &Spool{file: w.file, size: w.size, memory: w.memory, headerLen: w.head.length(), received: w.head.received, eightBit: w.head.eightBit, owner: w.s}
 	w.hash.Sum(sp.sum[:0])
-	charged := w.charged
-	w.charged = 0
-	sp.owner.used.Add(sp.size - charged)
+	sp.owner.used.Add(sp.size - w.charged)
 	return sp, nil
 }
 
-// memoryFile puts b into a file that lives in memory and that nobody, not even
-// its holder, can write to any more: the scanner gets its descriptor.
-func memoryFile(b []byte) (*os.File, error) {
+// newMemoryFile makes a file that lives in memory.
+func newMemoryFile() (*os.File, error) {
 	fd, err := unix.MemfdCreate("mail", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("make memory file: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "mail")
-	if _, err := f.Write(b); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write memory file: %w", err)
-	}
+	return os.NewFile(uintptr(fd), "mail"), nil
+}
+
+// seal makes a memory file one that nobody, not even its holder, can write to
+// any more: the scanner gets its descriptor.
+func seal(f *os.File) error {
 	seals := unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("seal memory file: %w", err)
+		return fmt.Errorf("seal memory file: %w", err)
 	}
-	return f, nil
+	return nil
 }
 
 // readOnly replaces f by a descriptor that cannot write. The file has no name
@@ -272,16 +316,6 @@ func readOnly(f **os.File) error {
 // spooler's limits and rules.
 func (s *Spooler) FromBytes(b []byte) (*Spool, error) {
 	return s.Spool(context.Background(), bytes.NewReader(b))
-}
-
-// FromFile makes a spool of a mail on disk.
-func (s *Spooler) FromFile(path string) (*Spool, error) {
-	f, err := os.Open(filepath.Clean(path))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return s.Spool(context.Background(), f)
 }
 
 // File is the mail as a descriptor for another process. Its offset is shared:
@@ -320,5 +354,6 @@ func (s *Spool) Close() {
 	s.once.Do(func() {
 		s.file.Close()
 		s.owner.used.Add(-s.size)
+		s.owner.inMemory.Add(-s.memory)
 	})
 }
