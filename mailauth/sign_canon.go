@@ -1,0 +1,246 @@
+package mailauth
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+)
+
+// The two canonicalisations of RFC 6376 §3.4, written as streams: a body is
+// read once, whatever number of signatures is made or checked, and never held.
+
+// field is one header field as it came, its CRLF included.
+type field struct {
+	name string // lower case, without white space before the colon
+	raw  []byte
+}
+
+// fields is a header, with an index for picking fields from its end.
+type fields struct {
+	list   []field
+	byName map[string][]int
+}
+
+// splitFields takes a header apart. It ends at the empty line; lines without a
+// colon become fields without a name, which nobody can ask for.
+func splitFields(parts ...[]byte) *fields {
+	f := &fields{byName: map[string][]int{}}
+	for _, header := range parts {
+		for len(header) > 0 {
+			end := fieldEnd(header)
+			raw := header[:end]
+			header = header[end:]
+			if len(trimCRLF(raw)) == 0 {
+				break
+			}
+			f.add(raw)
+		}
+	}
+	return f
+}
+
+func (f *fields) add(raw []byte) {
+	var name string
+	if i := bytes.IndexByte(raw, ':'); i > 0 {
+		name = strings.ToLower(strings.Trim(string(raw[:i]), " \t"))
+	}
+	f.byName[name] = append(f.byName[name], len(f.list))
+	f.list = append(f.list, field{name, raw})
+}
+
+// fieldEnd is the length of the first field, its folded lines included.
+func fieldEnd(h []byte) int {
+	at := 0
+	for {
+		i := bytes.IndexByte(h[at:], '\n')
+		if i < 0 {
+			return len(h)
+		}
+		line := h[at : at+i+1]
+		at += i + 1
+		if len(trimCRLF(line)) == 0 || at >= len(h) || h[at] != ' ' && h[at] != '\t' {
+			return at
+		}
+	}
+}
+
+// pick is the fields named, each name taking the last field of it that is not
+// taken yet (RFC 6376 §5.4.2). A name with none left stands for nothing.
+func (f *fields) pick(names []string) []field {
+	taken := make(map[string]int, len(names))
+	out := make([]field, 0, len(names))
+	for _, n := range names {
+		have := f.byName[n]
+		if at := len(have) - 1 - taken[n]; at >= 0 {
+			taken[n]++
+			out = append(out, f.list[have[at]])
+		}
+	}
+	return out
+}
+
+// relaxedHeader is a field after RFC 6376 §3.4.2, without its CRLF.
+func relaxedHeader(raw []byte) []byte {
+	name, value, _ := bytes.Cut(raw, []byte(":"))
+	out := make([]byte, 0, len(raw))
+	out = append(out, bytes.ToLower(bytes.Trim(name, fws))...)
+	out = append(out, ':')
+	space := false
+	for _, c := range bytes.Trim(value, fws) {
+		if c == ' ' || c == '\t' || c == '\r' || c == '\n' {
+			space = true
+			continue
+		}
+		if space {
+			out, space = append(out, ' '), false
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// simpleHeader is a field after RFC 6376 §3.4.1, without its CRLF.
+func simpleHeader(raw []byte) []byte { return trimCRLF(raw) }
+
+func trimCRLF(b []byte) []byte {
+	if n := len(b); n > 0 && b[n-1] == '\n' {
+		b = b[:n-1]
+	}
+	if n := len(b); n > 0 && b[n-1] == '\r' {
+		b = b[:n-1]
+	}
+	return b
+}
+
+// hashFields hashes the fields and then the signature's own field without its
+// b= value, which has no CRLF after it (RFC 6376 §3.7).
+func hashFields(canon func([]byte) []byte, signed []field, own []byte) []byte {
+	h := sha256.New()
+	for _, f := range signed {
+		h.Write(canon(f.raw))
+		h.Write([]byte("\r\n"))
+	}
+	h.Write(canon(withoutSignature(own)))
+	return h.Sum(nil)
+}
+
+// bodyHash takes a body in, in pieces, and hashes its canonical form. Empty
+// lines are held back as a number, so that a body of nothing else needs no memory.
+type bodyHash struct {
+	h       hash.Hash
+	relaxed bool
+	out     []byte
+	lines   int  // line ends seen and not written
+	space   bool // relaxed: white space seen and not written
+	cr      bool // the last byte was a CR
+	any     bool // something other than empty lines came
+}
+
+func newBodyHash(relaxed bool) *bodyHash {
+	return &bodyHash{h: sha256.New(), relaxed: relaxed, out: make([]byte, 0, outSize)}
+}
+
+const outSize = 16 << 10
+
+func (b *bodyHash) write(p []byte) {
+	for i := 0; i < len(p); i++ {
+		c := p[i]
+		if c == '\n' { // a bare LF counts as a line end, as every signer sees it
+			b.cr, b.space = false, false
+			b.lines++
+			continue
+		}
+		if b.cr {
+			b.cr = false
+			b.put('\r')
+		}
+		switch {
+		case c == '\r':
+			b.cr = true
+		case b.relaxed && (c == ' ' || c == '\t'):
+			b.space = true
+		default:
+			b.put(c)
+			i += b.run(p[i+1:])
+		}
+	}
+}
+
+// run copies what needs no thought, up to the next white space: nearly all of a mail.
+func (b *bodyHash) run(p []byte) int {
+	n := 0
+	for n < len(p) {
+		c := p[n]
+		if c == '\n' || c == '\r' || b.relaxed && (c == ' ' || c == '\t') {
+			break
+		}
+		n++
+	}
+	if n > 0 {
+		b.emit(p[:n])
+	}
+	return n
+}
+
+func (b *bodyHash) put(c byte) {
+	for ; b.lines > 0; b.lines-- {
+		b.emit([]byte("\r\n"))
+	}
+	if b.space {
+		b.space = false
+		b.emit([]byte{' '})
+	}
+	b.any = true
+	b.emit([]byte{c})
+}
+
+func (b *bodyHash) emit(p []byte) {
+	if len(b.out)+len(p) > outSize {
+		b.h.Write(b.out)
+		b.out = b.out[:0]
+		if len(p) > outSize {
+			b.h.Write(p)
+			return
+		}
+	}
+	b.out = append(b.out, p...)
+}
+
+// sum ends the body. Simple: it ends with one CRLF, also when it is empty;
+// relaxed: an empty body is nothing at all (RFC 6376 §3.4.3, §3.4.4).
+func (b *bodyHash) sum() []byte {
+	if b.cr {
+		b.cr = false
+		b.put('\r')
+	}
+	if b.any || !b.relaxed {
+		b.emit([]byte("\r\n"))
+	}
+	b.h.Write(b.out)
+	b.out = b.out[:0]
+	return b.h.Sum(nil)
+}
+
+// hashBody reads a body once for all the forms asked for.
+func hashBody(ctx context.Context, r io.Reader, hashes ...*bodyHash) error {
+	buf := make([]byte, 32<<10)
+	for {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("hash body: %w", err)
+		}
+		n, err := r.Read(buf)
+		for _, h := range hashes {
+			h.write(buf[:n])
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("hash body: %w", err)
+		}
+	}
+}
