@@ -48,31 +48,15 @@ func lookupKey(ctx context.Context, dns Resolver, domain, selector string) (publ
 		}
 		return publicKey{}, fmt.Errorf("%w: look up the key of %s", errTemporary, safe(domain))
 	}
-	// Other records may stand beside it (a wildcard's); of key records there
-	// must be one: RFC 6376 §3.6.2.2 leaves several undefined.
-	var records []string
-	for _, t := range txt {
-		if looksLikeKey(t) {
-			records = append(records, t)
-		}
-	}
-	switch len(records) {
+	// RFC 6376 §3.6.2.2 leaves several undefined; verifiers in use refuse them.
+	switch len(txt) {
 	case 0:
 		return publicKey{}, errors.New("no key record")
 	case 1:
-		return parseKeyRecord(records[0])
+		return parseKeyRecord(txt[0])
 	default:
-		return publicKey{}, errors.New("several key records")
+		return publicKey{}, errors.New("several records in place of one key")
 	}
-}
-
-func looksLikeKey(s string) bool {
-	for spec := range strings.SplitSeq(s, ";") {
-		if name, _, ok := strings.Cut(spec, "="); ok && trimFWS(name) == "p" {
-			return true
-		}
-	}
-	return false
 }
 
 // parseKeyRecord reads a key record (RFC 6376 §3.6.1).
