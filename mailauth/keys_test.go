@@ -11,7 +11,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailward/internal/bao"
 )
+
+var _ Transit = (*bao.Client)(nil)
 
 // transit is OpenBao's transit engine, as Transit shows it.
 type transit struct {
