@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
 const (
@@ -72,6 +73,8 @@ func newShared(rdb *redis.Client, secret []byte, log *slog.Logger, now func() ti
 	opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout, opt.PoolTimeout = redisTimeout, redisTimeout, redisTimeout, redisTimeout
 	opt.DialerRetries = 1
 	opt.MinIdleConns = 0
+	opt.PushNotificationProcessor = nil // the other client's own
+	opt.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	s.client = redis.NewClient(&opt)
 	s.connect(context.Background())
 	return s
