@@ -57,6 +57,7 @@ func TestStandards_LimitsAreTheOnesInForce(t *testing.T) {
 		fmt.Sprintf("| wait for a scan slot | %d s |", s.SlotWait/time.Second),
 		fmt.Sprintf("| answer of one engine | %d s |", s.EngineTimeout/time.Second),
 		fmt.Sprintf("| bytes of all mail under way | %d GiB |", m.Budget>>30),
+		fmt.Sprintf("| line of a mail | %d MiB |", m.MaxLine>>20),
 		fmt.Sprintf("| free space on the spool's disk | %d MiB |", m.MinFree>>20),
 		fmt.Sprintf("| held mail | %d days |", q.KeepFor/(24*time.Hour)),
 		fmt.Sprintf("| delivery of a released or queued mail | %d days |", q.GiveUpAfter/(24*time.Hour)),

@@ -50,15 +50,20 @@ func TestSTARTTLS(t *testing.T) {
 	// be taken as said under TLS (RFC 3207 §4.2).
 	c := f.dial()
 	io.WriteString(c, "STARTTLS\r\nEHLO evil.example\r\nMAIL FROM:<evil@sender.example>\r\n")
-	f.wantReply(c.reply(), 220)
-	tc := tls.Client(c.Conn, &tls.Config{InsecureSkipVerify: true})
-	if err := tc.Handshake(); err != nil {
-		return // Refusing the handshake is fine too: the smuggled bytes broke it.
+	f.wantReply(c.reply(), 503)
+	if r := c.reply(); r != "EOF" {
+		t.Errorf("the session goes on: %q", r)
 	}
+	c = f.dial()
+	c.say("MAIL FROM:<evil@sender.example>")
+	f.wantReply(c.say("STARTTLS"), 220)
+	tc := tls.Client(c.Conn, &tls.Config{InsecureSkipVerify: true})
+	fatal(t, tc.Handshake())
 	s := &client{tc, bufio.NewReader(tc)}
 	if r := s.say("RCPT TO:<bob@ours.example>"); strings.HasPrefix(r, "250") {
 		t.Fatalf("an envelope from before TLS is still there: %q", r)
 	}
+	f.wantReply(s.say("MAIL FROM:<a@sender.example>"), 503)
 	if r := s.say("EHLO client.example"); strings.Contains(r, "STARTTLS") {
 		t.Errorf("STARTTLS is offered under TLS: %q", r)
 	}

@@ -245,7 +245,7 @@ func TestSession_Refusals(t *testing.T) {
 	c.say("MAIL FROM:<a@sender.example>")
 	f.wantReply(c.say("RCPT TO:<x@foreign.example>"), 550)
 	f.wantReply(c.say("RCPT TO:<x@sub.ours.example>"), 550)
-	f.wantReply(c.say("DATA"), 502)
+	f.wantReply(c.say("DATA"), 503)
 	f.wantReply(c.say("RCPT TO:<bob@OURS.example>"), 250)
 	f.wantReply(c.say("RCPT TO:<bob@OURS.example>"), 250)
 	f.wantReply(c.say("RCPT TO:<x@other.example>"), 452)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-smtp"
@@ -25,7 +26,31 @@ var (
 	errRejected     = errors.New("gateway: rejected by policy")
 	errDeferred     = errors.New("gateway: deferred by policy")
 	errConnect      = errors.New("gateway: next hop cannot be reached")
+	errCrowded      = errors.New("gateway: too many connections")
 )
+
+// Errors of the dialog itself: what a client said is no SMTP.
+var (
+	errLongCommand     = errors.New("gateway: command line is too long")
+	errCommandBytes    = errors.New("gateway: command with CR or NUL")
+	errUnknownCommand  = errors.New("gateway: unknown command")
+	errNotSMTP         = errors.New("gateway: another protocol")
+	errNoAuth          = errors.New("gateway: AUTH is not offered")
+	errNoHello         = errors.New("gateway: no EHLO yet")
+	errPipelining      = errors.New("gateway: commands that must not be pipelined")
+	errTooManyCommands = errors.New("gateway: too many commands to no end")
+	errChunkSize       = errors.New("gateway: BDAT without a usable size")
+	errTLSAlready      = errors.New("gateway: TLS is on already")
+	errTLSArgument     = errors.New("gateway: STARTTLS with an argument")
+	errEarlyTalker     = errors.New("gateway: talked before the greeting")
+	errNoGreeting      = errors.New("gateway: gone before the greeting")
+)
+
+// fatalCommand says whether the session ends with the reply: what follows may
+// not be what the client meant to say.
+func fatalCommand(err error) bool {
+	return slices.ContainsFunc([]error{errNotSMTP, errPipelining, errTooManyCommands, errChunkSize, errEarlyTalker}, func(e error) bool { return errors.Is(err, e) })
+}
 
 // idError carries the mail's id to its reply.
 type idError struct {
@@ -50,7 +75,7 @@ func reply(err error) error {
 	if err == nil {
 		return nil
 	}
-	e := replyFor(err)
+	e := replyFor(err).SMTPError
 	var with *idError
 	if errors.As(err, &with) {
 		e.Message += " (" + with.id.String() + ")"
@@ -58,11 +83,60 @@ func reply(err error) error {
 	return e
 }
 
-func replyFor(err error) *smtp.SMTPError {
+// wireReply is a reply that can be put on the wire as it is.
+type wireReply struct{ *smtp.SMTPError }
+
+func (r wireReply) line() string {
+	return fmt.Sprintf("%d %d.%d.%d %s\r\n", r.Code, r.EnhancedCode[0], r.EnhancedCode[1], r.EnhancedCode[2], r.Message)
+}
+
+func replyFor(err error) wireReply {
+	if e := dialogReply(err); e != nil {
+		return wireReply{e}
+	}
+	return wireReply{mailReply(err)}
+}
+
+// dialogReply answers what is no SMTP.
+func dialogReply(err error) *smtp.SMTPError {
+	switch {
+	case errors.Is(err, errLongCommand):
+		return say(500, 5, 5, 2, "Line is too long")
+	case errors.Is(err, errCommandBytes):
+		return say(500, 5, 5, 2, "Commands have no CR or NUL in them")
+	case errors.Is(err, errUnknownCommand):
+		return say(500, 5, 5, 2, "Command not known")
+	case errors.Is(err, errNotSMTP):
+		return say(554, 5, 7, 0, "This is SMTP, goodbye")
+	case errors.Is(err, errNoAuth):
+		return say(502, 5, 5, 1, "AUTH is not offered")
+	case errors.Is(err, errNoHello):
+		return say(503, 5, 5, 1, "Say EHLO first")
+	case errors.Is(err, errPipelining):
+		return say(503, 5, 5, 0, "Wait for the reply to this command")
+	case errors.Is(err, errTooManyCommands):
+		return say(421, 4, 7, 0, "Too many commands without a mail")
+	case errors.Is(err, errChunkSize):
+		return say(501, 5, 5, 4, "BDAT needs a size in octets, and nothing but LAST behind it")
+	case errors.Is(err, errTLSAlready):
+		return say(503, 5, 5, 1, "TLS is on already")
+	case errors.Is(err, errTLSArgument):
+		return say(501, 5, 5, 4, "STARTTLS takes no argument")
+	case errors.Is(err, errEarlyTalker):
+		return say(554, 5, 5, 1, "You talked before the greeting")
+	case errors.Is(err, errCrowded):
+		return say(421, 4, 3, 2, "Too many connections, try again later")
+	}
+	return nil
+}
+
+func mailReply(err error) *smtp.SMTPError {
 	var hop *hopReply
 	switch {
 	case errors.As(err, &hop):
 		return hop.smtpError()
+	case errors.Is(err, message.ErrLongLine):
+		return say(554, 5, 6, 0, "A line of the mail is too long")
 	case errors.Is(err, message.ErrBareNewline):
 		return say(554, 5, 6, 0, "Bare CR or LF in the mail: lines must end in CRLF")
 	case errors.Is(err, message.ErrTooBig):

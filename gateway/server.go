@@ -5,16 +5,17 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/emersion/go-smtp"
 	proxyproto "github.com/pires/go-proxyproto"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 
 	"mailward/audit"
 	"mailward/gateway/ledger"
@@ -30,6 +31,7 @@ import (
 const (
 	// RFC 5321 §4.5.3.2.7: a server waits at least 5 minutes for the next command.
 	commandTimeout = 5 * time.Minute
+	stressTimeout  = 20 * time.Second
 	// A client that sends a mail drop by drop gets this long for all of it.
 	dataLimit = 30 * time.Minute
 	// Postfix gives a before-queue proxy 100 s to answer; we end well before.
@@ -53,9 +55,12 @@ type AuthChecker interface {
 type Config struct {
 	Hostname          string
 	Node              string
-	MaxMessageSize    int64 // bytes
-	MaxRecipients     int   // of one mail; default 1000
-	MaxConnections    int   // of one listener; more wait to be taken; default 1000
+	MaxMessageSize    int64         // bytes
+	MaxRecipients     int           // of one mail; default 1000
+	MaxConnections    int           // at a time; more are answered 421; default 1000
+	BadCommands       int           // of one session; more end it; default 10
+	Limits            bool          // pipelining against the rules ends a session
+	GreetPause        time.Duration // how long a client has to wait for the greeting
 	TLS               *tls.Config
 	ProxyFrom         []netip.Prefix // clients that must send a PROXY header, and are believed
 	SandboxConfigured bool
@@ -83,11 +88,13 @@ type Server struct {
 	hops    *hopPool
 	metrics *metrics
 	smtp    *smtp.Server
+	lmtp    *smtp.Server
+	slots   chan struct{}   // one for each connection
 	base    context.Context // ends when the server is closed hard
 	cancel  context.CancelFunc
 
 	mu       sync.Mutex // guards sessions, closing
-	sessions map[*session]bool
+	sessions map[*wire]bool
 	closing  bool
 }
 
@@ -102,48 +109,112 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 1000
 	}
-	s := &Server{cfg: cfg, deps: deps, log: deps.Log, hops: newHopPool(cfg.Hostname), metrics: newMetrics(deps.Metrics), sessions: map[*session]bool{}}
+	if cfg.BadCommands == 0 {
+		cfg.BadCommands = 10
+	}
+	s := &Server{cfg: cfg, deps: deps, log: deps.Log, hops: newHopPool(cfg.Hostname), metrics: newMetrics(deps.Metrics), sessions: map[*wire]bool{},
+		slots: make(chan struct{}, cfg.MaxConnections)}
 	s.base, s.cancel = context.WithCancel(context.Background())
-	srv := smtp.NewServer(smtp.BackendFunc(s.newSession))
-	srv.Domain = cfg.Hostname
-	srv.MaxRecipients = cfg.MaxRecipients
-	// go-smtp refuses a mail of exactly this size.
-	srv.MaxMessageBytes = cfg.MaxMessageSize + 1
-	// 998 octets are the limit of RFC 5321 §4.5.3.1.6, which real mail breaks;
-	// what is longer than this is refused.
-	srv.MaxLineLength = 64 << 10
-	srv.ReadTimeout = commandTimeout
-	srv.WriteTimeout = time.Minute
-	srv.TLSConfig = cfg.TLS
-	srv.ErrorLog = smtpLog{s.log}
-	s.smtp = srv
+	s.smtp, s.lmtp = s.protocol(false), s.protocol(true)
 	return s, nil
 }
 
-// Serve takes connections until the server is shut down.
-func (s *Server) Serve(l net.Listener) error {
-	l = netutil.LimitListener(l, s.cfg.MaxConnections)
+// protocol is go-smtp for one of our two protocols. Times, sizes, TLS and what
+// EHLO offers are the wire's, so go-smtp gets none of them.
+func (s *Server) protocol(lmtp bool) *smtp.Server {
+	srv := smtp.NewServer(smtp.BackendFunc(s.newSession))
+	srv.Domain, srv.LMTP = s.cfg.Hostname, lmtp
+	srv.MaxRecipients = s.cfg.MaxRecipients
+	srv.MaxLineLength = 0
+	srv.EnableSMTPUTF8, srv.EnableDSN = true, true
+	srv.ErrorLog = smtpLog{s.log}
+	return srv
+}
+
+// Serve takes SMTP connections until the server is shut down.
+func (s *Server) Serve(l net.Listener) error { return s.serve(l, s.smtp) }
+
+// ServeLMTP does the same for LMTP (RFC 2033), which has a reply for each
+// recipient: for mail servers that give us their mail after queueing it.
+func (s *Server) ServeLMTP(l net.Listener) error { return s.serve(l, s.lmtp) }
+
+func (s *Server) serve(l net.Listener, srv *smtp.Server) error {
+	name := l.Addr()
 	if len(s.cfg.ProxyFrom) > 0 {
 		l = &proxyproto.Listener{Listener: l, ReadHeaderTimeout: 10 * time.Second, ConnPolicy: s.proxyPolicy}
 	}
-	if err := s.smtp.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("serve SMTP on %s: %w", l.Addr(), err)
+	l = &edgeListener{Listener: l, slots: s.slots, opt: &wireOptions{hostname: s.cfg.Hostname, lmtp: srv.LMTP, tls: s.cfg.TLS, strict: s.cfg.Limits && !srv.LMTP,
+		badCommands: s.cfg.BadCommands, greet: s.greet, features: s.features, patience: s.patience}}
+	if err := srv.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("serve mail on %s: %w", name, err)
 	}
 	return nil
 }
 
-// proxyPolicy demands a PROXY header from the upstreams that are named, and
-// refuses one from everybody else: it could claim any address.
-func (s *Server) proxyPolicy(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
-	ap, err := netip.ParseAddrPort(o.Upstream.String())
-	if err == nil {
-		for _, p := range s.cfg.ProxyFrom {
-			if p.Contains(ap.Addr().Unmap()) {
-				return proxyproto.REQUIRE, nil
-			}
+// edgeListener gives each connection a slot, or says that there is none: a
+// client that hears 421 tries again, one that hears nothing waits.
+type edgeListener struct {
+	net.Listener
+	slots chan struct{}
+	opt   *wireOptions
+}
+
+// Accept implements [net.Listener].
+func (l *edgeListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.slots <- struct{}{}:
+			return newWire(c, l.opt, func() { <-l.slots }), nil
+		default:
+			c.SetDeadline(time.Now().Add(100 * time.Millisecond))
+			io.WriteString(c, replyFor(errCrowded).line())
+			c.Close()
 		}
 	}
-	return proxyproto.REJECT, nil
+}
+
+// patience is how long a client may be silent: RFC 5321 §4.5.3.2.7 says 5 minutes,
+// but who holds one of the last connections gets less.
+func (s *Server) patience() time.Duration {
+	if len(s.slots)*5 > cap(s.slots)*4 {
+		return stressTimeout
+	}
+	return commandTimeout
+}
+
+// features are what EHLO offers now.
+func (s *Server) features() []string {
+	return []string{"PIPELINING", fmt.Sprintf("SIZE %d", s.cfg.MaxMessageSize), "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING",
+		fmt.Sprintf("LIMITS RCPTMAX=%d", s.cfg.MaxRecipients)}
+}
+
+// greet decides whether a client gets a greeting, and when.
+func (s *Server) greet(w *wire) error {
+	if s.isClosing() {
+		return errShuttingDown
+	}
+	if pc, ok := w.sock.Load().Conn.(*proxyproto.Conn); ok {
+		// The header is read before anything is said, or there is no session.
+		if _, err := pc.Read(nil); err != nil {
+			s.log.Info("connection without the PROXY header that it owes", "error", err)
+			return errNoGreeting
+		}
+	}
+	return w.silent(s.cfg.GreetPause)
+}
+
+// proxyPolicy demands a PROXY header from the upstreams that are named. From
+// everybody else it is no SMTP: it could claim any address.
+func (s *Server) proxyPolicy(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+	ap, err := netip.ParseAddrPort(o.Upstream.String())
+	if err == nil && slices.ContainsFunc(s.cfg.ProxyFrom, func(p netip.Prefix) bool { return p.Contains(ap.Addr().Unmap()) }) {
+		return proxyproto.REQUIRE, nil
+	}
+	return proxyproto.SKIP, nil
 }
 
 // Shutdown stops taking mail, lets the transactions under way finish, and ends
@@ -151,13 +222,13 @@ func (s *Server) proxyPolicy(o proxyproto.ConnPolicyOptions) (proxyproto.Policy,
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
-	for sess := range s.sessions {
-		sess.hangUpIfIdle()
+	for w := range s.sessions {
+		w.hangUpIfIdle()
 	}
 	s.mu.Unlock()
-	err := s.smtp.Shutdown(ctx)
+	err := errors.Join(s.smtp.Shutdown(ctx), s.lmtp.Shutdown(ctx))
 	s.Close()
-	if err != nil && !errors.Is(err, smtp.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("shut SMTP down: %w", err)
 	}
 	return nil
@@ -167,6 +238,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() {
 	s.cancel()
 	s.smtp.Close()
+	s.lmtp.Close()
 	s.hops.close()
 }
 

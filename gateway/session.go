@@ -2,13 +2,9 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"io"
-	"net"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -22,8 +18,8 @@ import (
 type session struct {
 	s        *Server
 	conn     *smtp.Conn
+	wire     *wire
 	clientIP netip.Addr
-	busy     atomic.Bool // a mail is being taken or handled
 
 	from       string
 	eightBit   bool
@@ -32,8 +28,12 @@ type session struct {
 }
 
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
-	sess := &session{s: s, conn: c}
-	if ap, err := netip.ParseAddrPort(c.Conn().RemoteAddr().String()); err == nil {
+	w, ok := c.Conn().(*wire)
+	if !ok {
+		return nil, reply(errNotSMTP)
+	}
+	sess := &session{s: s, conn: c, wire: w}
+	if ap, err := netip.ParseAddrPort(w.RemoteAddr().String()); err == nil {
 		sess.clientIP = ap.Addr().Unmap()
 	}
 	s.mu.Lock()
@@ -41,19 +41,9 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if s.closing {
 		return nil, reply(errShuttingDown)
 	}
-	s.sessions[sess] = true
+	s.sessions[w] = true
 	s.metrics.sessions.Inc()
 	return sess, nil
-}
-
-// hangUpIfIdle ends a session that is not in the middle of a mail.
-func (ss *session) hangUpIfIdle() {
-	if !ss.busy.Load() {
-		c := ss.conn.Conn()
-		c.SetWriteDeadline(time.Now().Add(time.Second))
-		io.WriteString(c, "421 4.3.2 "+ss.s.cfg.Hostname+" is shutting down\r\n")
-		c.Close()
-	}
 }
 
 // Reset implements [smtp.Session].
@@ -64,7 +54,7 @@ func (ss *session) Reset() {
 // Logout implements [smtp.Session].
 func (ss *session) Logout() error {
 	ss.s.mu.Lock()
-	delete(ss.s.sessions, ss)
+	delete(ss.s.sessions, ss.wire)
 	ss.s.mu.Unlock()
 	ss.s.metrics.sessions.Dec()
 	return nil
@@ -122,32 +112,32 @@ func (ss *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	return nil
 }
 
-// Data implements [smtp.Session].
+// Data implements [smtp.Session]. After DATA the body is still on the wire, and
+// is taken from there; r has what comes in BDAT chunks.
 func (ss *session) Data(r io.Reader) error {
-	ss.busy.Store(true)
+	ss.wire.busy.Store(true)
 	defer func() {
-		ss.busy.Store(false)
+		ss.wire.busy.Store(false)
 		if ss.s.isClosing() {
 			// The reply to this mail goes out before go-smtp reads again.
-			time.AfterFunc(time.Second, ss.hangUpIfIdle)
+			time.AfterFunc(time.Second, ss.wire.hangUpIfIdle)
 		}
 	}()
+	if ss.wire.mode == modeBody {
+		r = ss.wire.body()
+	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return reply(err)
 	}
 	m := &mail{recipients: ss.recipients, env: message.Envelope{ID: id, ReceivedAt: time.Now().UTC(), ClientIP: ss.clientIP, Helo: ss.conn.Hostname(),
-		TLS: ss.tlsName(), From: ss.from, EightBitMIME: ss.eightBit}}
+		TLS: ss.wire.tlsName(), From: ss.from, EightBitMIME: ss.eightBit}}
 	for _, rc := range ss.recipients {
 		m.env.Recipients = append(m.env.Recipients, rc.Address)
 	}
 	log := ss.s.log.With("mail", id)
-	sp, err := ss.s.deps.Spooler.Spool(ss.s.base, &slowReader{r: r, conn: ss.conn.Conn(), end: time.Now().Add(dataLimit)})
+	sp, err := ss.s.deps.Spooler.Spool(ss.s.base, r)
 	if err != nil {
-		var tooLarge *smtp.SMTPError
-		if errors.As(err, &tooLarge) && tooLarge.Code == 552 {
-			err = message.ErrTooBig
-		}
 		log.Info("mail not taken", "error", err)
 		ss.s.metrics.mails.WithLabelValues("not_taken").Inc()
 		return reply(withID(err, id))
@@ -159,39 +149,10 @@ func (ss *session) Data(r io.Reader) error {
 	return ss.s.handle(ctx, log, m)
 }
 
-func (ss *session) tlsName() string {
-	st, ok := ss.conn.TLSConnectionState()
-	if !ok {
-		return ""
-	}
-	return tls.VersionName(st.Version) + " " + tls.CipherSuiteName(st.CipherSuite)
-}
-
 func (s *Server) isClosing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closing
-}
-
-// slowReader gives a client time as long as something comes, up to an end.
-// go-smtp sets one deadline for the whole of DATA.
-type slowReader struct {
-	r    io.Reader
-	conn net.Conn
-	end  time.Time
-	next time.Time // when the deadline has to be moved again
-}
-
-func (s *slowReader) Read(p []byte) (int, error) {
-	if now := time.Now(); now.After(s.next) {
-		d := now.Add(commandTimeout)
-		if d.After(s.end) {
-			d = s.end
-		}
-		s.conn.SetReadDeadline(d)
-		s.next = now.Add(10 * time.Second)
-	}
-	return s.r.Read(p)
 }
 
 func isASCII(s string) bool {

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 func spool(t testing.TB, mail []byte) *message.Spool {
 	t.Helper()
 	cfg := message.DefaultConfig()
-	cfg.Dir, cfg.MinFree, cfg.MaxSize = t.TempDir(), 0, 200<<20
+	cfg.Dir, cfg.MinFree, cfg.MaxSize, cfg.MaxLine = t.TempDir(), 0, 200<<20, 200<<20
 	s, err := message.NewSpooler(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ type Config struct {
 	MemoryBudget int64
 	// MaxSize is the largest mail in bytes. Default: 50 MiB.
 	MaxSize int64
-	// MaxLine is the longest line in octets, without its CRLF. Default: 64 KiB.
+	// MaxLine is the longest line in octets, without its CRLF. Default: 1 MiB.
 	MaxLine int
 	// Budget bounds the bytes of all mails under way. Default: 16 GiB, most of it on disk.
 	Budget int64
@@ -37,7 +37,7 @@ type Config struct {
 
 // DefaultConfig returns the settings used where nothing else is said.
 func DefaultConfig() Config {
-	return Config{MemoryLimit: 1 << 20, MemoryBudget: 96 << 20, MaxSize: 50 << 20, MaxLine: 64 << 10, Budget: 16 << 30, MinFree: 256 << 20}
+	return Config{MemoryLimit: 1 << 20, MemoryBudget: 96 << 20, MaxSize: 50 << 20, MaxLine: 1 << 20, Budget: 16 << 30, MinFree: 256 << 20}
 }
 
 // Spooler makes spools.

@@ -1,0 +1,463 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mailward/internal/message"
+)
+
+// Sizes of one client's dialog.
+const (
+	// RFC 5321 §4.5.3.1.4 gives a command 512 octets, its extensions more; 2,048 is
+	// what other servers take.
+	commandLimit = 2048
+	// skipLimit is how much of a line that is too long is read past.
+	skipLimit = 1 << 20
+	// emptyCommands is how many commands may come that bring no mail forward.
+	emptyCommands = 200
+	bodyBuffer    = 64 << 10
+	flushAt       = 16 << 10
+)
+
+// wireOptions are what all connections of one listener share.
+type wireOptions struct {
+	hostname    string
+	lmtp        bool
+	tls         *tls.Config // nil: STARTTLS is not offered
+	strict      bool        // pipelining that RFC 2920 does not allow ends the session
+	badCommands int         // so many end the session
+	// greet is asked before the greeting. An error is the reply that ends the session.
+	greet func(*wire) error
+	// features are the EHLO keywords, STARTTLS apart.
+	features func() []string
+	// patience is how long a client may be silent.
+	patience func() time.Duration
+	// bad is told of each command that was refused as no SMTP.
+	bad func(*wire)
+}
+
+// wire is one client's connection, below go-smtp: what go-smtp reads has been
+// checked here, and what it writes leaves through here.
+//
+// It exists because go-smtp reads ahead and byte by byte. A wire gives it one
+// command at a time, so that after DATA the body is still here and is taken in
+// large pieces by [wire.body]; go-smtp sees the end of it alone. That is also
+// the place to refuse what must never be a command (what comes before the
+// greeting, behind STARTTLS or between commands that may not be pipelined), to
+// end replies together, and to offer in EHLO what the routes can carry at the
+// moment.
+type wire struct {
+	opt    *wireOptions
+	closed func() // called once, when the connection ends
+
+	// Only the goroutine that reads uses these.
+	buf     []byte
+	r, w    int    // buf[r:w] is not taken yet
+	line    []byte // what go-smtp has yet to read of a command
+	mode    wireMode
+	chunk   int64 // octets of a BDAT chunk that go-smtp has yet to read
+	dots    dots
+	bodyEnd time.Time
+	hello   bool // EHLO was said since the connection, or TLS, began
+	empty   int
+	badTold int // of badSeen, how many were counted
+
+	sock atomic.Pointer[socket] // the connection, or TLS on it
+	dead atomic.Bool
+	busy atomic.Bool // a mail is being taken or handled
+
+	mu      sync.Mutex // guards all below
+	tls     string
+	greeted bool
+	verb    string // the command that go-smtp is answering
+	part    []byte // a reply line without its end
+	out     []byte
+	swallow bool // the next reply is to a command that we made up
+	badSeen int
+}
+
+type socket struct{ net.Conn }
+
+type wireMode int
+
+const (
+	modeCommand wireMode = iota
+	modeBody             // after a 354
+	modeChunk            // inside of a BDAT chunk
+)
+
+var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, bodyBuffer); return &b }}
+
+// newWire wraps a connection. closed is called when it ends.
+func newWire(c net.Conn, opt *wireOptions, closed func()) *wire {
+	w := &wire{opt: opt, closed: sync.OnceFunc(closed), buf: make([]byte, commandLimit+2)}
+	w.sock.Store(&socket{c})
+	return w
+}
+
+// Read gives go-smtp the next command, or the bytes that it expects.
+func (c *wire) Read(p []byte) (int, error) {
+	for len(c.line) == 0 {
+		switch c.mode {
+		case modeChunk:
+			if c.chunk > 0 {
+				return c.readChunk(p)
+			}
+			c.mode = modeCommand
+		case modeBody:
+			// The session has taken the body, or not all of it. go-smtp reads on until
+			// the end of it, which is all that it gets to see.
+			if err := c.drainBody(); err != nil {
+				return 0, err
+			}
+			c.line = []byte(".\r\n")
+		default:
+			if err := c.next(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	n := copy(p, c.line)
+	c.line = c.line[n:]
+	return n, nil
+}
+
+// next takes one command off the wire. Those that are none, or that go-smtp
+// would not answer as it should, are answered here.
+func (c *wire) next() error {
+	if c.dots.oddEnd {
+		// What comes now may be text to the server before us, and not commands.
+		c.flush()
+		return io.EOF
+	}
+	if err := c.countBad(); err != nil {
+		return err
+	}
+	line, err := c.readLine()
+	if errors.Is(err, errLongCommand) {
+		return c.refuse(err)
+	}
+	if err != nil {
+		return err
+	}
+	if why := c.badLine(line); why != nil {
+		return c.refuse(why)
+	}
+	verb := verbOf(line)
+	if err := c.sequence(verb, line); err != nil {
+		return c.refuse(err)
+	}
+	switch verb {
+	case "STARTTLS":
+		return c.startTLS(line)
+	case "EHLO", "HELO", "LHLO":
+		c.hello = true
+	case "BDAT":
+		size, err := chunkSize(line)
+		if err != nil {
+			// Nobody knows where the chunk ends, so nothing after it can be a command.
+			return c.hangUp(err)
+		}
+		c.mode, c.chunk, c.empty = modeChunk, size, 0
+		if size > commandLimit {
+			c.grow()
+		}
+	case "DATA":
+		c.empty = 0
+	case "MAIL":
+		if hugeSize(line) {
+			// RFC 1870 §6.1: too big, however big. go-smtp takes it for a mistake.
+			c.say(replyFor(message.ErrTooBig).line())
+			return nil
+		}
+	}
+	c.mu.Lock()
+	c.verb = verb
+	c.mu.Unlock()
+	c.line = append(bytes.TrimRight(line, "\r\n"), '\r', '\n')
+	return nil
+}
+
+// verbs are what a client may say. go-smtp answers each of them.
+var verbs = []string{"EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT", "STARTTLS"}
+
+func verbOf(line []byte) string {
+	word, _, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(" "))
+	if len(word) > 8 {
+		return ""
+	}
+	return strings.ToUpper(string(word))
+}
+
+// badLine says what makes a line no command at all.
+func (c *wire) badLine(line []byte) error {
+	if bytes.IndexByte(bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r")), '\r') >= 0 || bytes.IndexByte(line, 0) >= 0 {
+		return errCommandBytes
+	}
+	verb := verbOf(line)
+	switch verb {
+	case "GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "HOST:", "PROXY":
+		// A browser or a proxy that was made to talk to us: what follows is its body.
+		return errNotSMTP
+	case "AUTH":
+		return errNoAuth
+	}
+	if !slices.Contains(verbs, verb) {
+		return errUnknownCommand
+	}
+	return nil
+}
+
+// sequence checks what may follow what.
+func (c *wire) sequence(verb string, line []byte) error {
+	if c.empty++; c.empty > emptyCommands {
+		return errTooManyCommands
+	}
+	if !c.hello && slices.Contains([]string{"MAIL", "RCPT", "DATA", "BDAT", "STARTTLS"}, verb) {
+		if verb == "BDAT" {
+			return errNotSMTP // Its chunk would be read as commands.
+		}
+		return errNoHello
+	}
+	// RFC 2920 §3.1: these must be the last of a group. Who does not wait for the
+	// reply to EHLO or DATA does not care what it says.
+	if c.opt.strict && c.w > c.r && slices.Contains([]string{"EHLO", "HELO", "LHLO", "DATA"}, verb) {
+		return errPipelining
+	}
+	return nil
+}
+
+// refuse answers a line that go-smtp never sees.
+func (c *wire) refuse(why error) error {
+	if fatalCommand(why) {
+		return c.hangUp(why)
+	}
+	c.say(replyFor(why).line())
+	c.mu.Lock()
+	c.badSeen++
+	c.mu.Unlock()
+	return nil
+}
+
+// countBad looks for commands that were refused as no SMTP. Too many end the session.
+func (c *wire) countBad() error {
+	c.mu.Lock()
+	seen := c.badSeen
+	c.mu.Unlock()
+	for ; c.badTold < seen; c.badTold++ {
+		if c.opt.bad != nil {
+			c.opt.bad(c)
+		}
+	}
+	if seen > c.opt.badCommands {
+		return c.hangUp(errTooManyCommands)
+	}
+	return nil
+}
+
+// hangUp says why and ends the session.
+func (c *wire) hangUp(why error) error {
+	c.say(replyFor(why).line())
+	c.flush()
+	c.Close()
+	return io.EOF
+}
+
+func chunkSize(line []byte) (int64, error) {
+	var n int64
+	fields := bytes.Fields(line)
+	if len(fields) < 2 || len(fields) > 3 || len(fields) == 3 && !bytes.EqualFold(fields[2], []byte("LAST")) || len(fields[1]) > 10 {
+		return 0, errChunkSize
+	}
+	for _, d := range fields[1] {
+		if d < '0' || d > '9' {
+			return 0, errChunkSize
+		}
+		n = n*10 + int64(d-'0')
+	}
+	if n >= 1<<32 {
+		return 0, errChunkSize // go-smtp counts in 32 bits.
+	}
+	return n, nil
+}
+
+// hugeSize says whether MAIL declares a size of more digits than any limit has.
+func hugeSize(line []byte) bool {
+	for _, word := range bytes.Fields(line) {
+		if digits, ok := bytes.CutPrefix(bytes.ToUpper(word), []byte("SIZE=")); ok {
+			digits = bytes.TrimLeft(digits, "0")
+			return len(digits) > 9 && len(bytes.Trim(digits, "0123456789")) == 0
+		}
+	}
+	return false
+}
+
+// readLine takes one line, with its end, off the wire.
+func (c *wire) readLine() ([]byte, error) {
+	for {
+		if i := bytes.IndexByte(c.buf[c.r:c.w], '\n'); i >= 0 {
+			line := c.buf[c.r : c.r+i+1]
+			c.r += i + 1
+			if len(line) > commandLimit {
+				return nil, errLongCommand
+			}
+			return slices.Clone(line), nil
+		}
+		if c.w-c.r > commandLimit {
+			return nil, c.skipLine()
+		}
+		if err := c.fill(time.Time{}); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// skipLine reads past a line that is too long.
+func (c *wire) skipLine() error {
+	for seen := 0; seen < skipLimit; {
+		if i := bytes.IndexByte(c.buf[c.r:c.w], '\n'); i >= 0 {
+			c.r += i + 1
+			return errLongCommand
+		}
+		seen += c.w - c.r
+		c.r, c.w = 0, 0
+		if err := c.fill(time.Time{}); err != nil {
+			return err
+		}
+	}
+	return c.hangUp(errLongCommand)
+}
+
+// fill reads more from the client. What waits to be said is said first: the
+// client may be waiting for it. A zero end is none.
+func (c *wire) fill(end time.Time) error {
+	if c.r > 0 {
+		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.r = 0
+	}
+	c.release()
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if c.dead.Load() {
+		return io.EOF
+	}
+	until := time.Now().Add(c.opt.patience())
+	if !end.IsZero() && end.Before(until) {
+		until = end
+	}
+	sock := c.sock.Load()
+	sock.SetReadDeadline(until)
+	n, err := sock.Read(c.buf[c.w:])
+	c.w += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+// grow takes a large buffer, for a body.
+func (c *wire) grow() {
+	if len(c.buf) < bodyBuffer {
+		big := *bodyBuffers.Get().(*[]byte)
+		c.w = copy(big, c.buf[c.r:c.w])
+		c.r, c.buf = 0, big
+	}
+}
+
+// release gives a body's buffer back once what is left fits into a small one.
+func (c *wire) release() {
+	if c.mode == modeCommand && len(c.buf) == bodyBuffer && c.w <= commandLimit {
+		big := c.buf
+		c.buf = make([]byte, commandLimit+2)
+		copy(c.buf, big[:c.w])
+		bodyBuffers.Put(&big)
+	}
+}
+
+// readChunk gives go-smtp a piece of a BDAT chunk (RFC 3030), as it is.
+func (c *wire) readChunk(p []byte) (int, error) {
+	if c.r == c.w {
+		if err := c.fill(time.Time{}); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, err
+		}
+	}
+	n := copy(p[:min(int64(len(p)), c.chunk)], c.buf[c.r:c.w])
+	c.r += n
+	c.chunk -= int64(n)
+	return n, nil
+}
+
+// startTLS begins TLS below go-smtp, which is told to forget what was said.
+func (c *wire) startTLS(line []byte) error {
+	switch {
+	case c.tls != "":
+		return c.refuse(errTLSAlready)
+	case c.opt.tls == nil:
+		return c.refuse(errUnknownCommand)
+	case len(bytes.Fields(line)) > 1:
+		return c.refuse(errTLSArgument)
+	case c.w > c.r:
+		// RFC 3207 §4.2: what stands behind STARTTLS in the clear was put there by
+		// somebody in the middle.
+		return c.hangUp(errPipelining)
+	}
+	c.say("220 2.0.0 Ready to start TLS\r\n")
+	if err := c.flush(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	tc := tls.Server(c.sock.Load().Conn, c.opt.tls)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return fmt.Errorf("TLS with client: %w", err)
+	}
+	st := tc.ConnectionState()
+	c.sock.Store(&socket{tc})
+	c.mu.Lock()
+	c.tls = tls.VersionName(st.Version) + " " + tls.CipherSuiteName(st.CipherSuite)
+	c.swallow = true
+	c.mu.Unlock()
+	c.hello, c.line = false, []byte("RSET\r\n")
+	return nil
+}
+
+// Close implements [net.Conn].
+func (c *wire) Close() error {
+	c.dead.Store(true)
+	defer c.closed()
+	return c.sock.Load().Close()
+}
+
+// LocalAddr implements [net.Conn].
+func (c *wire) LocalAddr() net.Addr { return c.sock.Load().LocalAddr() }
+
+// RemoteAddr implements [net.Conn].
+func (c *wire) RemoteAddr() net.Addr { return c.sock.Load().RemoteAddr() }
+
+// SetDeadline implements [net.Conn]. A wire keeps its own times.
+func (c *wire) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline implements [net.Conn].
+func (c *wire) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline implements [net.Conn].
+func (c *wire) SetWriteDeadline(time.Time) error { return nil }
