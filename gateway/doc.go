@@ -3,7 +3,7 @@
 //
 // A mail's path through it is one function, Server.handle in handle.go. Around
 // it are the SMTP session (session.go), every reply code (reply.go), the lines
-// that we put on top of a mail (headers.go), the next hop (nexthop.go), and the
+// that we put on top of a mail (headers.go), the hand-over to next hops (package hop), and the
 // worker that delivers later what could not be passed on at once or was
 // released (worker.go).
 //

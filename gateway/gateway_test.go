@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"mailward/audit"
+	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/internal/message"
 	"mailward/internal/pg"
@@ -82,7 +83,7 @@ func newFixture(t testing.TB, normalise bool) *fixture {
 	policies := policy.NewStore(f.db.DB, policy.StaticRoutes{Domains: map[string]string{"ours.example": f.hop.Addr, "other.example": "127.0.0.1:1", "sender.example": f.hop.Addr}}, log)
 	fatal(t, policies.Load(ctx))
 	f.srv, err = New(Config{Hostname: "mx.ours.example", MaxMessageSize: 8 << 20}, Deps{Log: log, DB: f.db.DB, Spooler: sp, Scanner: f.scan, Policies: policies,
-		Ledger: f.ledger, Quarantine: f.held, Audit: f.audit})
+		Ledger: f.ledger, Quarantine: f.held, Audit: f.audit, Hops: hop.New(hop.Config{Hostname: "mx.ours.example"})})
 	fatal(t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	fatal(t, err)
@@ -300,12 +301,17 @@ func TestBDAT(t *testing.T) {
 	}
 }
 
+// newHops forgets the connections to next hops, and what they can do.
+func (f *fixture) newHops() {
+	f.srv.deps.Hops.Close()
+	f.srv.deps.Hops = hop.New(hop.Config{Hostname: "mx.ours.example"})
+}
+
 func TestNextHop_Faults(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, false)
 	for fault, code := range map[testenv.Fault]int{testenv.DropAfterDot: 451, testenv.StopMidReply: 451, testenv.Nonsense: 451, testenv.HugeReply: 451, testenv.DropAtMail: 451, testenv.RefuseConnect: 451} {
-		f.srv.hops.close()
-		f.srv.hops = newHopPool("mx.ours.example")
+		f.newHops()
 		f.hop.Fail(fault)
 		f.wantReply(f.send(fmt.Sprint("fault ", fault)), code)
 		f.hop.Fail(testenv.NoFault)
@@ -324,30 +330,11 @@ func TestNextHop_Faults(t *testing.T) {
 	f.wantReply(f.send("nobody"), 550)
 	f.hop.RefuseRcpt("bob@ours.example", 0)
 	f.hop.Features("SIZE 1000")
-	f.srv.hops.close()
-	f.srv.hops = newHopPool("mx.ours.example")
+	f.newHops()
 	f.wantReply(f.send("without pipelining"), 250)
 	f.wantReply(f.send("eight bit \xe4"), 554)
 	f.hop.Close()
 	f.wantReply(f.send("nobody there"), 451)
-}
-
-// TestRelay_ReusedConnectionDied: a connection that was kept for the next mail
-// and has died must not cost that mail.
-func TestRelay_ReusedConnectionDied(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, false)
-	f.wantReply(f.send("one"), 250)
-	f.hop.Fail(testenv.DropAtMail)
-	c := f.srv.hops.take(f.hop.Addr)
-	if c == nil {
-		t.Fatal("no connection was kept")
-	}
-	c.Close()
-	f.srv.hops.put(f.hop.Addr, c)
-	f.hop.Fail(testenv.NoFault)
-	f.wantReply(f.send("two"), 250)
-	f.wantHop(2)
 }
 
 func TestRelay_SomeRecipientsRefused(t *testing.T) {
@@ -499,8 +486,8 @@ func TestReply(t *testing.T) {
 	id := uuid.New()
 	for err, want := range map[error]string{
 		io.ErrUnexpectedEOF: "451", message.ErrBareNewline: "554", message.ErrTooBig: "552", message.ErrDiskFull: "452", errRelayDenied: "550", errLoop: "554",
-		&hopReply{Code: 421, Text: "bye"}: "451", &hopReply{Code: 550, Enhanced: "5.1.1", Text: "no such user"}: "550", &hopReply{Code: 354}: "451",
-		fmt.Errorf("secret 10.0.0.1: %w", errConnect): "451",
+		&hop.Reply{Code: 421, Text: "bye"}: "451", &hop.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user"}: "550", &hop.Reply{Code: 354}: "451",
+		fmt.Errorf("secret 10.0.0.1: %w", hop.ErrConnect): "451",
 	} {
 		got := reply(withID(err, id)).Error()
 		if !strings.Contains(got, want) || !strings.Contains(got, id.String()) || strings.Contains(got, "10.0.0.1") {
@@ -510,38 +497,4 @@ func TestReply(t *testing.T) {
 	if reply(nil) != nil {
 		t.Error("no failure, but a reply")
 	}
-}
-
-func FuzzReadReply(f *testing.F) {
-	f.Add([]byte("250-a\r\n250 b\r\n"))
-	f.Add([]byte("250"))
-	f.Add([]byte("999 x\r\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c := &hopConn{r: bufio.NewReaderSize(bytes.NewReader(b), replyLine)}
-		code, lines, err := c.readReply()
-		if err == nil && (code < 200 || code > 599 || len(lines) == 0 || len(lines) > replyLines) {
-			t.Errorf("%d %v", code, lines)
-		}
-		if err == nil {
-			h := newHopReply(code, lines)
-			if e := h.smtpError(); strings.ContainsAny(e.Message, "\r\n") || e.Code/100 != e.EnhancedCode[0] {
-				t.Errorf("%+v", e)
-			}
-		}
-	})
-}
-
-func FuzzStuffer(f *testing.F) {
-	f.Add([]byte(".a\r\n..b\r\n"), 3)
-	f.Fuzz(func(t *testing.T, b []byte, cut int) {
-		var out bytes.Buffer
-		s := stuffer{w: bufio.NewWriter(&out), lineStart: true}
-		cut = max(0, min(cut, len(b)))
-		s.write(b[:cut])
-		s.write(b[cut:])
-		s.w.Flush()
-		if bytes.HasPrefix(out.Bytes(), []byte(".\r\n")) || bytes.Contains(out.Bytes(), []byte("\r\n.\r\n")) {
-			t.Errorf("%q became %q, which ends a mail", b, out.Bytes())
-		}
-	})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/internal/message"
 	"mailward/mailauth"
@@ -22,7 +23,7 @@ import (
 type mail struct {
 	env        message.Envelope
 	spool      *message.Spool
-	recipients []policy.Recipient
+	recipients []recipient
 	auth       mailauth.Result
 	report     policy.Report
 	header     []byte          // as received, up to headerLimit
@@ -31,6 +32,25 @@ type mail struct {
 	scanMS     int64
 	held       bool        // some recipients' copies are in quarantine
 	kept       []uuid.UUID // deliveries that the relay has made on its way
+}
+
+// policies is who gets the mail, for the decision.
+func (m *mail) policies() []policy.Recipient {
+	list := make([]policy.Recipient, len(m.recipients))
+	for i, r := range m.recipients {
+		list[i] = r.Recipient
+	}
+	return list
+}
+
+// rcpt is what the next hop hears of a recipient.
+func (m *mail) rcpt(address string) hop.Recipient {
+	for _, r := range m.recipients {
+		if r.Address == address {
+			return hop.Recipient{Address: address, Notify: r.notify, ORCPT: r.orcpt}
+		}
+	}
+	return hop.Recipient{Address: address}
 }
 
 // handle is the whole story of a mail between its last dot and our reply. The
@@ -49,7 +69,7 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	s.look(ctx, m)
 
 	// What to do. Pure: no failure is possible, and no engine's silence is clean.
-	d := policy.Decide(policy.Input{Report: m.report, Recipients: m.recipients, SandboxConfigured: s.cfg.SandboxConfigured})
+	d := policy.Decide(policy.Input{Report: m.report, Recipients: m.policies(), SandboxConfigured: s.cfg.SandboxConfigured})
 	m.trace = s.traceHeader(m, d)
 
 	// On record before anything follows from it.
@@ -123,72 +143,72 @@ func (s *Server) reject(ctx context.Context, log *slog.Logger, m *mail, d policy
 // becomes ours. Recipients that it does not want get rows of their own before
 // the mail is handed over.
 func (s *Server) relay(ctx context.Context, log *slog.Logger, m *mail, who []policy.RecipientDecision) error {
-	hop := m.recipients[0].Domain.NextHop
-	t := transfer{from: m.env.From, size: m.spool.Size() + int64(len(m.trace)), eightBit: m.spool.EightBit(), head: m.trace,
-		body: message.Without(m.spool.File(), m.spool.Size(), m.edits)}
+	route := m.recipients[0].Domain.NextHop
+	t := hop.Transfer{From: m.env.From, UTF8: m.env.SMTPUTF8, Ret: m.env.Ret, EnvID: m.env.EnvID, Size: m.spool.Size() + int64(len(m.trace)), EightBit: m.spool.EightBit(), Head: m.trace,
+		Body: message.Without(m.spool.File(), m.spool.Size(), m.edits)}
 	for _, r := range who {
-		t.to = append(t.to, r.Address)
+		t.To = append(t.To, m.rcpt(r.Address))
 	}
-	t.beforeDot = func(refused map[string]*hopReply) error { return s.keepRefused(ctx, m, hop, refused) }
-	res := s.hops.send(ctx, hop, t)
-	if res.err != nil && !res.replyLost {
+	t.BeforeDot = func(refused map[string]*hop.Reply) error { return s.keepRefused(ctx, m, route, refused) }
+	res := s.deps.Hops.Send(ctx, route, t)
+	if res.Err != nil && !res.ReplyLost {
 		s.dropKept(ctx, m)
 	}
-	var no *hopReply
-	if errors.As(res.err, &no) && no.Code/100 == 5 && m.held {
-		return s.refusedBesideHeld(ctx, log, m, hop, who, no)
+	var no *hop.Reply
+	if errors.As(res.Err, &no) && no.Code/100 == 5 && m.held {
+		return s.refusedBesideHeld(ctx, log, m, route, who, no)
 	}
-	return s.relayed(log, m, hop, who, res)
+	return s.relayed(log, m, route, who, res)
 }
 
 // refusedBesideHeld ends a mail that some recipients' next hop refuses for good
 // while other copies are held here: a 5xx would tell the sender that nobody got
 // it. So it is accepted, and the sender is told about those alone.
-func (s *Server) refusedBesideHeld(ctx context.Context, log *slog.Logger, m *mail, hop string, who []policy.RecipientDecision, no *hopReply) error {
+func (s *Server) refusedBesideHeld(ctx context.Context, log *slog.Logger, m *mail, route string, who []policy.RecipientDecision, no *hop.Reply) error {
 	for _, r := range who {
-		if _, err := s.bounce(ctx, m.recipients[0].Domain.Workspace, m.env.ID, m.env.From, r.Address, m.header, no, hop); err != nil {
+		if _, err := s.bounce(ctx, m.recipients[0].Domain.Workspace, m.env.ID, m.env.From, r.Address, m.header, no, route); err != nil {
 			return s.refuse(log, m, err)
 		}
 	}
-	s.outcomes(m, who, ledger.Refused, hop, no.Code, no.Text)
+	s.outcomes(m, who, ledger.Refused, route, no.Code, no.Text)
 	return accepted(m.env.ID, "Accepted in part")
 }
 
 // relayed puts what the next hop said on record, and says it to the client.
-func (s *Server) relayed(log *slog.Logger, m *mail, hop string, who []policy.RecipientDecision, res result) error {
+func (s *Server) relayed(log *slog.Logger, m *mail, route string, who []policy.RecipientDecision, res hop.Result) error {
 	var rest []policy.RecipientDecision
 	for _, r := range who {
-		if no := res.refused[r.Address]; no != nil && res.err == nil {
+		if no := res.Refused[r.Address]; no != nil && res.Err == nil {
 			st := ledger.Queued
-			if !no.temporary() {
+			if !no.Temporary() {
 				st = ledger.Refused
 			}
-			s.outcome(m, r.Address, st, hop, no.Code, no.Text)
+			s.outcome(m, r.Address, st, route, no.Code, no.Text)
 			continue
 		}
 		rest = append(rest, r)
 	}
 	switch {
-	case res.err == nil:
-		s.outcomes(m, rest, ledger.Relayed, hop, res.reply.Code, res.reply.Text)
+	case res.Err == nil:
+		s.outcomes(m, rest, ledger.Relayed, route, res.Reply.Code, res.Reply.Text)
 		s.metrics.mails.WithLabelValues("relayed").Inc()
-		log.Info("mail relayed", "next_hop", hop, "reply", res.reply.Text)
-		return accepted(m.env.ID, "Accepted: "+res.reply.Text)
-	case res.replyLost:
+		log.Info("mail relayed", "next_hop", route, "reply", res.Reply.Text)
+		return accepted(m.env.ID, "Accepted: "+res.Reply.Text)
+	case res.ReplyLost:
 		// It may have the mail. The client tries again: a double at worst, never a loss.
-		s.outcomes(m, who, ledger.OutcomeUnknown, hop, 0, "the last reply was lost")
-		log.Warn("next hop's last reply was lost", "next_hop", hop, "error", res.err)
-		return reply(withID(res.err, m.env.ID))
+		s.outcomes(m, who, ledger.OutcomeUnknown, route, 0, "the last reply was lost")
+		log.Warn("next route's last reply was lost", "next_hop", route, "error", res.Err)
+		return reply(withID(res.Err, m.env.ID))
 	}
-	var no *hopReply
-	if errors.As(res.err, &no) {
-		s.outcomes(m, who, ledger.Refused, hop, no.Code, no.Text)
+	var no *hop.Reply
+	if errors.As(res.Err, &no) {
+		s.outcomes(m, who, ledger.Refused, route, no.Code, no.Text)
 	} else {
-		s.outcomes(m, who, ledger.Deferred, hop, 451, "not passed on: "+harmless(res.err.Error(), 200))
+		s.outcomes(m, who, ledger.Deferred, route, 451, "not passed on: "+hop.Harmless(res.Err.Error(), 200))
 	}
-	log.Info("mail not relayed", "next_hop", hop, "error", res.err)
+	log.Info("mail not relayed", "next_hop", route, "error", res.Err)
 	s.metrics.mails.WithLabelValues("not_relayed").Inc()
-	return reply(withID(res.err, m.env.ID))
+	return reply(withID(res.Err, m.env.ID))
 }
 
 // refuse ends a mail that could not be handled. The client hears what reply.go
@@ -199,14 +219,14 @@ func (s *Server) refuse(log *slog.Logger, m *mail, err error) error {
 	return reply(withID(err, m.env.ID))
 }
 
-func (s *Server) outcomes(m *mail, who []policy.RecipientDecision, st ledger.OutcomeState, hop string, code int, text string) {
+func (s *Server) outcomes(m *mail, who []policy.RecipientDecision, st ledger.OutcomeState, route string, code int, text string) {
 	for _, r := range who {
-		s.outcome(m, r.Address, st, hop, code, text)
+		s.outcome(m, r.Address, st, route, code, text)
 	}
 }
 
-func (s *Server) outcome(m *mail, to string, st ledger.OutcomeState, hop string, code int, text string) {
-	s.deps.Ledger.Outcome(ledger.Outcome{MailID: m.env.ID, Recipient: to, State: st, NextHop: hop, Code: code, Text: text, At: time.Now()})
+func (s *Server) outcome(m *mail, to string, st ledger.OutcomeState, route string, code int, text string) {
+	s.deps.Ledger.Outcome(ledger.Outcome{MailID: m.env.ID, Recipient: to, State: st, NextHop: route, Code: code, Text: text, At: time.Now()})
 }
 
 func (s *Server) ledgerRow(m *mail, d policy.Decision) ledger.Row {

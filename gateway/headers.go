@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"mailward/gateway/hop"
 	"mailward/internal/message"
 	"mailward/policy"
 )
@@ -31,9 +32,9 @@ func (s *Server) traceHeader(m *mail, d policy.Decision) []byte {
 	if auth == "" {
 		auth = "none"
 	}
-	fmt.Fprintf(&b, "Authentication-Results: %s\r\n", fold(s.cfg.Hostname+"; "+harmless(auth, 900)))
+	fmt.Fprintf(&b, "Authentication-Results: %s\r\n", fold(s.cfg.Hostname+"; "+hop.Harmless(auth, 900)))
 	fmt.Fprintf(&b, "X-Mailward-ID: %s\r\n", m.env.ID)
-	fmt.Fprintf(&b, "X-Mailward-Verdict: %s\r\n", fold(fmt.Sprintf("%s; %.1f; %s", d.Class, d.Score, harmless(strings.Join(d.Reasons, ", "), 600))))
+	fmt.Fprintf(&b, "X-Mailward-Verdict: %s\r\n", fold(fmt.Sprintf("%s; %.1f; %s", d.Class, d.Score, hop.Harmless(strings.Join(d.Reasons, ", "), 600))))
 	if d.Class == policy.Spam && len(d.For(policy.Tag)) > 0 {
 		b.WriteString("X-Spam-Flag: YES\r\n")
 	}
@@ -42,7 +43,7 @@ func (s *Server) traceHeader(m *mail, d policy.Decision) []byte {
 
 // heloName makes what the client called itself fit for a header.
 func heloName(h string) string {
-	h = harmless(h, 255)
+	h = hop.Harmless(h, 255)
 	h = strings.Map(func(r rune) rune {
 		if strings.ContainsRune(`()<>,;:\"@ `, r) && r != ':' {
 			return -1

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"mailward/audit"
+	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/internal/message"
 	"mailward/internal/pg"
@@ -41,13 +42,13 @@ const giveUpAfter = 5 * 24 * time.Hour
 // mail for the others: a later try for a recipient that was refused for now,
 // and a word to the sender (RFC 3464) about one that was refused for good. If
 // it fails, nobody gets the mail and the client tries again.
-func (s *Server) keepRefused(ctx context.Context, m *mail, hop string, refused map[string]*hopReply) error {
+func (s *Server) keepRefused(ctx context.Context, m *mail, route string, refused map[string]*hop.Reply) error {
 	if len(refused) == 0 {
 		return nil
 	}
 	var later, never []string
 	for to, no := range refused {
-		if no.temporary() {
+		if no.Temporary() {
 			later = append(later, to)
 		} else {
 			never = append(never, to)
@@ -69,7 +70,7 @@ func (s *Server) keepRefused(ctx context.Context, m *mail, hop string, refused m
 		}
 	}
 	for _, to := range never {
-		id, err := s.bounce(ctx, m.recipients[0].Domain.Workspace, m.env.ID, m.env.From, to, m.header, refused[to], hop)
+		id, err := s.bounce(ctx, m.recipients[0].Domain.Workspace, m.env.ID, m.env.From, to, m.header, refused[to], route)
 		if err != nil {
 			return err
 		}
@@ -140,9 +141,9 @@ func (s *Server) insertDelivery(ctx context.Context, d newMailDelivery) (uuid.UU
 // bounce queues a delivery status notification to the sender. The null sender
 // gets none (RFC 5321 §6.1), and a sender that we have no route to cannot be
 // told: both are put on record, and there is no delivery.
-func (s *Server) bounce(ctx context.Context, workspace, mailID uuid.UUID, sender, failed string, header []byte, no *hopReply, hop string) (uuid.UUID, error) {
+func (s *Server) bounce(ctx context.Context, workspace, mailID uuid.UUID, sender, failed string, header []byte, no *hop.Reply, route string) (uuid.UUID, error) {
 	note := func(text string) (uuid.UUID, error) {
-		s.deps.Ledger.Outcome(ledger.Outcome{MailID: mailID, Recipient: failed, State: ledger.Failed, NextHop: hop, Code: no.Code, Text: text, At: time.Now()})
+		s.deps.Ledger.Outcome(ledger.Outcome{MailID: mailID, Recipient: failed, State: ledger.Failed, NextHop: route, Code: no.Code, Text: text, At: time.Now()})
 		return uuid.Nil, nil
 	}
 	if sender == "" {
@@ -167,7 +168,7 @@ func (s *Server) bounce(ctx context.Context, workspace, mailID uuid.UUID, sender
 func (s *Server) defaultHop() string { return s.deps.Policies.DefaultHop() }
 
 // notification is a delivery status notification (RFC 3464) about one recipient.
-func notification(hostname string, id, mailID uuid.UUID, sender, failed string, header []byte, no *hopReply) []byte {
+func notification(hostname string, id, mailID uuid.UUID, sender, failed string, header []byte, no *hop.Reply) []byte {
 	status := no.Enhanced
 	if status == "" {
 		status = fmt.Sprintf("%d.0.0", no.Code/100)
@@ -177,7 +178,7 @@ func notification(hostname string, id, mailID uuid.UUID, sender, failed string, 
 	var b strings.Builder
 	w := func(format string, a ...any) { fmt.Fprintf(&b, format+"\r\n", a...) }
 	w("From: Mail Delivery System <postmaster@%s>", hostname)
-	w("To: <%s>", harmless(sender, 320))
+	w("To: <%s>", hop.Harmless(sender, 320))
 	w("Subject: Undelivered mail")
 	w("Date: %s", time.Now().UTC().Format(time.RFC1123Z))
 	w("Message-ID: <%s@%s>", id, hostname)
@@ -186,12 +187,12 @@ func notification(hostname string, id, mailID uuid.UUID, sender, failed string, 
 	w("Content-Type: multipart/report; report-type=delivery-status; boundary=\"%s\"", boundary)
 	w("")
 	w("--%s\r\nContent-Type: text/plain; charset=us-ascii\r\n", boundary)
-	w("Your mail could not be delivered to %s.\r\n", harmless(failed, 320))
+	w("Your mail could not be delivered to %s.\r\n", hop.Harmless(failed, 320))
 	w("The mail server of the recipient said:\r\n\r\n  %d %s %s\r\n", no.Code, status, no.Text)
 	w("--%s\r\nContent-Type: message/delivery-status\r\n", boundary)
 	w("Reporting-MTA: dns; %s", hostname)
 	w("X-Mailward-ID: %s\r\n", mailID)
-	w("Final-Recipient: rfc822; %s", harmless(failed, 320))
+	w("Final-Recipient: rfc822; %s", hop.Harmless(failed, 320))
 	w("Action: failed")
 	w("Status: %s", status)
 	w("Diagnostic-Code: smtp; %d %s %s\r\n", no.Code, status, no.Text)
@@ -210,7 +211,7 @@ func asciiHeader(h []byte) string {
 		if strings.HasPrefix(l, " ") || strings.HasPrefix(l, "\t") {
 			fold = " "
 		}
-		lines[i] = fold + harmless(l, 990)
+		lines[i] = fold + hop.Harmless(l, 990)
 	}
 	return strings.Join(lines, "\r\n") + "\r\n"
 }

@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/emersion/go-smtp"
 	"github.com/google/uuid"
 
+	"mailward/gateway/hop"
 	"mailward/internal/message"
 )
 
@@ -21,11 +21,9 @@ var (
 	errNoRoute      = errors.New("gateway: domain has no next hop")
 	errOtherRoute   = errors.New("gateway: recipient has another route")
 	errLoop         = errors.New("gateway: too many hops")
-	errEightBit     = errors.New("gateway: the next hop does not take 8-bit mail")
 	errEngines      = errors.New("gateway: an engine gave no answer")
 	errRejected     = errors.New("gateway: rejected by policy")
 	errDeferred     = errors.New("gateway: deferred by policy")
-	errConnect      = errors.New("gateway: next hop cannot be reached")
 	errCrowded      = errors.New("gateway: too many connections")
 )
 
@@ -131,10 +129,10 @@ func dialogReply(err error) *smtp.SMTPError {
 }
 
 func mailReply(err error) *smtp.SMTPError {
-	var hop *hopReply
+	var no *hop.Reply
 	switch {
-	case errors.As(err, &hop):
-		return hop.smtpError()
+	case errors.As(err, &no):
+		return hopReply(no)
 	case errors.Is(err, message.ErrLongLine):
 		return say(554, 5, 6, 0, "A line of the mail is too long")
 	case errors.Is(err, message.ErrBareNewline):
@@ -155,13 +153,13 @@ func mailReply(err error) *smtp.SMTPError {
 		return say(452, 4, 5, 3, "Send this recipient in a mail of its own")
 	case errors.Is(err, errLoop):
 		return say(554, 5, 4, 6, "Too many hops: this mail is looping")
-	case errors.Is(err, errEightBit):
+	case errors.Is(err, hop.ErrEightBit):
 		return say(554, 5, 6, 3, "The destination does not take 8-bit mail")
 	case errors.Is(err, errRejected):
 		return say(550, 5, 7, 1, "Refused by policy")
 	case errors.Is(err, errDeferred):
 		return say(451, 4, 7, 1, "Not taken now, try again later")
-	case errors.Is(err, errConnect):
+	case errors.Is(err, hop.ErrConnect):
 		return say(451, 4, 4, 1, "The destination cannot be reached, try again later")
 	case errors.Is(err, errEngines), errors.Is(err, errNotReady), errors.Is(err, errNoRoute):
 		return say(451, 4, 3, 2, "Mail cannot be checked or passed on now, try again later")
@@ -179,21 +177,8 @@ func accepted(id uuid.UUID, text string) error {
 	return say(250, 2, 0, 0, fmt.Sprintf("%s (%s)", text, id))
 }
 
-// hopReply is what the next hop said. Its code becomes ours, and its text too,
-// made harmless.
-type hopReply struct {
-	Code     int
-	Enhanced string // "5.1.1", or ""
-	Text     string
-}
-
-func (h *hopReply) Error() string {
-	return fmt.Sprintf("next hop replied %d %s %s", h.Code, h.Enhanced, h.Text)
-}
-
-func (h *hopReply) temporary() bool { return h.Code/100 != 5 && h.Code/100 != 2 }
-
-func (h *hopReply) smtpError() *smtp.SMTPError {
+// hopReply makes what the next hop said our own reply: its code, and its text.
+func hopReply(h *hop.Reply) *smtp.SMTPError {
 	code := h.Code
 	switch {
 	case code == 421 || code/100 != 2 && code/100 != 4 && code/100 != 5:
@@ -209,19 +194,4 @@ func (h *hopReply) smtpError() *smtp.SMTPError {
 		e.Message = "Refused by destination"
 	}
 	return e
-}
-
-// harmless makes foreign text fit for one line of a reply or a log.
-func harmless(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		if r < 0x20 || r > 0x7e {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > limit {
-		s = s[:limit]
-	}
-	return s
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailward/audit"
+	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/internal/message"
 	"mailward/internal/pg"
@@ -76,6 +77,7 @@ type Deps struct {
 	Ledger     *ledger.Ledger
 	Quarantine *quarantine.Store
 	Audit      *audit.Log
+	Hops       *hop.Sender           // hands mail over; whoever made it closes it
 	Auth       AuthChecker           // may be nil: nothing is checked
 	Metrics    prometheus.Registerer // may be nil
 }
@@ -85,7 +87,6 @@ type Server struct {
 	cfg     Config
 	deps    Deps
 	log     *slog.Logger
-	hops    *hopPool
 	metrics *metrics
 	smtp    *smtp.Server
 	lmtp    *smtp.Server
@@ -112,7 +113,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if cfg.BadCommands == 0 {
 		cfg.BadCommands = 10
 	}
-	s := &Server{cfg: cfg, deps: deps, log: deps.Log, hops: newHopPool(cfg.Hostname), metrics: newMetrics(deps.Metrics), sessions: map[*wire]bool{},
+	s := &Server{cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Metrics), sessions: map[*wire]bool{},
 		slots: make(chan struct{}, cfg.MaxConnections)}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.smtp, s.lmtp = s.protocol(false), s.protocol(true)
@@ -239,7 +240,6 @@ func (s *Server) Close() {
 	s.cancel()
 	s.smtp.Close()
 	s.lmtp.Close()
-	s.hops.close()
 }
 
 // smtpLog sends go-smtp's own lines to our log.

@@ -24,7 +24,14 @@ type session struct {
 	from       string
 	eightBit   bool
 	haveFrom   bool
-	recipients []policy.Recipient
+	recipients []recipient
+}
+
+// recipient is one RCPT that was taken. notify and orcpt are what the client
+// asked for (RFC 3461 §4.1 and §4.2), as it said it.
+type recipient struct {
+	policy.Recipient
+	notify, orcpt string
 }
 
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
@@ -108,7 +115,7 @@ func (ss *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	if len(ss.recipients) > 0 && (ss.recipients[0].Domain.NextHop != r.Domain.NextHop || ss.recipients[0].Domain.Workspace != r.Domain.Workspace) {
 		return reply(errOtherRoute)
 	}
-	ss.recipients = append(ss.recipients, r)
+	ss.recipients = append(ss.recipients, recipient{Recipient: r})
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"mailward/audit"
+	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/internal/message"
 	"mailward/internal/pg"
@@ -155,7 +156,7 @@ func (w *Worker) deliver(ctx context.Context, d delivery) {
 	defer stop()
 	if d.DotSentAt != nil {
 		// An earlier worker died between the dot and the reply.
-		w.finish(ctx, log, d, "outcome_unknown", "", hopReply{Text: "the reply was lost with the process that waited for it"}, uuid.Nil)
+		w.finish(ctx, log, d, "outcome_unknown", "", hop.Reply{Text: "the reply was lost with the process that waited for it"}, uuid.Nil)
 		return
 	}
 	intent, err := w.begin(ctx, d)
@@ -167,21 +168,21 @@ func (w *Worker) deliver(ctx context.Context, d delivery) {
 		log.Error("delivery not begun", "error", err)
 		return // The lease ends, and it is tried again.
 	}
-	hop, res := w.attempt(ctx, d)
-	var no *hopReply
+	route, res := w.attempt(ctx, d)
+	var no *hop.Reply
 	switch {
-	case res.err == nil && len(res.refused) == 0:
-		w.finish(ctx, log, d, "delivered", hop, res.reply, intent)
-	case res.replyLost:
-		w.finish(ctx, log, d, "outcome_unknown", hop, hopReply{Text: "the last reply was lost: " + harmless(res.err.Error(), 150)}, intent)
-	case errors.As(res.err, &no) && no.Code/100 == 5:
-		w.finish(ctx, log, d, "failed", hop, *no, intent)
-	case errors.Is(res.err, errEightBit), errors.Is(res.err, quarantine.ErrBlobDamaged), errors.Is(res.err, quarantine.ErrBlobMissing), errors.Is(res.err, message.ErrRanges):
-		w.finish(ctx, log, d, "failed", hop, hopReply{Text: harmless(res.err.Error(), 200)}, intent)
+	case res.Err == nil && len(res.Refused) == 0:
+		w.finish(ctx, log, d, "delivered", route, res.Reply, intent)
+	case res.ReplyLost:
+		w.finish(ctx, log, d, "outcome_unknown", route, hop.Reply{Text: "the last reply was lost: " + hop.Harmless(res.Err.Error(), 150)}, intent)
+	case errors.As(res.Err, &no) && no.Code/100 == 5:
+		w.finish(ctx, log, d, "failed", route, *no, intent)
+	case errors.Is(res.Err, hop.ErrEightBit), errors.Is(res.Err, quarantine.ErrBlobDamaged), errors.Is(res.Err, quarantine.ErrBlobMissing), errors.Is(res.Err, message.ErrRanges):
+		w.finish(ctx, log, d, "failed", route, hop.Reply{Text: hop.Harmless(res.Err.Error(), 200)}, intent)
 	case time.Now().After(d.GiveUpAt):
-		w.finish(ctx, log, d, "failed", hop, hopReply{Code: 550, Text: "given up: " + harmless(res.err.Error(), 200)}, intent)
+		w.finish(ctx, log, d, "failed", route, hop.Reply{Code: 550, Text: "given up: " + hop.Harmless(res.Err.Error(), 200)}, intent)
 	default:
-		w.retry(ctx, log, d, hop, res.err)
+		w.retry(ctx, log, d, route, res.Err)
 	}
 }
 
@@ -203,26 +204,26 @@ func (w *Worker) begin(ctx context.Context, d delivery) (intent uuid.UUID, err e
 }
 
 // attempt hands the mail to the next hop of its recipient.
-func (w *Worker) attempt(ctx context.Context, d delivery) (string, result) {
-	hop := w.s.defaultHop()
+func (w *Worker) attempt(ctx context.Context, d delivery) (string, hop.Result) {
+	route := w.s.defaultHop()
 	if r, ok := w.s.deps.Policies.Lookup(d.To); ok {
-		hop = r.Domain.NextHop
+		route = r.Domain.NextHop
 	}
-	if hop == "" {
-		return "", result{err: errNoRoute}
+	if route == "" {
+		return "", hop.Result{Err: errNoRoute}
 	}
 	var edits []message.Range
 	if err := json.Unmarshal(d.Edits, &edits); err != nil {
-		return hop, result{err: fmt.Errorf("%w: %w", message.ErrRanges, err)}
+		return route, hop.Result{Err: fmt.Errorf("%w: %w", message.ErrRanges, err)}
 	}
 	blob, err := w.s.deps.Quarantine.Blobs().Open(ctx, quarantine.Ref{Name: d.Name, Key: d.Key})
 	if err != nil {
-		return hop, result{err: err}
+		return route, hop.Result{Err: err}
 	}
 	defer blob.Close()
-	t := transfer{from: d.From, to: []string{d.To}, eightBit: d.EightBit, head: d.Trace, body: io.Reader(message.WithoutStream(blob, edits))}
-	t.beforeDot = func(map[string]*hopReply) error { return w.aboutToHandOver(ctx, d) }
-	return hop, w.s.hops.send(ctx, hop, t)
+	t := hop.Transfer{From: d.From, To: []hop.Recipient{{Address: d.To}}, EightBit: d.EightBit, Head: d.Trace, Body: io.Reader(message.WithoutStream(blob, edits))}
+	t.BeforeDot = func(map[string]*hop.Reply) error { return w.aboutToHandOver(ctx, d) }
+	return route, w.s.deps.Hops.Send(ctx, route, t)
 }
 
 // aboutToHandOver commits that the dot goes out next: whatever happens from
@@ -242,33 +243,33 @@ func (w *Worker) aboutToHandOver(ctx context.Context, d delivery) error {
 
 // finish notes the end of a delivery: in the queue, at the item, in the audit
 // and in the ledger. It tries until the database takes it, since the fact is made.
-func (w *Worker) finish(ctx context.Context, log *slog.Logger, d delivery, state, hop string, r hopReply, intent uuid.UUID) {
+func (w *Worker) finish(ctx context.Context, log *slog.Logger, d delivery, state, route string, r hop.Reply, intent uuid.UUID) {
 	err := w.insist(ctx, func(ctx context.Context) error {
 		return w.s.deps.DB.Act(ctx, pg.System("delivery", d.Kind), func(ctx context.Context, tx pgx.Tx) error {
-			tag, err := tx.Exec(ctx, finishSQL, d.ID, w.owner, state, hop, r.Code, r.Text)
+			tag, err := tx.Exec(ctx, finishSQL, d.ID, w.owner, state, route, r.Code, r.Text)
 			if err != nil || tag.RowsAffected() == 0 {
 				return err // Done already, by a commit whose answer was lost.
 			}
-			return w.record(ctx, tx, d, state, hop, r, intent)
+			return w.record(ctx, tx, d, state, route, r, intent)
 		})
 	})
 	if err != nil {
 		log.Error("end of delivery not noted", "state", state, "error", err)
 		return
 	}
-	log.Info("delivery ended", "state", state, "next_hop", hop, "code", r.Code)
+	log.Info("delivery ended", "state", state, "next_hop", route, "code", r.Code)
 	w.s.metrics.deliveries.WithLabelValues(d.Kind, state).Inc()
 	outcome := map[string]ledger.OutcomeState{"delivered": ledger.Relayed, "failed": ledger.Failed, "outcome_unknown": ledger.OutcomeUnknown}[state]
-	w.s.deps.Ledger.Outcome(ledger.Outcome{MailID: d.MailID, Recipient: d.To, State: outcome, NextHop: hop, Code: r.Code, Text: d.Kind + ": " + r.Text, At: time.Now()})
+	w.s.deps.Ledger.Outcome(ledger.Outcome{MailID: d.MailID, Recipient: d.To, State: outcome, NextHop: route, Code: r.Code, Text: d.Kind + ": " + r.Text, At: time.Now()})
 	if state == "failed" && d.Kind == "relay" {
-		if _, err := w.s.bounce(ctx, d.Workspace, d.MailID, d.From, d.To, nil, &r, hop); err != nil {
+		if _, err := w.s.bounce(ctx, d.Workspace, d.MailID, d.From, d.To, nil, &r, route); err != nil {
 			log.Error("sender not told of the failure", "error", err)
 		}
 	}
 }
 
 // record writes the result of a released copy.
-func (w *Worker) record(ctx context.Context, tx pgx.Tx, d delivery, state, hop string, r hopReply, intent uuid.UUID) error {
+func (w *Worker) record(ctx context.Context, tx pgx.Tx, d delivery, state, route string, r hop.Reply, intent uuid.UUID) error {
 	if d.Kind != "release" || d.ItemID == nil || d.Recipient == nil || d.ReleaseID == nil {
 		return nil
 	}
@@ -281,7 +282,7 @@ func (w *Worker) record(ctx context.Context, tx pgx.Tx, d delivery, state, hop s
 	}
 	ev := audit.Event{Action: audit.ReleaseResult, Workspace: d.Workspace, Actor: pg.System("delivery", "release "+d.ReleaseID.String()), Retention: audit.Retention3Years,
 		Targets:     []audit.Target{{Type: "quarantine_item", ID: d.ItemID.String()}, {Type: "release", ID: d.ReleaseID.String()}, {Type: "quarantine_recipient", ID: d.Recipient.String(), PII: d.To}},
-		OutcomeCode: fmt.Sprint(r.Code), OutcomeDetail: r.Text, After: map[string]any{"state": string(st), "next_hop": hop, "attempts": d.Attempts},
+		OutcomeCode: fmt.Sprint(r.Code), OutcomeDetail: r.Text, After: map[string]any{"state": string(st), "next_hop": route, "attempts": d.Attempts},
 		Correlation: audit.Correlation{MailID: d.MailID.String(), ItemID: d.ItemID.String()}}
 	if intent != uuid.Nil {
 		ev.Correlation.CausationID = intent.String()
@@ -308,20 +309,20 @@ func (w *Worker) forged(ctx context.Context, log *slog.Logger, d delivery, why e
 	if err := w.insist(ctx, func(ctx context.Context) error { return w.s.deps.Audit.Record(ctx, ev) }); err != nil {
 		log.Error("violation not recorded", "error", err)
 	}
-	w.finish(ctx, log, d, "failed", "", hopReply{Text: "no matching decision of a person is on record"}, uuid.Nil)
+	w.finish(ctx, log, d, "failed", "", hop.Reply{Text: "no matching decision of a person is on record"}, uuid.Nil)
 }
 
-func (w *Worker) retry(ctx context.Context, log *slog.Logger, d delivery, hop string, why error) {
-	var no *hopReply
-	r := hopReply{Text: harmless(why.Error(), 200)}
+func (w *Worker) retry(ctx context.Context, log *slog.Logger, d delivery, route string, why error) {
+	var no *hop.Reply
+	r := hop.Reply{Text: hop.Harmless(why.Error(), 200)}
 	if errors.As(why, &no) {
 		r = *no
 	}
 	wait := backoff(d.Attempts)
-	log.Info("delivery put off", "next_hop", hop, "error", why, "again_in", wait.String())
+	log.Info("delivery put off", "next_hop", route, "error", why, "again_in", wait.String())
 	err := w.insist(ctx, func(ctx context.Context) error {
 		return w.s.deps.DB.Act(ctx, pg.System("delivery", d.Kind), func(ctx context.Context, tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, retrySQL, d.ID, w.owner, wait, hop, r.Code, r.Text); err != nil {
+			if _, err := tx.Exec(ctx, retrySQL, d.ID, w.owner, wait, route, r.Code, r.Text); err != nil {
 				return err
 			}
 			if d.Kind == "release" {

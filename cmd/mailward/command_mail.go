@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"mailward/gateway"
+	"mailward/gateway/hop"
 	"mailward/internal/message"
 	"mailward/policy"
 	"mailward/scanner"
@@ -153,12 +154,21 @@ func (cmd *sendCmd) Run(ctx context.Context, e *env) error {
 // sendMail hands one mail over and returns the reply to its final dot.
 func sendMail(ctx context.Context, server, from string, to []string, raw []byte) (string, error) {
 	eightBit := bytes.ContainsFunc(raw, func(r rune) bool { return r >= 0x80 })
-	text, err := gateway.Send(ctx, server, nodeName(), from, to, int64(len(raw)), eightBit, bytes.NewReader(raw))
-	if err != nil {
-		// From here the server is no next hop, just the one that was asked.
-		return "", errors.New(strings.TrimPrefix(oneLine(err), "next hop replied "))
+	t := hop.Transfer{From: from, Size: int64(len(raw)), EightBit: eightBit, Body: bytes.NewReader(raw)}
+	for _, r := range to {
+		t.To = append(t.To, hop.Recipient{Address: r})
 	}
-	return text, nil
+	hops := hop.New(hop.Config{Hostname: nodeName()})
+	defer hops.Close()
+	res := hops.Send(ctx, server, t)
+	for addr, no := range res.Refused {
+		res.Err = errors.Join(res.Err, fmt.Errorf("recipient %s: %w", addr, no))
+	}
+	if res.Err != nil {
+		// From here the server is no next hop, just the one that was asked.
+		return "", errors.New(strings.ReplaceAll(oneLine(res.Err), "next hop replied ", ""))
+	}
+	return strings.Join(strings.Fields(fmt.Sprintf("%d %s %s", res.Reply.Code, res.Reply.Enhanced, res.Reply.Text)), " "), nil
 }
 
 // envelope takes sender and recipients from the flags, or else from the header.

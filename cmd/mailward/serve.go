@@ -19,6 +19,7 @@ import (
 
 	"mailward/audit"
 	"mailward/gateway"
+	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/health"
 	"mailward/identity"
@@ -62,6 +63,7 @@ type program struct {
 	clamd      *scanner.Clamd
 	sidecar    *scanner.Sidecar
 	cert       *certificate
+	hops       *hop.Sender
 	gateway    *gateway.Server
 	health     *health.Monitor
 	accepting  atomic.Bool // SMTP connections are taken
@@ -186,10 +188,12 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if p.cert, err = loadCertificate(p.conf.SMTP.TLS); err != nil {
 		return err
 	}
+	p.hops = hop.New(hop.Config{Hostname: p.conf.Hostname})
+	p.onStop(func(context.Context) { p.hops.Close() })
 	p.gateway, err = gateway.New(gateway.Config{
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize), TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
 	}, gateway.Deps{
-		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Metrics: p.metrics,
+		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
 		Auth: mailauth.New(resolver(p.conf.DNS)),
 	})
 	return err

@@ -19,6 +19,7 @@ import (
 
 	"mailward/audit"
 	"mailward/gateway"
+	"mailward/gateway/hop"
 	"mailward/health"
 	"mailward/identity"
 	"mailward/internal/message"
@@ -167,6 +168,8 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 	if p.spooler, err = message.NewSpooler(spool); err != nil {
 		return health.Report{}, err
 	}
+	p.hops = hop.New(hop.Config{Hostname: conf.Hostname})
+	p.onStop(func(context.Context) { p.hops.Close() })
 	p.policies = policy.NewStore(p.db, policy.StaticRoutes{Default: conf.Relay.Default, Domains: conf.Relay.Domains}, log)
 	if err := p.policies.Load(ctx); err != nil {
 		return health.Report{}, err
@@ -207,7 +210,7 @@ func (p *program) probe(ctx context.Context) error {
 func (p *program) nextHops() (list []health.Component) {
 	for _, addr := range p.policies.NextHops() {
 		list = append(list, health.NextHop(addr, func(ctx context.Context, addr string) error {
-			_, err := gateway.CheckNextHop(ctx, addr, p.conf.Hostname)
+			_, err := p.hops.Check(ctx, addr)
 			return err
 		}))
 	}

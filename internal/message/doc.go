@@ -41,4 +41,6 @@ type Envelope struct {
 	Recipients   []string
 	SMTPUTF8     bool
 	EightBitMIME bool
+	Ret          string // FULL, HDRS or "" (RFC 3461 §4.3)
+	EnvID        string // xtext as the client gave it, or "" (RFC 3461 §4.4)
 }

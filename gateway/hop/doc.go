@@ -1,0 +1,60 @@
+// Package hop hands mails to the servers behind us and, for outbound mail, to
+// those of the world: it finds the hosts of a route, keeps connections to them,
+// secures these, and speaks SMTP as a client.
+//
+// It is the last step on a mail's path. The gateway calls [Sender.Send] with a
+// route and a [Transfer], and hears in the [Result] what the hop said. The
+// package knows nothing of policies, the ledger or the delivery queue.
+package hop
+
+import (
+	"errors"
+	"io"
+)
+
+// Failures that are not the hop's own words.
+var (
+	// ErrConnect means that no host of the route could be reached, or none would talk to us.
+	ErrConnect = errors.New("hop: next hop cannot be reached")
+	// ErrEightBit means that the mail has 8-bit bytes and the hop does not take them (RFC 6152).
+	ErrEightBit = errors.New("hop: the next hop does not take 8-bit mail")
+	// ErrUTF8 means that an address or header needs SMTPUTF8 and the hop does not have it (RFC 6531).
+	ErrUTF8 = errors.New("hop: the next hop does not take internationalised addresses")
+	// ErrNoRoute means that the route names no host, or that the domain takes no mail (RFC 7505).
+	ErrNoRoute = errors.New("hop: no such route")
+)
+
+// Recipient is one RCPT. Notify and ORCPT are what the client gave (RFC 3461
+// §4.1 and §4.2), "" where it gave nothing.
+type Recipient struct {
+	Address string
+	Notify  string
+	ORCPT   string
+}
+
+// Transfer is one mail to one next hop.
+type Transfer struct {
+	From     string
+	To       []Recipient
+	Size     int64
+	EightBit bool      // the mail has bytes above 127
+	UTF8     bool      // the client said SMTPUTF8
+	Ret      string    // FULL, HDRS or "" (RFC 3461 §4.3)
+	EnvID    string    // xtext as the client gave it, or "" (RFC 3461 §4.4)
+	Head     []byte    // our lines, sent before Body
+	Body     io.Reader // lines end in CRLF
+	// BeforeDot is called when all is sent but the dot that makes it the next
+	// hop's, with the recipients that it has refused, by address. On an error
+	// nothing is handed over. It may be nil.
+	BeforeDot func(refused map[string]*Reply) error
+}
+
+// Result is how a transfer went.
+type Result struct {
+	Host      string            // the address of the host that answered, or was tried last
+	TLS       string            // version and cipher of the connection, or ""
+	Reply     Reply             // to the final dot, when Err is nil
+	Refused   map[string]*Reply // recipients that the hop did not take, others were taken
+	ReplyLost bool              // the dot is out and no reply came: the hop may have the mail
+	Err       error             // nil: accepted. A *Reply: refused as a whole
+}
