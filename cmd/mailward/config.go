@@ -37,6 +37,7 @@ type Config struct {
 	Sandbox     Sandbox     `yaml:"sandbox"`
 	OpenBao     OpenBao     `yaml:"openbao"`
 	Evidence    Evidence    `yaml:"evidence"`
+	Debug       Debug       `yaml:"debug"`
 	Bootstrap   Bootstrap   `yaml:"bootstrap"`
 }
 
@@ -164,6 +165,7 @@ func (c *Config) Validate() error {
 	}
 	c.validateServers(p)
 	c.validateLater(p)
+	c.Debug.validate(p)
 	c.Bootstrap.validate(p)
 	return errors.Join(p.list...)
 }

@@ -72,6 +72,9 @@ func (s Secret) String() string {
 	return "(secret)"
 }
 
+// MarshalYAML is String, for a configuration that is shown.
+func (s Secret) MarshalYAML() (any, error) { return s.String(), nil }
+
 // GoString is String, for %#v.
 func (s Secret) GoString() string { return s.String() }
 

@@ -93,6 +93,9 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 	}
 	failed := make(chan error, 16)
 	p.runLoops(failed)
+	if err := p.serveDebug(failed); err != nil {
+		return err
+	}
 	if cmd.runs("worker") {
 		if err := p.runWorkers(failed, e.out); err != nil {
 			return err
