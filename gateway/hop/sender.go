@@ -3,6 +3,7 @@ package hop
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -13,11 +14,15 @@ type Config struct {
 	Hostname string // what we call ourselves in EHLO
 }
 
-// firstHost is the host of a route that is tried first.
-func firstHost(route string) string {
-	first, _, _ := strings.Cut(route, ",")
-	return strings.TrimSpace(first)
+// hosts are the hosts of a route, the best first.
+func hosts(route string) (list []string) {
+	for h := range strings.SplitSeq(route, ",") {
+		list = append(list, strings.TrimSpace(h))
+	}
+	return list
 }
+
+func firstHost(route string) string { return hosts(route)[0] }
 
 // Sender hands mails over, and keeps connections for the next ones.
 type Sender struct {
@@ -25,6 +30,7 @@ type Sender struct {
 	mu     sync.Mutex // guards idle, closed
 	idle   map[string][]*conn
 	closed bool
+	known  memory
 }
 
 // New returns a Sender that connects to nothing yet.
@@ -86,7 +92,7 @@ func (p *Sender) Send(ctx context.Context, route string, t Transfer) Result {
 			return res
 		}
 	}
-	c, err := dial(ctx, addr, p.cfg.Hostname)
+	c, err := p.dial(ctx, addr)
 	if err != nil {
 		return Result{Err: err}
 	}
@@ -97,8 +103,7 @@ func (p *Sender) Send(ctx context.Context, route string, t Transfer) Result {
 // sendOn runs one transaction. started says that bytes of the mail, or more
 // than its envelope, may have reached the hop.
 func (p *Sender) sendOn(ctx context.Context, addr string, c *conn, t Transfer) (res Result, started bool) {
-	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	stop := c.obey(ctx)
 	res, started = c.transact(ctx, t)
 	var no *Reply
 	if stop() && (res.Err == nil || errors.As(res.Err, &no) && no.Code != 421) {
@@ -109,21 +114,44 @@ func (p *Sender) sendOn(ctx context.Context, addr string, c *conn, t Transfer) (
 	return res, started
 }
 
-// Check connects to a next hop and says goodbye, for Health. It returns the
-// hop's features in a few words.
-func (p *Sender) Check(ctx context.Context, route string) (string, error) {
-	c, err := dial(ctx, firstHost(route), p.cfg.Hostname)
-	if err != nil {
-		return "", err
+func (p *Sender) dial(ctx context.Context, addr string) (*conn, error) {
+	c, err := dial(ctx, addr, p.cfg.Hostname)
+	if err == nil {
+		p.known.learn(addr, c.features)
 	}
-	defer c.Close()
+	return c, err
+}
+
+// obey ends whatever the connection waits for when ctx does, until stop is
+// called, which says whether it came first.
+func (c *conn) obey(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+}
+
+// Check connects to each host of a route and says goodbye, for Health. It
+// returns what the last one offers in a few words, and the failures of all.
+func (p *Sender) Check(ctx context.Context, route string) (text string, err error) {
+	var errs []error
+	for _, addr := range hosts(route) {
+		c, err := p.dial(ctx, addr)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+			continue
+		}
+		text = c.offers()
+		c.command("QUIT")
+		c.w.Flush()
+		c.Close()
+	}
+	return text, errors.Join(errs...)
+}
+
+func (c *conn) offers() string {
 	var names []string
 	for _, n := range []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "STARTTLS", "DSN"} {
 		if _, ok := c.features[n]; ok {
 			names = append(names, n)
 		}
 	}
-	c.command("QUIT")
-	c.w.Flush()
-	return strings.Join(names, " "), nil
+	return strings.Join(names, " ")
 }
