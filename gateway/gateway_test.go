@@ -21,6 +21,7 @@ import (
 	"mailward/audit"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
+	"mailward/gateway/queue"
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
@@ -53,6 +54,7 @@ type fixture struct {
 	db      *testenv.DB
 	hop     *testenv.Hop
 	srv     *Server
+	queue   *queue.Queue
 	scan    *fakeScanner
 	held    *quarantine.Store
 	ledger  *ledger.Ledger
@@ -82,8 +84,10 @@ func newFixture(t testing.TB, normalise bool) *fixture {
 	f.ledger = ledger.New(f.db.DB, log)
 	policies := policy.NewStore(f.db.DB, policy.StaticRoutes{Domains: map[string]string{"ours.example": f.hop.Addr, "other.example": "127.0.0.1:1", "sender.example": f.hop.Addr}}, log)
 	fatal(t, policies.Load(ctx))
+	hops := hop.New(hop.Config{Hostname: "mx.ours.example"})
+	f.queue = queue.New(queue.Config{Hostname: "mx.ours.example"}, queue.Deps{Log: log, DB: f.db.DB, Policies: policies, Ledger: f.ledger, Quarantine: f.held, Audit: f.audit, Hops: hops})
 	f.srv, err = New(Config{Hostname: "mx.ours.example", MaxMessageSize: 8 << 20}, Deps{Log: log, DB: f.db.DB, Spooler: sp, Scanner: f.scan, Policies: policies,
-		Ledger: f.ledger, Quarantine: f.held, Audit: f.audit, Hops: hop.New(hop.Config{Hostname: "mx.ours.example"})})
+		Ledger: f.ledger, Quarantine: f.held, Audit: f.audit, Queue: f.queue, Hops: hops})
 	fatal(t, err)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	fatal(t, err)
@@ -409,7 +413,7 @@ func TestMixed_RefusedBesideHeld(t *testing.T) {
 func (f *fixture) work() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { f.srv.Worker().Run(ctx); close(done) }()
+	go func() { f.queue.Run(ctx); close(done) }()
 	f.t.Cleanup(func() { cancel(); <-done })
 }
 

@@ -165,10 +165,12 @@ func (s *Server) relay(ctx context.Context, log *slog.Logger, m *mail, who []pol
 // while other copies are held here: a 5xx would tell the sender that nobody got
 // it. So it is accepted, and the sender is told about those alone.
 func (s *Server) refusedBesideHeld(ctx context.Context, log *slog.Logger, m *mail, route string, who []policy.RecipientDecision, no *hop.Reply) error {
+	refused := map[string]*hop.Reply{}
 	for _, r := range who {
-		if _, err := s.bounce(ctx, m.recipients[0].Domain.Workspace, m.env.ID, m.env.From, r.Address, m.header, no, route); err != nil {
-			return s.refuse(log, m, err)
-		}
+		refused[r.Address] = no
+	}
+	if _, err := s.deps.Queue.Undeliverable(ctx, m.queued(), route, refused); err != nil {
+		return s.refuse(log, m, err)
 	}
 	s.outcomes(m, who, ledger.Refused, route, no.Code, no.Text)
 	return accepted(m.env.ID, "Accepted in part")

@@ -12,28 +12,24 @@ import (
 type metrics struct {
 	mails       *prometheus.CounterVec
 	decisions   *prometheus.CounterVec
-	deliveries  *prometheus.CounterVec
 	seconds     prometheus.Histogram
 	sessions    prometheus.Gauge
 	relayDenied prometheus.Counter
-	forged      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		mails:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailward_gateway_mails_total", Help: "Mails by what became of them."}, []string{"result"}),
 		decisions:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailward_gateway_decisions_total", Help: "Decisions by class and action."}, []string{"class", "action"}),
-		deliveries:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailward_gateway_deliveries_total", Help: "Ended deliveries of the queue."}, []string{"kind", "state"}),
 		seconds:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "mailward_gateway_handle_seconds", Help: "Time from the last dot to our reply.", Buckets: prometheus.ExponentialBuckets(0.005, 2, 14)}),
 		sessions:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailward_gateway_sessions", Help: "SMTP sessions that are open."}),
 		relayDenied: prometheus.NewCounter(prometheus.CounterOpts{Name: "mailward_gateway_relay_denied_total", Help: "Recipients of domains that are not ours."}),
-		forged:      prometheus.NewCounter(prometheus.CounterOpts{Name: "mailward_gateway_forged_releases_total", Help: "Releases that no person had decided on."}),
 	}
 	for _, r := range []string{"relayed", "not_relayed", "failed", "not_taken"} {
 		m.mails.WithLabelValues(r)
 	}
 	if reg != nil {
-		reg.MustRegister(m.mails, m.decisions, m.deliveries, m.seconds, m.sessions, m.relayDenied, m.forged)
+		reg.MustRegister(m.mails, m.decisions, m.seconds, m.sessions, m.relayDenied)
 	}
 	return m
 }

@@ -20,6 +20,7 @@ import (
 	"mailward/audit"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
+	"mailward/gateway/queue"
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/mailauth"
@@ -77,6 +78,7 @@ type Deps struct {
 	Ledger     *ledger.Ledger
 	Quarantine *quarantine.Store
 	Audit      *audit.Log
+	Queue      *queue.Queue
 	Hops       *hop.Sender           // hands mail over; whoever made it closes it
 	Auth       AuthChecker           // may be nil: nothing is checked
 	Metrics    prometheus.Registerer // may be nil

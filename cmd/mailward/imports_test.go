@@ -10,12 +10,13 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":         {"audit", "gateway", "gateway/hop", "gateway/ledger", "gateway/limit", "health", "identity", "internal/bao", "internal/message", "internal/pg", "internal/standalone", "mailauth", "policy", "quarantine", "scanner", "webui"},
+	"cmd/mailward":         {"audit", "gateway", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/message", "internal/pg", "internal/standalone", "mailauth", "policy", "quarantine", "scanner", "webui"},
 	"cmd/mailward-scanner": {"policy", "scanner/rules", "scanner/sidecar"},
 	"webui":                {"audit", "gateway/ledger", "health", "identity", "internal/pg", "policy", "quarantine", "scanner"},
-	"gateway":              {"audit", "gateway/hop", "gateway/ledger", "gateway/limit", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner"},
+	"gateway":              {"audit", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner"},
 	"gateway/hop":          {},
 	"gateway/limit":        {},
+	"gateway/queue":        {"audit", "gateway/hop", "gateway/ledger", "internal/message", "internal/pg", "policy", "quarantine"},
 	"gateway/ledger":       {"internal/message", "internal/pg", "policy"},
 	"health":               {"internal/pg"},
 	"mailauth":             {"internal/message"},

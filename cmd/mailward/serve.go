@@ -21,6 +21,7 @@ import (
 	"mailward/gateway"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
+	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
 	"mailward/internal/message"
@@ -64,6 +65,7 @@ type program struct {
 	sidecar    *scanner.Sidecar
 	cert       *certificate
 	hops       *hop.Sender
+	queue      *queue.Queue
 	gateway    *gateway.Server
 	health     *health.Monitor
 	accepting  atomic.Bool // SMTP connections are taken
@@ -193,10 +195,13 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	}
 	p.hops = hop.New(hop.Config{Hostname: p.conf.Hostname})
 	p.onStop(func(context.Context) { p.hops.Close() })
+	p.queue = queue.New(queue.Config{Hostname: p.conf.Hostname}, queue.Deps{
+		Log: p.log, DB: p.db, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
+	})
 	p.gateway, err = gateway.New(gateway.Config{
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize), TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
 	}, gateway.Deps{
-		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
+		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Queue: p.queue, Hops: p.hops, Metrics: p.metrics,
 		Auth: mailauth.New(resolver(p.conf.DNS)),
 	})
 	return err

@@ -241,7 +241,7 @@ func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 	if err := p.runJobs(); err != nil {
 		return err
 	}
-	p.loop("delivery", failed, p.gateway.Worker().Run)
+	p.loop("delivery", failed, p.queue.Run)
 	return nil
 }
 
