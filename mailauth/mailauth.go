@@ -45,6 +45,14 @@ type Check struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// Resolver is what the checks need of DNS.
+type Resolver interface {
+	LookupTXT(ctx context.Context, name string) ([]string, error)
+	LookupMX(ctx context.Context, name string) ([]*net.MX, error)
+	LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error)
+	LookupAddr(ctx context.Context, addr string) ([]string, error)
+}
+
 // Checker checks senders.
 type Checker struct{ dns Resolver }
 

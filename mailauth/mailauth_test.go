@@ -9,9 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
 	"github.com/foxcpp/go-mockdns"
@@ -73,65 +71,4 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
-}
-
-// deadResolver never answers before its context ends.
-type deadResolver struct {
-	mockdns.Resolver
-	asked atomic.Int32
-}
-
-func (d *deadResolver) LookupTXT(ctx context.Context, _ string) ([]string, error) {
-	d.asked.Add(1)
-	<-ctx.Done()
-	return nil, &net.DNSError{IsTimeout: true}
-}
-
-// TestCached_DeadResolver: mail waits for a dead resolver a few times, not each time.
-func TestCached_DeadResolver(t *testing.T) {
-	dead := &deadResolver{}
-	now := time.Now()
-	c := &cached{next: dead, now: func() time.Time { return now }, entries: map[string]entry{}}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-	defer cancel()
-	for range 10 {
-		now = now.Add(time.Millisecond)
-		if _, err := c.LookupTXT(ctx, now.String()); err == nil {
-			t.Fatal("an answer of a dead resolver")
-		}
-	}
-	if n := dead.asked.Load(); n != troubleMost {
-		t.Errorf("asked %d times, want %d", n, troubleMost)
-	}
-	now = now.Add(troubleQuiet + time.Second)
-	c.LookupTXT(ctx, "again")
-	if n := dead.asked.Load(); n != troubleMost+1 {
-		t.Errorf("not asked again after a while: %d", n)
-	}
-}
-
-func TestCached_Remembers(t *testing.T) {
-	var asked atomic.Int32
-	r := Cached(counting{&mockdns.Resolver{Zones: map[string]mockdns.Zone{"a.example.": {TXT: []string{"x"}}}}, &asked})
-	for range 5 {
-		if v, err := r.LookupTXT(context.Background(), "a.example"); err != nil || len(v) != 1 {
-			t.Fatal(v, err)
-		}
-		if _, err := r.LookupTXT(context.Background(), "missing.example"); err == nil {
-			t.Fatal("an answer for a name that is not there")
-		}
-	}
-	if asked.Load() != 2 {
-		t.Errorf("asked %d times, want 2", asked.Load())
-	}
-}
-
-type counting struct {
-	Resolver
-	n *atomic.Int32
-}
-
-func (c counting) LookupTXT(ctx context.Context, name string) ([]string, error) {
-	c.n.Add(1)
-	return c.Resolver.LookupTXT(ctx, name)
 }

@@ -63,12 +63,6 @@ type Relay struct {
 	OutboundFrom []string          `yaml:"outbound_from"`
 }
 
-// DNS is the resolver.
-type DNS struct {
-	Server string `yaml:"server"`
-	Cache  bool   `yaml:"cache"`
-}
-
 // Switch turns a part on or off.
 type Switch struct {
 	Enabled bool `yaml:"enabled"`
@@ -156,7 +150,7 @@ func (c *Config) Validate() error {
 	p.check(filepath.IsAbs(c.DataDir), "data_dir", "must be an absolute path, is %q", c.DataDir)
 	c.SMTP.validate(p)
 	c.Relay.validate(p)
-	p.check(c.DNS.Server == "" || validAddress(c.DNS.Server), "dns.server", "must be host:port, is %q", c.DNS.Server)
+	c.DNS.validate(p)
 	p.check(validAddress(c.HTTP.Listen), "http.listen", "must be host:port, is %q", c.HTTP.Listen)
 	if u := c.HTTP.PublicURL; u != "" {
 		parsed, err := url.Parse(u)

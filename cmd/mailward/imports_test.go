@@ -10,7 +10,7 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":         {"audit", "gateway", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/message", "internal/pg", "internal/standalone", "mailauth", "policy", "quarantine", "scanner", "webui"},
+	"cmd/mailward":         {"audit", "gateway", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "mailauth", "policy", "quarantine", "scanner", "webui"},
 	"cmd/mailward-scanner": {"policy", "scanner/rules", "scanner/sidecar"},
 	"webui":                {"audit", "gateway/ledger", "health", "identity", "internal/pg", "policy", "quarantine", "scanner"},
 	"gateway":              {"audit", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner"},
@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"policy":               {"internal/pg"},
 	"audit":                {"internal/pg"},
 	"internal/bao":         {},
+	"internal/dns":         {},
 	"internal/message":     {},
 	"internal/pg":          {"migrations"},
 	"internal/standalone":  {},

@@ -24,6 +24,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/internal/dns"
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/mailauth"
@@ -54,6 +55,7 @@ type program struct {
 	db         *pg.DB
 	redis      *redis.Client
 	metrics    *prometheus.Registry
+	dns        *dns.Resolver
 	audit      *audit.Log
 	identity   *identity.Store
 	policies   *policy.Store
@@ -193,6 +195,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if p.cert, err = loadCertificate(p.conf.SMTP.TLS); err != nil {
 		return err
 	}
+	if p.dns, err = p.conf.DNS.resolver(p.metrics); err != nil {
+		return err
+	}
 	p.hops = hop.New(hop.Config{Hostname: p.conf.Hostname})
 	p.onStop(func(context.Context) { p.hops.Close() })
 	p.queue = queue.New(queue.Config{Hostname: p.conf.Hostname}, queue.Deps{
@@ -202,7 +207,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize), TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Queue: p.queue, Hops: p.hops, Metrics: p.metrics,
-		Auth: mailauth.New(resolver(p.conf.DNS)),
+		Auth: mailauth.New(p.dns),
 	})
 	return err
 }

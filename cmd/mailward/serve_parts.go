@@ -24,7 +24,6 @@ import (
 	"mailward/identity"
 	"mailward/internal/message"
 	"mailward/internal/pg"
-	"mailward/mailauth"
 	"mailward/policy"
 	"mailward/scanner"
 )
@@ -83,21 +82,6 @@ func (p *program) startSink() (policy.StaticRoutes, error) {
 	p.onStop(func(context.Context) { sink.Close(); <-done })
 	addr := l.Addr().String()
 	return policy.StaticRoutes{Default: addr, Domains: map[string]string{demoDomain: addr}}, nil
-}
-
-// resolver is what SPF and DKIM are looked up with.
-func resolver(conf DNS) mailauth.Resolver {
-	if conf.Cache {
-		return mailauth.NewResolver(conf.Server)
-	}
-	r := &net.Resolver{PreferGo: true}
-	if conf.Server != "" {
-		r.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, conf.Server)
-		}
-	}
-	return r
 }
 
 func newScanner(b *backing, log *slog.Logger) (*scanner.Scanner, *scanner.Clamd, *scanner.Sidecar, error) {
