@@ -243,6 +243,17 @@ func TestHeaders_NothingCanBeInjected(t *testing.T) {
 	}
 }
 
+// TestSession_Quit: the reply to QUIT goes out before the connection ends.
+func TestSession_Quit(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	c := f.dial()
+	f.wantReply(c.say("QUIT"), 221)
+	if r := c.reply(); r != "EOF" {
+		t.Errorf("after QUIT: %q", r)
+	}
+}
+
 func TestSession_Refusals(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, false)

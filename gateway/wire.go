@@ -440,9 +440,17 @@ func (c *wire) startTLS(line []byte) error {
 	return nil
 }
 
-// Close implements [net.Conn].
+// Close implements [net.Conn]. What waits to be said goes out first, such as the
+// reply to QUIT; a client that does not take it does not hold us up.
 func (c *wire) Close() error {
-	c.dead.Store(true)
+	if !c.dead.Swap(true) && c.mu.TryLock() {
+		if sock := c.sock.Load(); len(c.out) > 0 {
+			sock.SetWriteDeadline(time.Now().Add(time.Second))
+			sock.Write(c.out)
+			c.out = nil
+		}
+		c.mu.Unlock()
+	}
 	defer c.closed()
 	return c.sock.Load().Close()
 }
