@@ -32,7 +32,7 @@ func (s *Server) traceHeader(m *mail, d policy.Decision) []byte {
 	if auth == "" {
 		auth = "none"
 	}
-	fmt.Fprintf(&b, "Authentication-Results: %s\r\n", fold(s.cfg.Hostname+"; "+hop.Harmless(auth, 900)))
+	fmt.Fprintf(&b, "Authentication-Results: %s\r\n", fold(s.cfg.Hostname+"; "+hop.Harmless(auth, 4000)))
 	fmt.Fprintf(&b, "X-Mailward-ID: %s\r\n", m.env.ID)
 	fmt.Fprintf(&b, "X-Mailward-Verdict: %s\r\n", fold(fmt.Sprintf("%s; %.1f; %s", d.Class, d.Score, hop.Harmless(strings.Join(d.Reasons, ", "), 600))))
 	if d.Class == policy.Spam && len(d.For(policy.Tag)) > 0 {

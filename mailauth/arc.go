@@ -17,14 +17,8 @@ const (
 	maxChainKeys = 20
 )
 
-// Results of a chain. RFC 8617 §4.4 knows the first three. The last is ours:
-// DNS gave no answer, so the chain is neither good nor bad.
-const (
-	arcNone      = "none"
-	arcPass      = "pass"
-	arcFail      = "fail"
-	arcTempError = "temperror"
-)
+// RFC 8617 §4.4 knows the results none, pass and fail. Temperror is ours: DNS
+// gave no answer, so the chain is neither good nor bad.
 
 // ARC is what the chain of those who passed a mail on says (RFC 8617). It says
 // who saw which results, not that they can be believed: that is for the list of
@@ -35,7 +29,8 @@ type ARC struct {
 	Sealers    []string `json:"sealers,omitempty"`     // d= of each seal, newest last
 	OldestPass int      `json:"oldest_pass,omitempty"` // RFC 8617 §5.2 step 5; 0: the mail is unchanged since the first
 	Reason     string   `json:"reason,omitempty"`
-	AAR        []string `json:"-"` // bodies of a valid chain's ARC-Authentication-Results, after "i=N;", oldest first
+	Seen       []Seen   `json:"seen,omitempty"` // what each sealer of a valid chain saw, oldest first
+	AAR        []string `json:"-"`              // bodies of a valid chain's ARC-Authentication-Results, after "i=N;", oldest first
 }
 
 // Names of the three fields of a set, as splitFields writes them.
@@ -82,7 +77,7 @@ func readChain(f *fields) chain {
 		return c
 	}
 	// RFC 8617 §5.2 step 2: a chain that failed once stays failed.
-	if newest := c.sets[c.highest-1]; newest.hasSeal && strings.EqualFold(newest.sealTags["cv"], arcFail) {
+	if newest := c.sets[c.highest-1]; newest.hasSeal && strings.EqualFold(newest.sealTags["cv"], Fail) {
 		c.failed, c.err = true, errors.New("the newest seal says cv=fail")
 		return c
 	}
@@ -150,9 +145,9 @@ func (s *arcSet) check(i int) error {
 	case !s.hasSeal:
 		return errors.New("no ARC-Seal")
 	}
-	want := arcPass
+	want := Pass
 	if i == 1 {
-		want = arcNone
+		want = None
 	}
 	if !strings.EqualFold(s.sealTags["cv"], want) {
 		return fmt.Errorf("cv= is not %s", want)
@@ -194,7 +189,7 @@ func checkSignatureTags(t tags) error {
 func verifyARC(ctx context.Context, dns Resolver, header []byte, body func() io.Reader, now time.Time) ARC {
 	f := splitFields(header)
 	c := readChain(f)
-	res := ARC{Result: arcNone, Instances: c.highest}
+	res := ARC{Result: None, Instances: c.highest}
 	if c.highest == 0 && c.err == nil {
 		return res
 	}
@@ -226,18 +221,19 @@ func verifyARC(ctx context.Context, dns Resolver, header []byte, body func() io.
 			break
 		}
 	}
-	for _, s := range c.sets {
+	for i, s := range c.sets {
 		res.AAR = append(res.AAR, s.results)
+		res.Seen = append(res.Seen, seen(i+1, res.Sealers[i], s.results))
 	}
-	res.Result = arcPass
+	res.Result = Pass
 	return res
 }
 
 // end closes a result that is no pass.
 func (a ARC) end(err error) ARC {
-	a.Result = arcFail
+	a.Result = Fail
 	if errors.Is(err, errTemporary) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		a.Result = arcTempError
+		a.Result = TempError
 	}
 	a.Reason = note(err)
 	return a

@@ -21,7 +21,7 @@ import (
 // missing in DNS, since such a seal would break a good chain for all who follow.
 func (s *Signer) Seal(ctx context.Context, arc ARC, authResults string, head, header []byte, body func() io.Reader) ([]byte, error) {
 	set := s.keys.Load()
-	if set.seal == nil || arc.Result == arcTempError || arc.Result == "" {
+	if set.seal == nil || arc.Result == TempError || arc.Result == "" {
 		return nil, nil
 	}
 	f := splitFields(head, header)
@@ -57,13 +57,13 @@ func (s *Signer) Seal(ctx context.Context, arc ARC, authResults string, head, he
 	if err != nil {
 		return nil, err
 	}
-	cv, covers := arcPass, append(slices.Clone(c.sets), next)
+	cv, covers := Pass, append(slices.Clone(c.sets), next)
 	switch {
 	case c.highest == 0 && c.err == nil:
-		cv = arcNone
-	case c.err != nil || arc.Result != arcPass:
+		cv = None
+	case c.err != nil || arc.Result != Pass:
 		// RFC 8617 §5.1.2: a failed chain is sealed as if our set were the only one.
-		cv, covers = arcFail, []arcSet{next}
+		cv, covers = Fail, []arcSet{next}
 	}
 	next.seal, err = k.complete(ctx, signatureField("ARC-Seal", []string{
 		i, "a=" + k.alg, "cv=" + cv, "d=" + k.domain, "s=" + k.selector, at,

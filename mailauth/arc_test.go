@@ -76,9 +76,9 @@ func (f *forge) add(mail string, s set) string {
 	if s.aar == "" {
 		s.aar = fmt.Sprintf("ARC-Authentication-Results: i=%d; mx.example; dmarc=pass\r\n", n)
 	}
-	cv := arcPass
+	cv := Pass
 	if n == 1 {
-		cv = arcNone
+		cv = None
 	}
 	i := fmt.Sprintf("i=%d", n)
 	ams := s.ams([]string{i, "a=" + f.key.alg, "c=relaxed/relaxed", "d=sealer.example", "s=s", "t=1700000000", "h=From:To:Subject:Date", "bh="})
@@ -140,9 +140,9 @@ func TestARC_GoodChains(t *testing.T) {
 		f := newForge(t, key)
 		for _, n := range []int{0, 1, 2, 3, 10, 50} {
 			got := f.verify(f.chain(n))
-			want := arcPass
+			want := Pass
 			if n == 0 {
-				want = arcNone
+				want = None
 			}
 			if got.Result != want || got.Instances != n || len(got.Sealers) != n || len(got.AAR) != n || got.OldestPass != 0 {
 				t.Errorf("%s, %d sets: %+v", name, n, got)
@@ -154,7 +154,7 @@ func TestARC_GoodChains(t *testing.T) {
 	}
 	f := newForge(t, edKey(t))
 	m := f.add(f.chain(1), set{aar: "ARC-Authentication-Results:\r\n\ti=2 ; two.example;\r\n\tspf=pass\r\n"})
-	if got := f.verify(m); got.Result != arcPass || got.AAR[0] != "mx.example; dmarc=pass" || got.AAR[1] != "two.example;\r\n\tspf=pass" {
+	if got := f.verify(m); got.Result != Pass || got.AAR[0] != "mx.example; dmarc=pass" || got.AAR[1] != "two.example;\r\n\tspf=pass" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -164,7 +164,7 @@ func TestARC_GoodChains(t *testing.T) {
 func TestARC_Tags(t *testing.T) {
 	t.Parallel()
 	f := newForge(t, rsaKey(t))
-	pass, fail := arcPass, arcFail
+	pass, fail := Pass, Fail
 	both := func(name, value string) set { return set{ams: tag(name, value), seal: tag(name, value)} }
 	for name, tt := range map[string]struct {
 		set  set
@@ -277,32 +277,32 @@ func TestARC_Structure(t *testing.T) {
 		return out.String() + "\r\n" + string(body)
 	}
 	for name, tt := range map[string]struct{ mail, want string }{
-		"order of fields":       {reversed(), arcPass},
-		"no newest seal":        {lines(two, func(n string, i int) bool { return n == nameAS && i == 1 }), arcFail},
-		"no first seal":         {lines(two, func(n string, i int) bool { return n == nameAS && i == 2 }), arcFail},
-		"no newest message":     {lines(two, func(n string, i int) bool { return n == nameAMS && i == 1 }), arcFail},
-		"no first message":      {lines(two, func(n string, i int) bool { return n == nameAMS && i == 2 }), arcFail},
-		"no newest results":     {lines(two, func(n string, i int) bool { return n == nameAAR && i == 1 }), arcFail},
-		"no first results":      {lines(two, func(n string, i int) bool { return n == nameAAR && i == 2 }), arcFail},
-		"no first set":          {lines(two, func(n string, i int) bool { return strings.HasPrefix(n, "arc-") && i == 2 }), arcFail},
-		"no second set":         {lines(two, func(n string, i int) bool { return strings.HasPrefix(n, "arc-") && i == 1 }), arcPass},
-		"only results":          {"ARC-Authentication-Results: i=1; x\r\n" + plainMail, arcFail},
-		"a seal twice":          {field(two, nameAS, 0) + two, arcFail},
-		"a message twice":       {field(two, nameAMS, 1) + two, arcFail},
-		"results twice":         {field(two, nameAAR, 0) + two, arcFail},
-		"a gap":                 {f.add(f.chain(1), set{instance: 3}), arcFail},
-		"starts at two":         {f.add(plainMail, set{instance: 2}), arcFail},
-		"first says pass":       {f.add(f.add(plainMail, set{seal: tag("cv", "pass")}), set{}), arcFail},
-		"first says fail":       {f.add(f.add(plainMail, set{seal: tag("cv", "fail")}), set{}), arcFail},
-		"second says none":      {f.add(f.chain(1), set{seal: tag("cv", "none")}), arcFail},
-		"results without i=":    {f.add(plainMail, set{aar: "ARC-Authentication-Results: mx.example; spf=pass\r\n"}), arcFail},
-		"results, i= later":     {f.add(plainMail, set{aar: "ARC-Authentication-Results: mx.example; i=1; spf=pass\r\n"}), arcFail},
-		"results, no semicolon": {f.add(plainMail, set{aar: "ARC-Authentication-Results: i=1 mx.example\r\n"}), arcFail},
-		"results of another":    {f.add(plainMail, set{aar: "ARC-Authentication-Results: i=2; mx.example\r\n"}), arcFail},
-		"151 fields":            {strings.Repeat("ARC-Seal: i=1\r\n", 151) + plainMail, arcFail},
-		"nonsense":              {"ARC-Seal: \x00\r\nARC-Seal:\r\nARC-Seal\r\n" + plainMail, arcFail},
+		"order of fields":       {reversed(), Pass},
+		"no newest seal":        {lines(two, func(n string, i int) bool { return n == nameAS && i == 1 }), Fail},
+		"no first seal":         {lines(two, func(n string, i int) bool { return n == nameAS && i == 2 }), Fail},
+		"no newest message":     {lines(two, func(n string, i int) bool { return n == nameAMS && i == 1 }), Fail},
+		"no first message":      {lines(two, func(n string, i int) bool { return n == nameAMS && i == 2 }), Fail},
+		"no newest results":     {lines(two, func(n string, i int) bool { return n == nameAAR && i == 1 }), Fail},
+		"no first results":      {lines(two, func(n string, i int) bool { return n == nameAAR && i == 2 }), Fail},
+		"no first set":          {lines(two, func(n string, i int) bool { return strings.HasPrefix(n, "arc-") && i == 2 }), Fail},
+		"no second set":         {lines(two, func(n string, i int) bool { return strings.HasPrefix(n, "arc-") && i == 1 }), Pass},
+		"only results":          {"ARC-Authentication-Results: i=1; x\r\n" + plainMail, Fail},
+		"a seal twice":          {field(two, nameAS, 0) + two, Fail},
+		"a message twice":       {field(two, nameAMS, 1) + two, Fail},
+		"results twice":         {field(two, nameAAR, 0) + two, Fail},
+		"a gap":                 {f.add(f.chain(1), set{instance: 3}), Fail},
+		"starts at two":         {f.add(plainMail, set{instance: 2}), Fail},
+		"first says pass":       {f.add(f.add(plainMail, set{seal: tag("cv", "pass")}), set{}), Fail},
+		"first says fail":       {f.add(f.add(plainMail, set{seal: tag("cv", "fail")}), set{}), Fail},
+		"second says none":      {f.add(f.chain(1), set{seal: tag("cv", "none")}), Fail},
+		"results without i=":    {f.add(plainMail, set{aar: "ARC-Authentication-Results: mx.example; spf=pass\r\n"}), Fail},
+		"results, i= later":     {f.add(plainMail, set{aar: "ARC-Authentication-Results: mx.example; i=1; spf=pass\r\n"}), Fail},
+		"results, no semicolon": {f.add(plainMail, set{aar: "ARC-Authentication-Results: i=1 mx.example\r\n"}), Fail},
+		"results of another":    {f.add(plainMail, set{aar: "ARC-Authentication-Results: i=2; mx.example\r\n"}), Fail},
+		"151 fields":            {strings.Repeat("ARC-Seal: i=1\r\n", 151) + plainMail, Fail},
+		"nonsense":              {"ARC-Seal: \x00\r\nARC-Seal:\r\nARC-Seal\r\n" + plainMail, Fail},
 	} {
-		if got := f.verify(tt.mail); got.Result != tt.want || (got.Result == arcFail) == (got.Reason == "") {
+		if got := f.verify(tt.mail); got.Result != tt.want || (got.Result == Fail) == (got.Reason == "") {
 			t.Errorf("%s: %s (%s), want %s", name, got.Result, got.Reason, tt.want)
 		}
 	}
@@ -320,20 +320,20 @@ func TestARC_Changed(t *testing.T) {
 		return strings.Replace(m, old, new, 1)
 	}
 	for name, tt := range map[string]struct{ mail, want string }{
-		"body":              {rep("hello", "hullo"), arcFail},
-		"body white space":  {rep("hello  \t you \r\n", "hello you\r\n"), arcPass},
-		"more empty lines":  {m + "\r\n\r\n", arcPass},
-		"signed field":      {rep("b@example.net", "c@example.net"), arcFail},
-		"field unfolded":    {rep("?=\r\n folded", "?= folded"), arcPass},
-		"unsigned field":    {rep("Received: one", "Received: three"), arcPass},
-		"field on top":      {"X-New: 1\r\n" + m, arcPass},
-		"newest results":    {rep("i=3; mx.example; dmarc=pass", "i=3; mx.example; dmarc=fail"), arcFail},
-		"first results":     {rep("i=1; mx.example; dmarc=pass", "i=1; mx.example; dmarc=fail"), arcFail},
-		"results' spaces":   {rep("i=1; mx.example; dmarc=pass", "i=1;   mx.example;\r\n\tdmarc=pass"), arcPass},
-		"case of the name":  {rep("ARC-Seal: i=2", "arc-SEAL: i=2"), arcPass},
-		"space before name": {rep("ARC-Seal: i=2", "ARC-Seal : i=2"), arcPass},
-		"seal's tag":        {rep("ARC-Seal: i=2;", "ARC-Seal: i=2; zz=1;"), arcFail},
-		"first cv":          {rep("cv=none", "cv=NONE"), arcFail},
+		"body":              {rep("hello", "hullo"), Fail},
+		"body white space":  {rep("hello  \t you \r\n", "hello you\r\n"), Pass},
+		"more empty lines":  {m + "\r\n\r\n", Pass},
+		"signed field":      {rep("b@example.net", "c@example.net"), Fail},
+		"field unfolded":    {rep("?=\r\n folded", "?= folded"), Pass},
+		"unsigned field":    {rep("Received: one", "Received: three"), Pass},
+		"field on top":      {"X-New: 1\r\n" + m, Pass},
+		"newest results":    {rep("i=3; mx.example; dmarc=pass", "i=3; mx.example; dmarc=fail"), Fail},
+		"first results":     {rep("i=1; mx.example; dmarc=pass", "i=1; mx.example; dmarc=fail"), Fail},
+		"results' spaces":   {rep("i=1; mx.example; dmarc=pass", "i=1;   mx.example;\r\n\tdmarc=pass"), Pass},
+		"case of the name":  {rep("ARC-Seal: i=2", "arc-SEAL: i=2"), Pass},
+		"space before name": {rep("ARC-Seal: i=2", "ARC-Seal : i=2"), Pass},
+		"seal's tag":        {rep("ARC-Seal: i=2;", "ARC-Seal: i=2; zz=1;"), Fail},
+		"first cv":          {rep("cv=none", "cv=NONE"), Fail},
 	} {
 		if got := f.verify(tt.mail); got.Result != tt.want {
 			t.Errorf("%s: %s (%s), want %s", name, got.Result, got.Reason, tt.want)
@@ -342,10 +342,10 @@ func TestARC_Changed(t *testing.T) {
 	// White space in b= counts for nothing in its own signature, but a later
 	// seal covers it: only the newest may be folded anew.
 	at := strings.Index(m, "b=") + 20
-	if got := f.verify(m[:at] + "\r\n\t " + m[at:]); got.Result != arcPass {
+	if got := f.verify(m[:at] + "\r\n\t " + m[at:]); got.Result != Pass {
 		t.Errorf("newest seal folded anew: %+v", got)
 	}
-	if got := f.verify(m[:at] + "!" + m[at:]); got.Result != arcFail {
+	if got := f.verify(m[:at] + "!" + m[at:]); got.Result != Fail {
 		t.Errorf("no base64: %+v", got)
 	}
 }
@@ -356,7 +356,7 @@ func TestARC_OldestPass(t *testing.T) {
 	f := newForge(t, edKey(t))
 	m := strings.Replace(f.chain(2), "hello", "hello [list]", 1)
 	m = f.add(f.add(m, set{}), set{})
-	if got := f.verify(m); got.Result != arcPass || got.OldestPass != 3 {
+	if got := f.verify(m); got.Result != Pass || got.OldestPass != 3 {
 		t.Errorf("%+v", got)
 	}
 }
@@ -380,26 +380,26 @@ func TestARC_Keys(t *testing.T) {
 		records []string
 		want    string
 	}{
-		"good":           {[]string{good}, arcPass},
-		"without v=":     {[]string{p}, arcPass},
-		"spaces in it":   {[]string{"v = DKIM1 ;k= rsa; h=sha1 : sha256; s=email ; n=a note;" + p + " ;"}, arcPass},
-		"testing":        {[]string{"v=DKIM1; t=y:s; " + p}, arcPass},
-		"none":           {nil, arcFail},
-		"several":        {[]string{good, good}, arcFail},
-		"revoked":        {[]string{"v=DKIM1; k=rsa; p="}, arcFail},
-		"no p=":          {[]string{"v=DKIM1; k=rsa"}, arcFail},
-		"no base64":      {[]string{"v=DKIM1; p=%%%"}, arcFail},
-		"no key":         {[]string{"v=DKIM1; p=AAAA"}, arcFail},
-		"another":        {[]string{record(t, rsaKey(t))}, arcFail},
-		"ed25519":        {[]string{record(t, edKey(t))}, arcFail},
-		"unknown kind":   {[]string{"v=DKIM1; k=dsa; " + p}, arcFail},
-		"version":        {[]string{"v=DKIM2; " + p}, arcFail},
-		"v= not first":   {[]string{p + "; v=DKIM1"}, arcFail},
-		"only sha1":      {[]string{"v=DKIM1; h=sha1; " + p}, arcFail},
-		"another use":    {[]string{"v=DKIM1; s=tlsrpt; " + p}, arcFail},
-		"1001 bits":      {[]string{record(t, shortKey{})}, arcFail},
-		"doubled tag":    {[]string{good + "; k=rsa"}, arcFail},
-		"endless record": {[]string{"n=" + strings.Repeat("x", 10_000) + "; " + p}, arcFail},
+		"good":           {[]string{good}, Pass},
+		"without v=":     {[]string{p}, Pass},
+		"spaces in it":   {[]string{"v = DKIM1 ;k= rsa; h=sha1 : sha256; s=email ; n=a note;" + p + " ;"}, Pass},
+		"testing":        {[]string{"v=DKIM1; t=y:s; " + p}, Pass},
+		"none":           {nil, Fail},
+		"several":        {[]string{good, good}, Fail},
+		"revoked":        {[]string{"v=DKIM1; k=rsa; p="}, Fail},
+		"no p=":          {[]string{"v=DKIM1; k=rsa"}, Fail},
+		"no base64":      {[]string{"v=DKIM1; p=%%%"}, Fail},
+		"no key":         {[]string{"v=DKIM1; p=AAAA"}, Fail},
+		"another":        {[]string{record(t, rsaKey(t))}, Fail},
+		"ed25519":        {[]string{record(t, edKey(t))}, Fail},
+		"unknown kind":   {[]string{"v=DKIM1; k=dsa; " + p}, Fail},
+		"version":        {[]string{"v=DKIM2; " + p}, Fail},
+		"v= not first":   {[]string{p + "; v=DKIM1"}, Fail},
+		"only sha1":      {[]string{"v=DKIM1; h=sha1; " + p}, Fail},
+		"another use":    {[]string{"v=DKIM1; s=tlsrpt; " + p}, Fail},
+		"1001 bits":      {[]string{record(t, shortKey{})}, Fail},
+		"doubled tag":    {[]string{good + "; k=rsa"}, Fail},
+		"endless record": {[]string{"n=" + strings.Repeat("x", 10_000) + "; " + p}, Fail},
 	} {
 		f.dns.set("s._domainkey.sealer.example", tt.records...)
 		got := f.verify(m)
@@ -409,17 +409,17 @@ func TestARC_Keys(t *testing.T) {
 	}
 	f.dns.set("s._domainkey.sealer.example", good)
 	f.dns.broken = true
-	if got := f.verify(m); got.Result != arcTempError || got.AAR != nil {
+	if got := f.verify(m); got.Result != TempError || got.AAR != nil {
 		t.Errorf("DNS trouble is %+v", got)
 	}
 	f.dns.broken = false
 	h, b := split(m)
-	if got := verifyARC(context.Background(), f.dns, h, func() io.Reader { return failing{b()} }, time.Now()); got.Result != arcTempError {
+	if got := verifyARC(context.Background(), f.dns, h, func() io.Reader { return failing{b()} }, time.Now()); got.Result != TempError {
 		t.Errorf("an unreadable mail is %+v", got)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if got := verifyARC(ctx, f.dns, h, b, time.Now()); got.Result != arcTempError {
+	if got := verifyARC(ctx, f.dns, h, b, time.Now()); got.Result != TempError {
 		t.Errorf("no time is %+v", got)
 	}
 }
@@ -434,12 +434,12 @@ func TestARC_Bounds(t *testing.T) {
 		f.dns.set(sel+"._domainkey.sealer.example", f.key.record)
 		m = f.add(m, set{ams: tag("s", sel), seal: tag("s", sel)})
 	}
-	if got := f.verify(m); got.Result != arcFail || f.dns.asked > maxChainKeys {
+	if got := f.verify(m); got.Result != Fail || f.dns.asked > maxChainKeys {
 		t.Errorf("%s after %d questions", got.Result, f.dns.asked)
 	}
 	h, _ := split("ARC-Seal: i=1; a=x\r\n" + f.chain(3))
 	got := verifyARC(context.Background(), f.dns, h, func() io.Reader { t.Error("the body was read"); return strings.NewReader("") }, time.Now())
-	if got.Result != arcFail {
+	if got.Result != Fail {
 		t.Error(got)
 	}
 }
@@ -458,11 +458,11 @@ func FuzzVerifyARC(f *testing.F) {
 			t.Fatalf("asked %d times", fo.dns.asked)
 		}
 		switch got.Result {
-		case arcPass:
+		case Pass:
 			if got.Instances < 1 || len(got.AAR) != got.Instances || len(got.Sealers) != got.Instances {
 				t.Fatalf("%+v", got)
 			}
-		case arcNone, arcFail:
+		case None, Fail:
 		default:
 			t.Fatalf("%+v", got)
 		}

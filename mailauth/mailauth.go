@@ -10,7 +10,6 @@ package mailauth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -19,7 +18,6 @@ import (
 	"time"
 
 	"blitiri.com.ar/go/spf"
-	"github.com/emersion/go-msgauth/authres"
 	"github.com/emersion/go-msgauth/dkim"
 
 	"mailward/internal/message"
@@ -30,20 +28,6 @@ const (
 	budget        = 3 * time.Second
 	maxSignatures = 5
 )
-
-// Result is what is known about the sender.
-type Result struct {
-	Header string          // the results, as they follow the authserv-id; "" is "none"
-	JSON   json.RawMessage // for the record
-}
-
-// Check is one method's result, for the record.
-type Check struct {
-	Method string `json:"method"` // spf, dkim
-	Result string `json:"result"`
-	Domain string `json:"domain,omitempty"`
-	Reason string `json:"reason,omitempty"`
-}
 
 // Resolver is what the checks need of DNS.
 type Resolver interface {
@@ -64,92 +48,66 @@ func (c *Checker) Check(ctx context.Context, env message.Envelope, sp *message.S
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	var wg sync.WaitGroup
-	var spfResult authres.Result
-	var spfCheck Check
-	var dkimResults []authres.Result
-	var dkimChecks []Check
-	wg.Go(func() { spfResult, spfCheck = c.spf(ctx, env) })
-	wg.Go(func() { dkimResults, dkimChecks = c.dkim(ctx, sp) })
+	r := Result{DMARC: DMARC{Result: None}, ARC: ARC{Result: None}}
+	wg.Go(func() { r.SPF = c.spf(ctx, env) })
+	wg.Go(func() { r.DKIM = c.dkim(ctx, sp) })
 	wg.Wait()
-	results, checks := append([]authres.Result{spfResult}, dkimResults...), append([]Check{spfCheck}, dkimChecks...)
-	j, err := json.Marshal(checks)
-	if err != nil {
-		j = nil
-	}
-	// authres puts the identity first; the gateway writes that itself.
-	_, header, _ := strings.Cut(authres.Format("x", results), ";")
-	return Result{Header: strings.TrimSpace(header), JSON: j}
+	return r.finish()
 }
 
 // spf checks the envelope sender, or the HELO name for the null sender (RFC 7208 §2.4).
-func (c *Checker) spf(ctx context.Context, env message.Envelope) (authres.Result, Check) {
+func (c *Checker) spf(ctx context.Context, env message.Envelope) SPF {
 	if !env.ClientIP.IsValid() {
-		return &authres.SPFResult{Value: authres.ResultNone}, Check{Method: "spf", Result: "none"}
+		return SPF{Result: None}
 	}
 	res, err := spf.CheckHostWithSender(net.IP(env.ClientIP.AsSlice()), env.Helo, env.From, spf.WithContext(ctx), spf.WithResolver(c.dns))
-	r := &authres.SPFResult{Value: authres.ResultValue(res)}
-	ch := Check{Method: "spf", Result: string(res)}
+	r := SPF{Result: string(res), Identity: "mailfrom"}
 	if _, d, ok := cutLast(env.From, "@"); ok {
-		r.From, ch.Domain = safe(d), safe(d)
+		r.Domain = safe(d)
 	} else {
-		r.Helo, ch.Domain = safe(env.Helo), safe(env.Helo)
+		r.Identity, r.Domain = "helo", safe(env.Helo)
 	}
 	if err != nil {
-		ch.Reason = safe(err.Error())
+		r.Reason = note(err)
 	}
-	return r, ch
+	return r
 }
 
 // dkim verifies the signatures over the bytes as they came.
-func (c *Checker) dkim(ctx context.Context, sp *message.Spool) (results []authres.Result, checks []Check) {
+func (c *Checker) dkim(ctx context.Context, sp *message.Spool) (list []DKIM) {
 	head, err := sp.Header(64 << 10)
 	if err != nil || !strings.Contains(strings.ToLower(string(head)), "dkim-signature:") {
-		return []authres.Result{&authres.DKIMResult{Value: authres.ResultNone}}, []Check{{Method: "dkim", Result: "none"}}
+		return nil
 	}
-	type verified struct {
-		v   []*dkim.Verification
-		err error
-	}
-	done := make(chan verified, 1)
 	lookup := func(name string) ([]string, error) { return c.dns.LookupTXT(ctx, name) }
-	// The library knows no context; a big mail is hashed to its end, but nobody waits.
 	body := &stopReader{ctx: ctx, r: sp.NewReader()}
-	go func() {
-		v, err := dkim.VerifyWithOptions(body, &dkim.VerifyOptions{LookupTXT: lookup, MaxVerifications: maxSignatures})
-		done <- verified{v, err}
-	}()
-	// The goroutine reads the spool, which is closed after we return, so it is
-	// waited for; stopReader ends it when the budget does.
-	got := <-done
-	if got.err != nil && len(got.v) == 0 {
-		value := authres.ResultValue(authres.ResultPermError)
+	v, err := dkim.VerifyWithOptions(body, &dkim.VerifyOptions{LookupTXT: lookup, MaxVerifications: maxSignatures})
+	if err != nil && len(v) == 0 {
 		if ctx.Err() != nil {
-			value = authres.ResultTempError
+			return []DKIM{{Result: TempError, Reason: note(err)}}
 		}
-		return []authres.Result{&authres.DKIMResult{Value: value}}, []Check{{Method: "dkim", Result: string(value), Reason: safe(got.err.Error())}}
+		return []DKIM{{Result: PermError, Reason: note(err)}}
 	}
-	for _, v := range got.v {
-		value := dkimValue(ctx, v.Err)
-		ch := Check{Method: "dkim", Result: string(value), Domain: safe(v.Domain)}
+	for _, v := range v {
+		d := DKIM{Result: dkimValue(ctx, v.Err), Domain: safe(v.Domain)}
 		if v.Err != nil {
-			ch.Reason = safe(v.Err.Error())
+			d.Reason = note(v.Err)
 		}
-		results = append(results, &authres.DKIMResult{Value: value, Domain: safe(v.Domain), Identifier: safe(v.Identifier)})
-		checks = append(checks, ch)
+		list = append(list, d)
 	}
-	return results, checks
+	return list
 }
 
-func dkimValue(ctx context.Context, err error) authres.ResultValue {
+func dkimValue(ctx context.Context, err error) string {
 	switch {
 	case err == nil:
-		return authres.ResultPass
+		return Pass
 	case ctx.Err() != nil, dkim.IsTempFail(err):
-		return authres.ResultTempError
+		return TempError
 	case dkim.IsPermFail(err):
-		return authres.ResultPermError
+		return PermError
 	default:
-		return authres.ResultFail
+		return Fail
 	}
 }
 
