@@ -59,7 +59,7 @@ race: setup assets ## every test with the race detector
 fuzz: setup ## each fuzz test for FUZZTIME (default 30s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: build ## measure the gateway beside clamd alone
+bench: build ## measure the gateway beside clamd alone and its rivals (BENCH_ARGS="-help")
 	go run ./bench $(BENCH_ARGS)
 
 clean: ## remove what was built

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strings"
 )
 
@@ -27,9 +28,22 @@ const (
 type mail struct {
 	kind  kind
 	token string
+	head  []byte // stands before raw, where many mails share the rest
 	raw   []byte // as a mail file, CRLF
-	wire  []byte // dot-stuffed, with the final dot
 	sum   [32]byte
+}
+
+// wire is the mail as it goes over the wire after DATA, with the final dot (RFC
+// 5321 §4.5.2). Few mails have a line that starts with a dot; those are copied.
+func (m mail) wire() net.Buffers {
+	b := m.raw
+	if bytes.HasPrefix(b, []byte(".")) || bytes.Contains(b, []byte("\r\n.")) {
+		b = bytes.ReplaceAll(b, []byte("\r\n."), []byte("\r\n.."))
+		if b[0] == '.' {
+			b = append([]byte("."), b...)
+		}
+	}
+	return net.Buffers{m.head, b, []byte(".\r\n")}
 }
 
 // The EICAR string is put together when it is needed: in one piece in a file it
@@ -39,20 +53,26 @@ func eicarFile() []byte {
 }
 
 // generator makes mails from a seed. No two of one generator are alike in any
-// part: a cache that answers by content never can.
+// part: a cache that answers by content never can. With repeat, that share of the
+// mails with an attachment have one of a few that are all alike.
 type generator struct {
-	rng   *rand.Rand
-	bytes *rand.ChaCha8
-	words []string
-	run   string
-	next  int
+	rng    *rand.Rand
+	bytes  *rand.ChaCha8
+	words  []string
+	run    string
+	next   int
+	repeat float64
+	shared map[kind][][]byte
 }
+
+// sharedFiles is how many different files the repeated attachments are.
+var sharedFiles = map[kind]int{attachment: 6, archive: 4, big: 2}
 
 func newGenerator(seed uint64, run string) *generator {
 	var key [32]byte
 	copy(key[:], fmt.Sprintf("%d %s", seed, run))
 	source := rand.NewChaCha8(key)
-	g := &generator{rng: rand.New(source), bytes: source, run: run}
+	g := &generator{rng: rand.New(source), bytes: source, run: run, shared: map[kind][][]byte{}}
 	const consonants, vowels = "bcdfghjklmnprstvwz", "aeiou"
 	for range 3000 {
 		var w strings.Builder
@@ -99,18 +119,19 @@ func (g *generator) mail(k kind) mail {
 	g.next++
 	m := mail{kind: k, token: fmt.Sprintf("tok%s%06d%08x", g.run, g.next, g.rng.Uint32())}
 	var b bytes.Buffer
+	fmt.Fprintf(&b, "Received: from mail.source.example (mail.source.example [192.0.2.7])\r\n\tby mx.source.example with ESMTPS id %s\r\n\tfor <rcpt@%s>; Tue, 03 Mar 2026 09:00:00 +0000\r\n", m.token, domain)
 	fmt.Fprintf(&b, "From: Sender <sender@source.example>\r\nTo: <rcpt@%s>\r\nSubject: Load %s %s\r\nDate: Tue, 03 Mar 2026 09:00:00 +0000\r\nMessage-ID: <%s@source.example>\r\nMIME-Version: 1.0\r\n", domain, k, g.word(), m.token)
 	switch k {
 	case text:
 		fmt.Fprintf(&b, "Content-Type: text/plain; charset=us-ascii\r\n\r\n%s\r\n%s", m.token, g.prose(3800))
 	case html:
-		fmt.Fprintf(&b, "Content-Type: text/html; charset=utf-8\r\n\r\n%s", g.page(m.token, 30_000))
+		g.alternative(&b, m.token)
 	case attachment:
-		g.mixed(&b, m.token, "report.pdf", "application/pdf", g.pdf(m.token, 215_000))
+		g.mixed(&b, m.token, "report.pdf", "application/pdf", g.file(k, m.token))
 	case archive:
-		g.mixed(&b, m.token, "files.zip", "application/zip", g.zip(m.token, 3, 740_000))
+		g.mixed(&b, m.token, "files.zip", "application/zip", g.file(k, m.token))
 	case big:
-		g.mixed(&b, m.token, "slides.pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation", g.zip(m.token, 12, 3_700_000))
+		g.mixed(&b, m.token, "slides.pptx", "application/vnd.openxmlformats-officedocument.presentationml.presentation", g.file(k, m.token))
 	case eicar:
 		file, name, mime := eicarFile(), "test.com", "application/octet-stream"
 		if g.rng.IntN(2) == 0 {
@@ -120,8 +141,36 @@ func (g *generator) mail(k kind) mail {
 	}
 	m.raw = b.Bytes()
 	m.sum = sha256.Sum256(m.raw)
-	m.wire = stuff(m.raw)
 	return m
+}
+
+// file is an attachment of its own, or one of the shared ones.
+func (g *generator) file(k kind, token string) []byte {
+	if g.repeat == 0 || g.rng.Float64() >= g.repeat {
+		return g.newFile(k, token)
+	}
+	for len(g.shared[k]) < sharedFiles[k] {
+		g.shared[k] = append(g.shared[k], g.newFile(k, fmt.Sprintf("shared%s%d", g.run, len(g.shared[k]))))
+	}
+	return g.shared[k][g.rng.IntN(sharedFiles[k])]
+}
+
+func (g *generator) newFile(k kind, token string) []byte {
+	switch k {
+	case attachment:
+		return g.pdf(token, 215_000)
+	case archive:
+		return g.zip(token, 3, 740_000)
+	default:
+		return g.zip(token, 12, 3_700_000)
+	}
+}
+
+// alternative is a newsletter: the text, and the same in HTML.
+func (g *generator) alternative(b *bytes.Buffer, token string) {
+	boundary := "b" + token
+	fmt.Fprintf(b, "Content-Type: multipart/alternative; boundary=%q\r\n\r\n--%s\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n%s\r\n%s\r\n--%s\r\n", boundary, boundary, token, g.prose(2500), boundary)
+	fmt.Fprintf(b, "Content-Type: text/html; charset=utf-8\r\n\r\n%s\r\n--%s--\r\n", g.page(token, 27_000), boundary)
 }
 
 func (g *generator) word() string { return g.words[g.rng.IntN(len(g.words))] }
@@ -234,13 +283,4 @@ func (g *generator) mixed(b *bytes.Buffer, token, name, mime string, file []byte
 		file = file[n:]
 	}
 	fmt.Fprintf(b, "--%s--\r\n", boundary)
-}
-
-// stuff is the mail as it goes over the wire after DATA (RFC 5321 §4.5.2).
-func stuff(raw []byte) []byte {
-	b := bytes.ReplaceAll(raw, []byte("\r\n."), []byte("\r\n.."))
-	if len(b) > 0 && b[0] == '.' {
-		b = append([]byte("."), b...)
-	}
-	return append(b, ".\r\n"...)
 }

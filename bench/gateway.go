@@ -2,14 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"net"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,88 +18,74 @@ import (
 // gateway is a started `mailward serve` with its embedded servers and a data
 // folder of its own.
 type gateway struct {
-	dir, data, smtp, http string
-	cmd                   *exec.Cmd
-	exited                chan struct{}
-	logFile               *os.File
+	dir, data, smtp, http, debug string
+	binary                       string
+	enginesOff                   bool
+	service                      *service
 }
 
-func startGateway(ctx context.Context, binary, hop, resolver string) (*gateway, error) {
-	binary, err := filepath.Abs(binary)
+// startGateway runs it with the lines in conf added to a plain configuration.
+func startGateway(ctx context.Context, b *bed, hop, conf string) (*gateway, error) {
+	binary, err := filepath.Abs(b.binary)
 	if err != nil {
 		return nil, err
 	}
-	// Unix sockets live below: the path has to be short, and other users of the
-	// embedded servers have to pass through it.
+	// A folder of its own: when it does not end in order, it is kept.
 	dir, err := os.MkdirTemp("", "mwb")
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{dir: dir, data: filepath.Join(dir, "d"), exited: make(chan struct{})}
+	g := &gateway{dir: dir, data: filepath.Join(dir, "d"), binary: binary, enginesOff: strings.Contains(conf, "engines: []")}
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return g, err
 	}
-	if g.smtp, err = freeAddress(); err != nil {
+	addrs, err := freeAddresses(3)
+	if err != nil {
 		return g, err
 	}
-	if g.http, err = freeAddress(); err != nil {
+	g.smtp, g.http, g.debug = addrs[0], addrs[1], addrs[2]
+	file := filepath.Join(dir, "mailward.yaml")
+	text := fmt.Sprintf("hostname: mx.%s\ndata_dir: %s\nsmtp: {listen: [%q]}\nrelay: {domains: {%s: %q}}\nlimits: {enabled: false}\ndns: {server: %q}\nhttp: {listen: %q}\ndebug: {listen: %q}\nbootstrap: {admin_email: admin@%s, four_eyes: single_operator}\n",
+		domain, g.data, g.smtp, domain, hop, b.resolver, g.http, g.debug, domain) + conf
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return g, err
 	}
-	conf := filepath.Join(dir, "mailward.yaml")
-	text := fmt.Sprintf("hostname: mx.%s\ndata_dir: %s\nsmtp: {listen: [%q]}\nrelay: {domains: {%s: %q}}\nlimits: {enabled: false}\ndns: {server: %q}\nhttp: {listen: %q}\nbootstrap: {admin_email: admin@%s, four_eyes: single_operator}\n",
-		domain, g.data, g.smtp, domain, hop, resolver, g.http, domain)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+	if g.service, err = startService(dir, "mailward", binary, "serve", "--config", file); err != nil {
 		return g, err
 	}
-	if g.logFile, err = os.Create(filepath.Join(dir, "log")); err != nil {
-		return g, err
-	}
-	g.cmd = exec.Command(binary, "serve", "--config", conf)
-	g.cmd.Stdout, g.cmd.Stderr = g.logFile, g.logFile
-	// In a group of its own, so that ^C ends it through us and in order.
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := g.cmd.Start(); err != nil {
-		return g, fmt.Errorf("start %s: %w", binary, err)
-	}
-	go func() { g.cmd.Wait(); close(g.exited) }()
-	return g, g.waitReady(ctx)
+	return g, g.service.waitFor(ctx, 2*time.Minute, g.ready)
 }
 
-func (g *gateway) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
-	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.http+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		if r, err := http.DefaultClient.Do(req); err == nil {
-			r.Body.Close()
-			if r.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-g.exited:
-			return fmt.Errorf("mailward serve ended:\n%s", g.lastLog())
-		case <-ctx.Done():
-			return fmt.Errorf("mailward serve is not ready: %w\n%s", ctx.Err(), g.lastLog())
-		case <-time.After(100 * time.Millisecond):
-		}
+func (g *gateway) ready(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.http+"/readyz", nil)
+	if err != nil {
+		return err
 	}
+	r, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	r.Body.Close()
+	if r.StatusCode == http.StatusOK {
+		return nil
+	}
+	if g.enginesOff { // It takes mail, and never calls itself ready.
+		return listening("tcp", g.smtp)(ctx)
+	}
+	return errors.New(r.Status)
 }
 
-func (g *gateway) lastLog() string {
-	b, _ := os.ReadFile(filepath.Join(g.dir, "log"))
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return strings.Join(lines[max(0, len(lines)-20):], "\n")
-}
+// tree is the process and its servers, each booked under its program.
+func (g *gateway) tree() tree { return tree{name: "mailward", root: g.service.pid(), byProgram: true} }
 
-func (g *gateway) clamd() string { return filepath.Join(g.data, "run", "clamd.sock") }
+// database connects as the superuser of the embedded PostgreSQL.
+func (g *gateway) database(ctx context.Context) (*pgx.Conn, error) {
+	return pgx.Connect(ctx, "host="+filepath.Join(g.data, "run")+" user=postgres dbname=mailward")
+}
 
 // quarantined returns how often each token is in quarantine.
 func (g *gateway) quarantined(ctx context.Context) (map[string]int, error) {
-	c, err := pgx.Connect(ctx, "host="+filepath.Join(g.data, "run")+" user=postgres dbname=mailward")
+	c, err := g.database(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look into the quarantine: %w", err)
 	}
@@ -120,38 +106,49 @@ func (g *gateway) quarantined(ctx context.Context) (map[string]int, error) {
 	return found, nil
 }
 
+// profile takes a CPU profile for so long into a file of dir, and beside it
+// where the time went.
+func (g *gateway) profile(ctx context.Context, dir, name string, length time.Duration) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", g.debug, max(1, int(length.Seconds()))), nil)
+	if err != nil {
+		return err
+	}
+	r, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		return fmt.Errorf("profile: %s", r.Status)
+	}
+	file := filepath.Join(dir, name+".pprof")
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.Copy(f, r.Body); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-cum", "-nodecount=80", g.binary, file).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("go tool pprof: %w\n%s", err, out)
+	}
+	return os.WriteFile(filepath.Join(dir, name+".txt"), out, 0o644)
+}
+
 // stop ends the gateway as an operator would. The folder goes too, unless it
 // did not end in order.
 func (g *gateway) stop() {
 	if g == nil {
 		return
 	}
-	clean := true
-	if g.cmd != nil && g.cmd.Process != nil {
-		g.cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-g.exited:
-		case <-time.After(time.Minute):
-			clean = false
-			g.cmd.Process.Kill()
-			<-g.exited
-		}
-	}
-	if g.logFile != nil {
-		g.logFile.Close()
-	}
-	if !clean {
+	if !g.service.stop(time.Minute) {
 		fmt.Fprintf(os.Stderr, "mailward serve did not end within a minute of SIGTERM; its folder is kept: %s\n", g.dir)
 		return
 	}
 	os.RemoveAll(g.dir)
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,7 +18,7 @@ import (
 const (
 	domain = "bench.example"
 	// oneLimit bounds one mail; the gateway itself promises an answer in 60 s.
-	oneLimit = 90 * time.Second
+	oneLimit = 2 * time.Minute
 )
 
 // answer is what became of one mail, as its sender sees it.
@@ -25,11 +26,13 @@ type answer struct {
 	took  time.Duration
 	reply string // the SMTP reply, clamd's answer, or what went wrong
 	ok    bool   // accepted, or scanned
+	tried bool
 }
 
 // outcome is one run of a batch.
 type outcome struct {
 	answers []answer // in the order of the mails
+	began   time.Time
 	took    time.Duration
 }
 
@@ -39,7 +42,7 @@ func (o outcome) rate() float64 { return float64(len(o.answers)) / o.took.Second
 func (o outcome) percentile(p int) time.Duration {
 	var all []time.Duration
 	for _, a := range o.answers {
-		if a.ok {
+		if a.took > 0 {
 			all = append(all, a.took)
 		}
 	}
@@ -50,78 +53,137 @@ func (o outcome) percentile(p int) time.Duration {
 	return all[min(len(all)-1, len(all)*p/100)]
 }
 
-// run gives each mail to send, at most connections at a time.
-func run(ctx context.Context, mails []mail, connections int, send func(ctx context.Context, m mail) answer) outcome {
-	o := outcome{answers: make([]answer, len(mails))}
+// sender gives mails to one peer, one after the other.
+type sender interface {
+	send(ctx context.Context, m mail) answer
+	close()
+}
+
+// run gives each mail to one of so many senders, until all mails are sent or
+// the context ends. What was not sent is not in the outcome.
+func run(ctx context.Context, mails []mail, connections int, open func() sender) outcome {
+	o := outcome{answers: make([]answer, len(mails)), began: time.Now()}
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	began := time.Now()
 	for range connections {
 		wg.Go(func() {
+			s := open()
+			defer s.close()
 			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
 				if i >= len(mails) {
 					return
 				}
-				o.answers[i] = send(ctx, mails[i])
+				o.answers[i] = s.send(context.WithoutCancel(ctx), mails[i])
+				o.answers[i].tried = true
 			}
 		})
 	}
 	wg.Wait()
-	o.took = time.Since(began)
+	o.took = time.Since(o.began)
+	n := len(mails)
+	for n > 0 && !o.answers[n-1].tried {
+		n--
+	}
+	o.answers = o.answers[:n]
 	return o
 }
 
-// smtpTo sends each mail over a connection of its own, as most senders do. The
-// time counts from MAIL FROM to the reply after the final dot.
-func smtpTo(addr string) func(context.Context, mail) answer {
-	return func(ctx context.Context, m mail) answer {
-		d := net.Dialer{Timeout: 10 * time.Second}
-		c, err := d.DialContext(ctx, "tcp", addr)
-		if err != nil {
-			return answer{reply: err.Error()}
+// smtpSender sends so many mails over each connection.
+type smtpSender struct {
+	addr string
+	per  int
+	c    net.Conn
+	r    *bufio.Reader
+	used int
+}
+
+func smtpTo(addr string, per int) func() sender {
+	return func() sender { return &smtpSender{addr: addr, per: per} }
+}
+
+// send gives one mail. The time counts from MAIL FROM to the reply after the
+// final dot; connecting and EHLO do not count, but take their time.
+func (s *smtpSender) send(ctx context.Context, m mail) answer {
+	if s.c == nil {
+		if err := s.connect(ctx); err != nil {
+			s.drop()
+			return answer{reply: "greeting: " + err.Error()}
 		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(oneLimit))
-		r := bufio.NewReader(c)
-		step := func(line string, want byte) (string, error) {
-			if line != "" {
-				if _, err := io.WriteString(c, line+"\r\n"); err != nil {
-					return "", err
-				}
-			}
-			reply, err := readReply(r)
-			if err == nil && reply[0] != want {
-				err = fmt.Errorf("%s", reply)
-			}
+	}
+	s.c.SetDeadline(time.Now().Add(oneLimit))
+	began := time.Now()
+	reply, err := s.transaction(m)
+	a := answer{reply: reply, took: time.Since(began), ok: err == nil && strings.HasPrefix(reply, "2")}
+	if err != nil {
+		a.reply = err.Error()
+		s.drop()
+		return a
+	}
+	if s.used++; s.used >= s.per || strings.HasPrefix(reply, "421") {
+		s.close()
+	} else if !a.ok {
+		s.command("RSET")
+	}
+	return a
+}
+
+func (s *smtpSender) connect(ctx context.Context) error {
+	d := net.Dialer{Timeout: 30 * time.Second}
+	c, err := d.DialContext(ctx, "tcp", s.addr)
+	if err != nil {
+		return err
+	}
+	c.SetDeadline(time.Now().Add(oneLimit))
+	s.c, s.r, s.used = c, bufio.NewReader(c), 0
+	reply, err := readReply(s.r)
+	if err == nil && reply[0] == '2' {
+		reply, err = s.command("EHLO bench.source.example")
+	}
+	if err == nil && reply[0] != '2' {
+		err = errors.New(reply)
+	}
+	return err
+}
+
+// transaction returns the reply that ends it: that to the final dot, or the
+// first that is not a yes.
+func (s *smtpSender) transaction(m mail) (string, error) {
+	for _, step := range []struct {
+		line string
+		want byte
+	}{{"MAIL FROM:<sender@source.example>", '2'}, {"RCPT TO:<rcpt@" + domain + ">", '2'}, {"DATA", '3'}} {
+		reply, err := s.command(step.line)
+		if err != nil || reply[0] != step.want {
 			return reply, err
 		}
-		if _, err := step("", '2'); err != nil {
-			return answer{reply: err.Error()}
-		}
-		if _, err := step("EHLO bench.source.example", '2'); err != nil {
-			return answer{reply: err.Error()}
-		}
-		began := time.Now()
-		for _, line := range []string{"MAIL FROM:<sender@source.example>", "RCPT TO:<rcpt@" + domain + ">"} {
-			if _, err := step(line, '2'); err != nil {
-				return answer{reply: err.Error(), took: time.Since(began)}
-			}
-		}
-		if _, err := step("DATA", '3'); err != nil {
-			return answer{reply: err.Error(), took: time.Since(began)}
-		}
-		if _, err := c.Write(m.wire); err != nil {
-			return answer{reply: err.Error(), took: time.Since(began)}
-		}
-		reply, err := step("", '2')
-		a := answer{took: time.Since(began), reply: reply, ok: err == nil}
-		if err != nil {
-			a.reply = err.Error()
-		}
-		io.WriteString(c, "QUIT\r\n")
-		readReply(r)
-		return a
+	}
+	parts := m.wire()
+	if _, err := parts.WriteTo(s.c); err != nil {
+		return "", err
+	}
+	return readReply(s.r)
+}
+
+func (s *smtpSender) command(line string) (string, error) {
+	if _, err := io.WriteString(s.c, line+"\r\n"); err != nil {
+		return "", err
+	}
+	return readReply(s.r)
+}
+
+func (s *smtpSender) close() {
+	if s.c != nil {
+		s.c.SetDeadline(time.Now().Add(10 * time.Second))
+		s.command("QUIT")
+	}
+	s.drop()
+}
+
+func (s *smtpSender) drop() {
+	if s.c != nil {
+		s.c.Close()
+		s.c = nil
 	}
 }
 
@@ -141,18 +203,22 @@ func readReply(r *bufio.Reader) (string, error) {
 	}
 }
 
-// clamdAt scans each mail with clamd alone: INSTREAM in chunks of 64 KB, a
+// clamdSender scans each mail with clamd alone: INSTREAM in chunks of 256 KB, a
 // connection each.
-func clamdAt(socket string) func(context.Context, mail) answer {
-	return func(ctx context.Context, m mail) answer {
-		began := time.Now()
-		reply, err := instream(ctx, socket, m.raw)
-		a := answer{took: time.Since(began), reply: reply, ok: err == nil && (strings.HasSuffix(reply, "OK") || strings.HasSuffix(reply, "FOUND"))}
-		if err != nil {
-			a.reply = err.Error()
-		}
-		return a
+type clamdSender string
+
+func clamdAt(socket string) func() sender { return func() sender { return clamdSender(socket) } }
+
+func (c clamdSender) close() {}
+
+func (c clamdSender) send(ctx context.Context, m mail) answer {
+	began := time.Now()
+	reply, err := instream(ctx, string(c), m.raw)
+	a := answer{took: time.Since(began), reply: reply, ok: err == nil && (strings.HasSuffix(reply, "OK") || strings.HasSuffix(reply, "FOUND"))}
+	if err != nil {
+		a.reply = err.Error()
 	}
+	return a
 }
 
 func instream(ctx context.Context, socket string, raw []byte) (string, error) {
@@ -163,20 +229,14 @@ func instream(ctx context.Context, socket string, raw []byte) (string, error) {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(oneLimit))
-	if _, err := io.WriteString(c, "zINSTREAM\x00"); err != nil {
-		return "", err
-	}
-	var size [4]byte
+	parts := net.Buffers{[]byte("zINSTREAM\x00")}
 	for len(raw) > 0 {
-		n := min(64<<10, len(raw))
-		binary.BigEndian.PutUint32(size[:], uint32(n))
-		parts := net.Buffers{size[:], raw[:n]}
-		if _, err := parts.WriteTo(c); err != nil {
-			return "", err
-		}
+		n := min(256<<10, len(raw))
+		parts = append(parts, binary.BigEndian.AppendUint32(nil, uint32(n)), raw[:n])
 		raw = raw[n:]
 	}
-	if _, err := c.Write([]byte{0, 0, 0, 0}); err != nil {
+	parts = append(parts, make([]byte, 4))
+	if _, err := parts.WriteTo(c); err != nil {
 		return "", err
 	}
 	b, err := io.ReadAll(c)

@@ -4,14 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"net"
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 )
 
-var tokenIn = regexp.MustCompile(`(?m)^Message-ID: <(tok[0-9a-z]+)@source\.example>`)
+var tokenIn = regexp.MustCompile(`(?m)^Message-I[dD]: <(tok[0-9a-z]+)@source\.example>`)
 
 // arrival is what came for one token.
 type arrival struct {
@@ -28,7 +30,9 @@ type sink struct {
 	expected map[string]expectation
 	arrived  map[string]*arrival
 	foreign  int // mails without a token that was sent
+	last     time.Time
 	conns    map[net.Conn]bool
+	news     chan struct{} // closed and made anew with each arrival that somebody waits for
 }
 
 type expectation struct {
@@ -41,7 +45,7 @@ func newSink() (*sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sink{listener: l, expected: map[string]expectation{}, arrived: map[string]*arrival{}, conns: map[net.Conn]bool{}}
+	s := &sink{listener: l, arrived: map[string]*arrival{}, conns: map[net.Conn]bool{}, news: make(chan struct{})}
 	s.wg.Go(s.accept)
 	return s, nil
 }
@@ -58,10 +62,12 @@ func (s *sink) close() {
 	s.wg.Wait()
 }
 
-// expect tells the sink what a batch should look like when it arrives.
+// expect tells the sink what a batch should look like when it arrives, and
+// forgets the one before.
 func (s *sink) expect(mails []mail) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.expected, s.arrived, s.foreign = map[string]expectation{}, map[string]*arrival{}, 0
 	for _, m := range mails {
 		s.expected[m.token] = expectation{size: len(m.raw), sum: m.sum}
 	}
@@ -75,6 +81,27 @@ func (s *sink) got(token string) arrival {
 		return *a
 	}
 	return arrival{}
+}
+
+// wait returns when all tokens have arrived, or none did for stall, with the
+// time of the last arrival.
+func (s *sink) wait(tokens []string, stall time.Duration) time.Time {
+	for {
+		s.mu.Lock()
+		for len(tokens) > 0 && s.arrived[tokens[0]] != nil {
+			tokens = tokens[1:]
+		}
+		last, news := s.last, s.news
+		s.mu.Unlock()
+		if len(tokens) == 0 {
+			return last
+		}
+		select {
+		case <-news:
+		case <-time.After(stall):
+			return last
+		}
+	}
 }
 
 func (s *sink) accept() {
@@ -97,9 +124,10 @@ func (s *sink) accept() {
 }
 
 func (s *sink) session(c net.Conn) {
-	r := bufio.NewReaderSize(c, 64<<10)
+	r := bufio.NewReaderSize(c, 256<<10)
 	say := func(line string) bool { _, err := io.WriteString(c, line+"\r\n"); return err == nil }
 	say("220 sink.example ESMTP")
+	var body bytes.Buffer
 	for {
 		line, err := r.ReadString('\n')
 		if err != nil {
@@ -111,11 +139,11 @@ func (s *sink) session(c net.Conn) {
 			say("250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-SIZE 104857600\r\n250 ENHANCEDSTATUSCODES")
 		case "DATA":
 			say("354 go ahead")
-			b, err := readDot(r)
-			if err != nil {
+			body.Reset()
+			if readDot(r, &body) != nil {
 				return
 			}
-			s.take(b)
+			s.take(body.Bytes())
 			say("250 2.0.0 taken")
 		case "QUIT":
 			say("221 2.0.0 bye")
@@ -126,54 +154,72 @@ func (s *sink) session(c net.Conn) {
 	}
 }
 
+// take compares a mail with what was sent.
 func (s *sink) take(b []byte) {
 	m := tokenIn.FindSubmatch(b[:min(len(b), 16<<10)])
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var want expectation
 	known := false
 	if m != nil {
+		s.mu.Lock()
 		want, known = s.expected[string(m[1])]
+		s.mu.Unlock()
 	}
 	if !known {
+		s.mu.Lock()
 		s.foreign++
+		s.mu.Unlock()
 		return
 	}
+	// A gateway puts its own lines on top and touches nothing below.
+	changed := len(b) < want.size || sha256.Sum256(b[len(b)-want.size:]) != want.sum || !wholeLines(b[:len(b)-want.size])
 	token := string(m[1])
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	a := s.arrived[token]
 	if a == nil {
 		a = &arrival{}
 		s.arrived[token] = a
 	}
 	a.times++
-	// The gateway puts its own lines on top and touches nothing below.
-	if len(b) < want.size || sha256.Sum256(b[len(b)-want.size:]) != want.sum || !wholeLines(b[:len(b)-want.size]) {
-		a.changed = true
-	}
+	a.changed = a.changed || changed
+	s.last = time.Now()
+	close(s.news)
+	s.news = make(chan struct{})
 }
 
 func wholeLines(top []byte) bool { return len(top) == 0 || bytes.HasSuffix(top, []byte("\r\n")) }
 
-// readDot reads a mail up to its final dot. Only CRLF . CRLF ends it; bytes are
-// kept as they are, which net/textproto would not do.
-func readDot(r *bufio.Reader) ([]byte, error) {
-	var b bytes.Buffer
+var (
+	errCut   = errors.New("the mail was cut off")
+	endOfDot = []byte("\r\n.\r\n")
+)
+
+// readDot reads a mail up to its final dot into b. Only CRLF . CRLF ends it;
+// bytes are kept as they are, which net/textproto would not do. It looks at
+// blocks, not at lines: the next hop must not be what is measured.
+func readDot(r *bufio.Reader, b *bytes.Buffer) error {
+	b.WriteString("\r\n") // a dot may be the very first byte
 	for {
-		line, err := r.ReadSlice('\n')
-		for err == bufio.ErrBufferFull {
-			b.Write(line)
-			line, err = r.ReadSlice('\n')
+		if _, err := r.Peek(1); err != nil {
+			return errCut
 		}
-		if err != nil {
-			return nil, err
+		block, _ := r.Peek(r.Buffered())
+		had := b.Len()
+		b.Write(block)
+		from := max(0, had-len(endOfDot)+1)
+		if i := bytes.Index(b.Bytes()[from:], endOfDot); i >= 0 {
+			end := from + i + len(endOfDot)
+			r.Discard(end - had)
+			b.Truncate(end - 3) // its CRLF belongs to the mail
+			break
 		}
-		start := b.Len() == 0 || bytes.HasSuffix(b.Bytes(), []byte("\r\n"))
-		if start && line[0] == '.' {
-			if string(line) == ".\r\n" {
-				return b.Bytes(), nil
-			}
-			line = line[1:]
-		}
-		b.Write(line)
+		r.Discard(len(block))
 	}
+	if bytes.Contains(b.Bytes(), []byte("\r\n.")) {
+		plain := bytes.ReplaceAll(b.Bytes(), []byte("\r\n."), []byte("\r\n"))
+		b.Reset()
+		b.Write(plain)
+	}
+	b.Next(2)
+	return nil
 }
