@@ -85,7 +85,7 @@ func newFixture(t testing.TB, normalise bool) *fixture {
 	policies := policy.NewStore(f.db.DB, policy.StaticRoutes{Domains: map[string]string{"ours.example": f.hop.Addr, "other.example": "127.0.0.1:1", "sender.example": f.hop.Addr}}, log)
 	fatal(t, policies.Load(ctx))
 	hops := hop.New(hop.Config{Hostname: "mx.ours.example"})
-	f.queue = queue.New(queue.Config{Hostname: "mx.ours.example"}, queue.Deps{Log: log, DB: f.db.DB, Policies: policies, Ledger: f.ledger, Quarantine: f.held, Audit: f.audit, Hops: hops})
+	f.queue = queue.New(queue.DefaultConfig("mx.ours.example"), queue.Deps{Log: log, DB: f.db.DB, Policies: policies, Ledger: f.ledger, Quarantine: f.held, Audit: f.audit, Hops: hops})
 	f.srv, err = New(Config{Hostname: "mx.ours.example", MaxMessageSize: 8 << 20}, Deps{Log: log, DB: f.db.DB, Spooler: sp, Scanner: f.scan, Policies: policies,
 		Ledger: f.ledger, Quarantine: f.held, Audit: f.audit, Queue: f.queue, Hops: hops})
 	fatal(t, err)
@@ -406,16 +406,23 @@ func TestMixed_RefusedBesideHeld(t *testing.T) {
 	f := newFixture(t, false)
 	ctx := context.Background()
 	op := pg.Operator("test")
-	_, err := f.srv.deps.Policies.PutPolicy(ctx, op, policy.Policy{Domain: "sender.example", Actions: map[policy.Class]policy.Action{policy.Spam: policy.Quarantine}}, 0)
+	_, err := f.srv.deps.Policies.PutPolicy(ctx, op, policy.Policy{Domain: "sender.example", Actions: map[policy.Class]policy.Action{policy.Spam: policy.Quarantine, policy.Encrypted: policy.Quarantine}}, 0)
 	fatal(t, err)
 	f.hop.Refuse(554)
-	f.wantReply(f.send("spam mixed", "bob@ours.example", "eve@sender.example"), 250)
+	f.wantReply(f.send("encrypted mixed", "bob@ours.example", "eve@sender.example"), 250)
 	if n := f.count("SELECT count(*) FROM quarantine_recipient WHERE address = 'eve@sender.example'"); n != 1 {
 		t.Errorf("%d copies are held", n)
 	}
 	if n := f.count("SELECT count(*) FROM delivery WHERE kind = 'dsn' AND recipient = 'erika@sender.example'"); n != 1 {
 		t.Errorf("%d notifications to the sender", n)
 	}
+	f.wantReply(f.send("spam mixed", "bob@ours.example", "eve@sender.example"), 250)
+	if n := f.count("SELECT count(*) FROM delivery WHERE kind = 'dsn'"); n != 1 {
+		t.Errorf("the sender of spam, who is likely forged, was told: %d notifications", n)
+	}
+	f.wait("word of it on record", func() bool {
+		return f.count("SELECT count(*) FROM mail_outcome WHERE state = 'failed' AND text LIKE '%likely forged%'") == 1
+	})
 	f.hop.Refuse(451)
 	f.wantReply(f.send("spam mixed again", "bob@ours.example", "eve@sender.example"), 451)
 }

@@ -12,6 +12,7 @@ import (
 
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
+	"mailward/gateway/queue"
 	"mailward/internal/message"
 	"mailward/mailauth"
 	"mailward/policy"
@@ -29,6 +30,7 @@ type mail struct {
 	header     []byte          // as received, up to headerLimit
 	edits      []message.Range // fields that are not passed on
 	trace      []byte          // our lines on top
+	class      policy.Class    // as decided
 	scanMS     int64
 	held       bool        // some recipients' copies are in quarantine
 	kept       []uuid.UUID // deliveries that the relay has made on its way
@@ -53,6 +55,15 @@ func (m *mail) rcpt(address string) hop.Recipient {
 	return hop.Recipient{Address: address}
 }
 
+// wishes are what the client asked to hear of its recipients.
+func (m *mail) wishes() map[string]quarantine.Wish {
+	w := map[string]quarantine.Wish{}
+	for _, r := range m.recipients {
+		w[r.Address] = quarantine.Wish{Notify: r.notify, ORCPT: r.orcpt}
+	}
+	return w
+}
+
 // handle is the whole story of a mail between its last dot and our reply. The
 // same steps in words: docs/flow.md.
 func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
@@ -70,7 +81,7 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 
 	// What to do. Pure: no failure is possible, and no engine's silence is clean.
 	d := policy.Decide(policy.Input{Report: m.report, Recipients: m.policies(), SandboxConfigured: s.cfg.SandboxConfigured})
-	m.trace = s.traceHeader(m, d)
+	m.class, m.trace = d.Class, s.traceHeader(m, d)
 
 	// On record before anything follows from it.
 	if err := s.deps.Ledger.Decided(ctx, s.ledgerRow(m, d)); err != nil {
@@ -119,7 +130,7 @@ func (s *Server) look(ctx context.Context, m *mail) {
 // hold keeps the mail back for some recipients: file, then one transaction.
 func (s *Server) hold(ctx context.Context, log *slog.Logger, m *mail, d policy.Decision, who []policy.RecipientDecision) error {
 	item, err := s.deps.Quarantine.Hold(ctx, quarantine.Hold{Envelope: m.env, Spool: m.spool, Workspace: m.recipients[0].Domain.Workspace,
-		Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: m.report, Recipients: who, TraceHeader: m.trace, HeaderEdits: m.edits, Auth: m.auth.JSON})
+		Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: m.report, Recipients: who, TraceHeader: m.trace, HeaderEdits: m.edits, Auth: m.auth.JSON, Wishes: m.wishes()})
 	if err != nil {
 		return err
 	}
@@ -149,7 +160,7 @@ func (s *Server) relay(ctx context.Context, log *slog.Logger, m *mail, who []pol
 	for _, r := range who {
 		t.To = append(t.To, m.rcpt(r.Address))
 	}
-	t.BeforeDot = func(refused map[string]*hop.Reply) error { return s.keepRefused(ctx, m, route, refused) }
+	t.BeforeDot = func(refused map[string]*hop.Reply) error { return s.keepRefused(ctx, m, route, who, refused) }
 	res := s.deps.Hops.Send(ctx, route, t)
 	if res.Err != nil && !res.ReplyLost {
 		s.dropKept(ctx, m)
@@ -158,16 +169,16 @@ func (s *Server) relay(ctx context.Context, log *slog.Logger, m *mail, who []pol
 	if errors.As(res.Err, &no) && no.Code/100 == 5 && m.held {
 		return s.refusedBesideHeld(ctx, log, m, route, who, no)
 	}
-	return s.relayed(log, m, route, who, res)
+	return s.relayed(ctx, log, m, route, who, res)
 }
 
 // refusedBesideHeld ends a mail that some recipients' next hop refuses for good
 // while other copies are held here: a 5xx would tell the sender that nobody got
 // it. So it is accepted, and the sender is told about those alone.
 func (s *Server) refusedBesideHeld(ctx context.Context, log *slog.Logger, m *mail, route string, who []policy.RecipientDecision, no *hop.Reply) error {
-	refused := map[string]*hop.Reply{}
+	var refused []queue.Refusal
 	for _, r := range who {
-		refused[r.Address] = no
+		refused = append(refused, queue.Refusal{Recipient: m.rcpt(r.Address), Reply: *no})
 	}
 	if _, err := s.deps.Queue.Undeliverable(ctx, m.queued(), route, refused); err != nil {
 		return s.refuse(log, m, err)
@@ -177,7 +188,7 @@ func (s *Server) refusedBesideHeld(ctx context.Context, log *slog.Logger, m *mai
 }
 
 // relayed puts what the next hop said on record, and says it to the client.
-func (s *Server) relayed(log *slog.Logger, m *mail, route string, who []policy.RecipientDecision, res hop.Result) error {
+func (s *Server) relayed(ctx context.Context, log *slog.Logger, m *mail, route string, who []policy.RecipientDecision, res hop.Result) error {
 	var rest []policy.RecipientDecision
 	for _, r := range who {
 		if no := res.Refused[r.Address]; no != nil && res.Err == nil {
@@ -192,6 +203,7 @@ func (s *Server) relayed(log *slog.Logger, m *mail, route string, who []policy.R
 	}
 	switch {
 	case res.Err == nil:
+		s.tellRelayed(ctx, log, m, route, rest)
 		s.outcomes(m, rest, ledger.Relayed, route, res.Reply.Code, res.Reply.Text)
 		s.metrics.mails.WithLabelValues("relayed").Inc()
 		log.Info("mail relayed", "next_hop", route, "reply", res.Reply.Text)
@@ -211,6 +223,18 @@ func (s *Server) relayed(log *slog.Logger, m *mail, route string, who []policy.R
 	log.Info("mail not relayed", "next_hop", route, "error", res.Err)
 	s.metrics.mails.WithLabelValues("not_relayed").Inc()
 	return reply(withID(res.Err, m.env.ID))
+}
+
+// tellRelayed sends the reports that a client asked for and the next hop does
+// not give. The mail is delivered, so a failure here is no failure of the mail.
+func (s *Server) tellRelayed(ctx context.Context, log *slog.Logger, m *mail, route string, who []policy.RecipientDecision) {
+	to := make([]hop.Recipient, len(who))
+	for i, r := range who {
+		to[i] = m.rcpt(r.Address)
+	}
+	if err := s.deps.Queue.Relayed(ctx, m.queued(), route, to); err != nil {
+		log.Error("sender not told that the mail was passed on", "error", err)
+	}
 }
 
 // refuse ends a mail that could not be handled. The client hears what reply.go

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"io"
 	"strings"
 	"time"
 
@@ -14,25 +15,35 @@ import (
 
 // queued is the mail as the delivery queue knows it.
 func (m *mail) queued() queue.Mail {
-	return queue.Mail{Workspace: m.recipients[0].Domain.Workspace, Envelope: m.env, Header: m.header, Edits: m.edits, Trace: m.trace, EightBit: m.spool.EightBit()}
+	return queue.Mail{Workspace: m.recipients[0].Domain.Workspace, Envelope: m.env, Header: m.header, Edits: m.edits, Trace: m.trace, Size: m.spool.Size(),
+		EightBit: m.spool.EightBit(), Suspect: suspect(m.class),
+		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(m.spool.NewReader()), nil }}
+}
+
+// suspect says whether the sender of such mail is likely forged: a notification
+// would go to somebody who has sent nothing (RFC 5321 §6.2).
+func suspect(c policy.Class) bool {
+	return c == policy.Spam || c == policy.Phishing || c == policy.Malware || c == policy.Suspicious
 }
 
 // keepRefused makes what we then owe durable, before the next hop takes the
 // mail for the others: a later try for a recipient that was refused for now,
 // and a word to the sender (RFC 3464) about one that was refused for good. If
 // it fails, nobody gets the mail and the client tries again.
-func (s *Server) keepRefused(ctx context.Context, m *mail, route string, refused map[string]*hop.Reply) error {
+func (s *Server) keepRefused(ctx context.Context, m *mail, route string, who []policy.RecipientDecision, refused map[string]*hop.Reply) error {
 	var later []hop.Recipient
-	never := map[string]*hop.Reply{}
-	for to, no := range refused {
-		if no.Temporary() {
-			later = append(later, m.rcpt(to))
-		} else {
-			never[to] = no
+	var never []queue.Refusal
+	for _, r := range who {
+		switch no := refused[r.Address]; {
+		case no == nil:
+		case no.Temporary():
+			later = append(later, m.rcpt(r.Address))
+		default:
+			never = append(never, queue.Refusal{Recipient: m.rcpt(r.Address), Reply: *no})
 		}
 	}
 	if len(later) > 0 {
-		ids, err := s.deps.Queue.Later(ctx, m.queued(), m.spool.NewReader(), later)
+		ids, err := s.deps.Queue.Later(ctx, m.queued(), later)
 		if err != nil {
 			return err
 		}

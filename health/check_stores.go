@@ -224,6 +224,8 @@ const (
 	// overdueDelivery is when a due delivery that nobody took up shows that no
 	// worker runs.
 	overdueDelivery = 2 * time.Minute
+	// countMost is where counting the queue ends: more is a lot.
+	countMost = 1_000_000
 )
 
 // DeliveryQueue checks the age of mail that we answer for and still have to
@@ -236,7 +238,7 @@ func DeliveryQueue(db Database, now func() time.Time) Component {
 		Check: func(ctx context.Context) Result {
 			var waiting int
 			var oldest, due *time.Time
-			if err := db.QueryRow(ctx, query).Scan(&waiting, &oldest, &due); err != nil {
+			if err := db.QueryRow(ctx, query, countMost).Scan(&waiting, &oldest, &due); err != nil {
 				return lookupFailed("The delivery queue", err)
 			}
 			return judgeQueue(now(), waiting, oldest, due)

@@ -137,7 +137,7 @@ func (s *Store) writeRelease(ctx context.Context, tx pgx.Tx, actor pg.Actor, rol
 		return fmt.Errorf("insert release: %w", err)
 	}
 	if mode == SingleOperator {
-		if err := s.queue(ctx, tx, item, releaseID, chosen); err != nil {
+		if err := s.queue(ctx, tx, releaseID, chosen); err != nil {
 			return err
 		}
 	}
@@ -146,18 +146,13 @@ func (s *Store) writeRelease(ctx context.Context, tx pgx.Tx, actor pg.Actor, rol
 
 // queue writes one delivery per recipient. An index of the database allows at
 // most one that is under way or done.
-func (s *Store) queue(ctx context.Context, tx pgx.Tx, item Item, releaseID uuid.UUID, to []ItemRecipient) error {
-	edits, err := marshal(item.headerEdits)
-	if err != nil {
-		return fmt.Errorf("encode header edits: %w", err)
-	}
+func (s *Store) queue(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID, to []ItemRecipient) error {
 	for _, r := range to {
 		id, err := uuid.NewV7()
 		if err != nil {
 			return fmt.Errorf("make delivery id: %w", err)
 		}
-		_, err = tx.Exec(ctx, insertDeliverySQL, id, item.Workspace, "release", item.MailID, item.ID, releaseID, r.ID, item.EnvelopeFrom, r.Address,
-			item.ref.Key, item.ref.Name, edits, item.traceHeader, item.smtputf8, item.eightBit, s.now().Add(s.cfg.GiveUpAfter))
+		_, err = tx.Exec(ctx, insertDeliverySQL, id, r.ID, releaseID, s.now().Add(s.cfg.GiveUpAfter))
 		if pg.IsUnique(err, "delivery_once_idx") {
 			return ErrState
 		}
@@ -297,7 +292,7 @@ func (s *Store) writeDecision(ctx context.Context, tx pgx.Tx, actor pg.Actor, ro
 		return ErrState // It has expired while it waited.
 	}
 	if yes {
-		if err := s.queue(ctx, tx, item, rel.ID, chosen); err != nil {
+		if err := s.queue(ctx, tx, rel.ID, chosen); err != nil {
 			return err
 		}
 	}

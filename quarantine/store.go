@@ -101,7 +101,12 @@ type Hold struct {
 	TraceHeader []byte // what goes on top when it is sent
 	HeaderEdits []message.Range
 	Auth        json.RawMessage
+	Wishes      map[string]Wish // by address, where the client gave any
 }
+
+// Wish is what the client said of a recipient besides its address (RFC 3461
+// §4.1 and §4.2). It goes on with a release.
+type Wish struct{ Notify, ORCPT string }
 
 // retryWindow is how long the same mail from the same sender to the same
 // recipients counts as the client's second try after a reply that was lost.
@@ -201,7 +206,7 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, ref Ref, h 
 	}
 	_, err := tx.Exec(ctx, insertItemSQL, id, h.Workspace, h.Envelope.ID, string(h.Class), h.Score, h.Envelope.ReceivedAt, s.now().Add(s.cfg.KeepFor), ip,
 		clean(h.Envelope.Helo), clean(h.Envelope.From), clean(h.Report.HeaderFrom), clean(h.Report.Subject), clean(h.Report.MessageID),
-		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), ref.Key, ref.Name, string(derive(states)))
+		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), ref.Key, ref.Name, string(derive(states)), clean(h.Envelope.Ret), clean(h.Envelope.EnvID))
 	if err != nil {
 		return fmt.Errorf("insert item: %w", err)
 	}
@@ -210,7 +215,7 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, ref Ref, h 
 		if err != nil {
 			return fmt.Errorf("make recipient id: %w", err)
 		}
-		if _, err := tx.Exec(ctx, insertRecipientSQL, rid, h.Workspace, id, clean(r.Address), string(states[i])); err != nil {
+		if _, err := tx.Exec(ctx, insertRecipientSQL, rid, h.Workspace, id, clean(r.Address), string(states[i]), clean(h.Wishes[r.Address].Notify), clean(h.Wishes[r.Address].ORCPT)); err != nil {
 			return fmt.Errorf("insert recipient of item: %w", err)
 		}
 	}

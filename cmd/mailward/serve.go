@@ -200,7 +200,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	}
 	p.hops = hop.New(hop.Config{Hostname: p.conf.Hostname})
 	p.onStop(func(context.Context) { p.hops.Close() })
-	p.queue = queue.New(queue.Config{Hostname: p.conf.Hostname}, queue.Deps{
+	p.queue = queue.New(queue.DefaultConfig(p.conf.Hostname), queue.Deps{
 		Log: p.log, DB: p.db, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
 	})
 	p.gateway, err = gateway.New(gateway.Config{

@@ -1,12 +1,15 @@
 // Package queue delivers what was accepted and could not be passed on at once:
 // released mails, recipients that the next hop refused for now, and the
-// notifications to senders that follow from what it refused for good.
+// notifications to senders that follow from what went wrong for good.
 //
 // On a mail's path it comes after the gateway has said 250, or just before: the
 // gateway makes a row durable with [Queue.Later] or [Queue.Undeliverable] before
 // the next hop takes the mail for the others. A release is a row that the
 // quarantine has written. [Queue.Run] claims what is due, checks it and hands it
 // over through package hop; any number of processes may run it.
+//
+// One row is one recipient. Rows wait by destination, which is the route that
+// the policies name, so that one that is dead holds up nobody else.
 package queue
 
 import (
@@ -17,6 +20,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,22 +40,41 @@ import (
 var queryFiles embed.FS
 
 var (
-	insertSQL   = pg.Query(queryFiles, "insert_delivery")
-	cancelSQL   = pg.Query(queryFiles, "cancel")
-	claimSQL    = pg.Query(queryFiles, "claim")
-	renewSQL    = pg.Query(queryFiles, "renew")
-	dotSQL      = pg.Query(queryFiles, "dot")
-	finishSQL   = pg.Query(queryFiles, "finish")
-	retrySQL    = pg.Query(queryFiles, "retry")
-	queueAgeSQL = pg.Query(queryFiles, "queue_age")
+	insertSQL          = pg.Query(queryFiles, "insert_delivery")
+	cancelSQL          = pg.Query(queryFiles, "cancel")
+	unroutedSQL        = pg.Query(queryFiles, "unrouted")
+	setDestinationSQL  = pg.Query(queryFiles, "set_destination")
+	destinationsSQL    = pg.Query(queryFiles, "destinations")
+	destinationDownSQL = pg.Query(queryFiles, "destination_down")
+	destinationUpSQL   = pg.Query(queryFiles, "destination_up")
+	claimSQL           = pg.Query(queryFiles, "claim")
+	reclaimSQL         = pg.Query(queryFiles, "reclaim")
+	rerouteSQL         = pg.Query(queryFiles, "reroute")
+	expiredSQL         = pg.Query(queryFiles, "expired")
+	lateSQL            = pg.Query(queryFiles, "late")
+	warnedSQL          = pg.Query(queryFiles, "warned")
+	renewSQL           = pg.Query(queryFiles, "renew")
+	dotSQL             = pg.Query(queryFiles, "dot")
+	finishSQL          = pg.Query(queryFiles, "finish")
+	retrySQL           = pg.Query(queryFiles, "retry")
+	insertAttemptSQL   = pg.Query(queryFiles, "insert_attempt")
+	trimAttemptsSQL    = pg.Query(queryFiles, "trim_attempts")
+	queueAgeSQL        = pg.Query(queryFiles, "queue_age")
 )
-
-// giveUpAfter is how long a mail is tried (RFC 5321 §4.5.4.1).
-const giveUpAfter = 5 * 24 * time.Hour
 
 // Config holds the queue's settings.
 type Config struct {
+	// Hostname is what we call ourselves in notifications.
 	Hostname string
+	// Lifetime is how long a mail is tried (RFC 5321 §4.5.4.1: at least 4 to 5 days). Default: 5 days.
+	Lifetime time.Duration
+	// WarnAfter is when a sender hears that a mail is late; 0: never. Default: 4 hours.
+	WarnAfter time.Duration
+}
+
+// DefaultConfig returns the settings used where nothing else is said.
+func DefaultConfig(hostname string) Config {
+	return Config{Hostname: hostname, Lifetime: 5 * 24 * time.Hour, WarnAfter: 4 * time.Hour}
 }
 
 // Deps are the parts that the queue works with.
@@ -75,58 +98,65 @@ type Queue struct {
 	owner   string
 	wake    chan struct{}
 	slots   chan struct{}
+	cursor  string // where the next look at the destinations begins; [Queue.Run]'s own
+
+	mu       sync.Mutex      // guards busy, troubled
+	busy     map[string]int  // attempts under way, by destination
+	troubled map[string]bool // destinations that could not be reached when we last looked
 }
 
 // New returns a Queue that delivers nothing until [Queue.Run].
 func New(cfg Config, deps Deps) *Queue {
 	host, _ := os.Hostname()
 	return &Queue{cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Metrics), owner: fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString()),
-		wake: make(chan struct{}, 1), slots: make(chan struct{}, parallel)}
+		wake: make(chan struct{}, 1), slots: make(chan struct{}, parallel), busy: map[string]int{}, troubled: map[string]bool{}}
 }
 
-// metrics are the queue's counters.
-type metrics struct {
-	deliveries *prometheus.CounterVec
-	forged     prometheus.Counter
-}
-
-func newMetrics(reg prometheus.Registerer) *metrics {
-	m := &metrics{
-		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mailward_gateway_deliveries_total", Help: "Ended deliveries of the queue."}, []string{"kind", "state"}),
-		forged:     prometheus.NewCounter(prometheus.CounterOpts{Name: "mailward_gateway_forged_releases_total", Help: "Releases that no person had decided on."}),
-	}
-	if reg != nil {
-		reg.MustRegister(m.deliveries, m.forged)
-	}
-	return m
-}
+// The kinds of delivery.
+const (
+	Release = "release" // a person let a held mail go
+	Relay   = "relay"   // the next hop did not take it while the client waited
+	DSN     = "dsn"     // a notification of ours
+)
 
 // Mail is a mail that we answer for.
 type Mail struct {
 	Workspace uuid.UUID
 	Envelope  message.Envelope
-	Header    []byte          // as received, as far as it is known
+	Header    []byte          // as received, as far as it is known; nil: it is read from Open
 	Edits     []message.Range // fields that are not passed on
 	Trace     []byte          // our lines on top
+	Size      int64
 	EightBit  bool
+	// Suspect mail likely has a forged sender, who is told nothing (RFC 5321 §6.2).
+	Suspect bool
+	// Open reads the mail as it was received.
+	Open func(context.Context) (io.ReadCloser, error)
 }
 
-// Later keeps a mail for recipients that cannot get it now. The rows are due
-// when the session that they come from is surely over. After an error nothing
-// of it may be believed to be there.
-func (q *Queue) Later(ctx context.Context, m Mail, body io.Reader, to []hop.Recipient) (ids []uuid.UUID, err error) {
-	ref, err := q.deps.Quarantine.Blobs().Put(ctx, body)
+// notBegun is how long the rows of a session wait, until it is surely over: if
+// the next hop does not take the mail for the others after all, they are taken back.
+const notBegun = 2 * time.Minute
+
+// Later keeps a mail for recipients that cannot get it now. After an error
+// nothing of it may be believed to be there.
+func (q *Queue) Later(ctx context.Context, m Mail, to []hop.Recipient) (ids []uuid.UUID, err error) {
+	r, err := m.Open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read mail to keep it for later: %w", err)
+	}
+	defer r.Close()
+	ref, err := q.deps.Quarantine.Blobs().Put(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("keep mail for later: %w", err)
 	}
-	for _, r := range to {
-		id, err := q.insert(ctx, delivery{Workspace: m.Workspace, MailID: m.Envelope.ID, Kind: "relay", From: m.Envelope.From, To: r.Address, Key: ref.Key, Name: ref.Name, Trace: m.Trace, EightBit: m.EightBit}, m.Edits)
-		if err != nil {
+	rows := make([]row, len(to))
+	for i, rcpt := range to {
+		if rows[i], err = q.newRow(Relay, m, rcpt, ref); err != nil {
 			return nil, err
 		}
-		ids = append(ids, id)
 	}
-	return ids, nil
+	return q.insert(ctx, m.Envelope.ID, rows)
 }
 
 // Cancel takes rows back that [Queue.Later] and [Queue.Undeliverable] have made:
@@ -140,41 +170,107 @@ func (q *Queue) Cancel(ctx context.Context, mail uuid.UUID, ids []uuid.UUID) err
 	})
 }
 
-func (q *Queue) insert(ctx context.Context, d delivery, skip []message.Range) (uuid.UUID, error) {
+// row is a delivery that is not in the database yet.
+type row struct {
+	id          uuid.UUID
+	kind        string
+	mail        Mail
+	rcpt        hop.Recipient
+	ref         quarantine.Ref
+	destination string
+	tell        bool
+	wait        time.Duration
+}
+
+func (q *Queue) newRow(kind string, m Mail, to hop.Recipient, ref quarantine.Ref) (row, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("make delivery id: %w", err)
+		return row{}, fmt.Errorf("make delivery id: %w", err)
 	}
+	return row{id: id, kind: kind, mail: m, rcpt: to, ref: ref, destination: q.destination(to.Address, m.Envelope.From), tell: !m.Suspect, wait: notBegun}, nil
+}
+
+// insert writes rows in one transaction.
+func (q *Queue) insert(ctx context.Context, mail uuid.UUID, rows []row) (ids []uuid.UUID, err error) {
+	err = q.deps.DB.Act(ctx, pg.System("gateway", "mail "+mail.String()), func(ctx context.Context, tx pgx.Tx) error {
+		for _, r := range rows {
+			if err := q.write(ctx, tx, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		ids = append(ids, r.id)
+	}
+	return ids, nil
+}
+
+func (q *Queue) write(ctx context.Context, tx pgx.Tx, r row) error {
+	m, now := r.mail, time.Now()
+	skip, trace := m.Edits, m.Trace
 	if skip == nil {
 		skip = []message.Range{}
 	}
-	if d.Trace == nil {
-		d.Trace = []byte{}
+	if trace == nil {
+		trace = []byte{} // a nil slice would be NULL
 	}
 	edits, err := json.Marshal(skip)
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("encode header edits: %w", err)
+		return fmt.Errorf("encode header edits: %w", err)
 	}
-	err = q.deps.DB.Act(ctx, pg.System("gateway", "mail "+d.MailID.String()), func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, insertSQL, id, d.Workspace, d.Kind, d.MailID, d.From, d.To, d.Key, d.Name, edits, d.Trace, d.EightBit, time.Now().Add(giveUpAfter))
-		return err
-	})
+	arrived := m.Envelope.ReceivedAt
+	if arrived.IsZero() {
+		arrived = now
+	}
+	var warn *time.Time
+	if r.kind == Relay && q.cfg.WarnAfter > 0 && m.Envelope.From != "" && r.tell && wants(r.rcpt.Notify, notifyDelay) {
+		at := now.Add(q.cfg.WarnAfter)
+		warn = &at
+	}
+	_, err = tx.Exec(ctx, insertSQL, r.id, m.Workspace, r.kind, m.Envelope.ID, m.Envelope.From, r.rcpt.Address, r.ref.Key, r.ref.Name, edits, trace,
+		m.Envelope.SMTPUTF8, m.EightBit, r.destination, m.Size, arrived, m.Envelope.Ret, m.Envelope.EnvID, r.rcpt.Notify, r.rcpt.ORCPT, r.tell, warn, now.Add(q.cfg.Lifetime), r.wait)
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("queue delivery: %w", err)
+		return fmt.Errorf("queue delivery: %w", err)
 	}
-	return id, nil
+	return nil
 }
+
+// noDestination is where mail waits that has no route.
+const noDestination = "none"
+
+// route is the next hop of a recipient; "" where there is none.
+func (q *Queue) route(to, _ string) string {
+	if r, ok := q.deps.Policies.Lookup(to); ok {
+		return r.Domain.NextHop
+	}
+	return q.deps.Policies.DefaultHop()
+}
+
+// destination is what a recipient's row waits under.
+func (q *Queue) destination(to, from string) string {
+	if r := q.route(to, from); r != "" {
+		return r
+	}
+	return noDestination
+}
+
+// statusCap is where exact counting ends.
+const statusCap = 1_000_000
 
 // Status is how the delivery queue is.
 type Status struct {
-	Waiting int
+	Waiting int       // capped at a million
 	Oldest  time.Time // zero: none waits
 }
 
 // Status reads it.
 func (q *Queue) Status(ctx context.Context) (s Status, err error) {
 	var oldest *time.Time
-	if err := q.deps.DB.QueryRow(ctx, queueAgeSQL).Scan(&s.Waiting, &oldest); err != nil {
+	if err := q.deps.DB.QueryRow(ctx, queueAgeSQL, statusCap).Scan(&s.Waiting, &oldest); err != nil {
 		return s, fmt.Errorf("read the delivery queue: %w", err)
 	}
 	if oldest != nil {
