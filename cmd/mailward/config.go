@@ -26,6 +26,7 @@ type Config struct {
 	DataDir     string      `yaml:"data_dir"`
 	SMTP        SMTP        `yaml:"smtp"`
 	Relay       Relay       `yaml:"relay"`
+	Queue       Queue       `yaml:"queue"`
 	DNS         DNS         `yaml:"dns"`
 	Limits      Switch      `yaml:"limits"`
 	Greylisting Switch      `yaml:"greylisting"`
@@ -123,6 +124,7 @@ func DefaultConfig() Config {
 		Hostname: "mailward.localhost",
 		DataDir:  "/var/lib/mailward",
 		SMTP:     SMTP{Listen: []string{"127.0.0.1:2525"}, MaxMessageSize: 50 << 20, BareNewline: "reject"},
+		Queue:    defaultQueue(),
 		DNS:      DNS{Cache: true},
 		Limits:   Switch{Enabled: true},
 		HTTP:     HTTP{Listen: "127.0.0.1:8080"},
@@ -159,6 +161,7 @@ func (c *Config) Validate() error {
 	}
 	c.validateServers(p)
 	c.validateLater(p)
+	c.Queue.validate(p)
 	c.Debug.validate(p)
 	c.Bootstrap.validate(p)
 	return errors.Join(p.list...)

@@ -183,7 +183,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	p.quarantine = quarantine.New(quarantine.DefaultConfig(), p.db, blobs, p.audit, p.log)
+	p.quarantine = quarantine.New(p.conf.quarantineConfig(), p.db, blobs, p.audit, p.log)
 	spool := message.DefaultConfig()
 	spool.Dir, spool.MaxSize, spool.Normalise = p.conf.subdir("spool"), int64(p.conf.SMTP.MaxMessageSize), p.conf.SMTP.BareNewline == "normalise"
 	if p.spooler, err = message.NewSpooler(spool); err != nil {
@@ -200,7 +200,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	}
 	p.hops = hop.New(hop.Config{Hostname: p.conf.Hostname})
 	p.onStop(func(context.Context) { p.hops.Close() })
-	p.queue = queue.New(queue.DefaultConfig(p.conf.Hostname), queue.Deps{
+	p.queue = queue.New(p.conf.queueConfig(), queue.Deps{
 		Log: p.log, DB: p.db, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
 	})
 	p.gateway, err = gateway.New(gateway.Config{
