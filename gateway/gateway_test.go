@@ -509,7 +509,7 @@ func TestReply(t *testing.T) {
 	for err, want := range map[error]string{
 		io.ErrUnexpectedEOF: "451", message.ErrBareNewline: "554", message.ErrTooBig: "552", message.ErrDiskFull: "452", errRelayDenied: "550", errLoop: "554",
 		&hop.Reply{Code: 421, Text: "bye"}: "451", &hop.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user"}: "550", &hop.Reply{Code: 354}: "451",
-		fmt.Errorf("secret 10.0.0.1: %w", hop.ErrConnect): "451",
+		fmt.Errorf("secret 10.0.0.1: %w", hop.ErrConnect): "451", fmt.Errorf("10.0.0.1: %w", hop.ErrBusy): "451", hop.ErrUTF8: "550", hop.ErrBareNewline: "554", hop.ErrNoRoute: "451",
 	} {
 		got := reply(withID(err, id)).Error()
 		if !strings.Contains(got, want) || !strings.Contains(got, id.String()) || strings.Contains(got, "10.0.0.1") {

@@ -135,7 +135,7 @@ func mailReply(err error) *smtp.SMTPError {
 		return hopReply(no)
 	case errors.Is(err, message.ErrLongLine):
 		return say(554, 5, 6, 0, "A line of the mail is too long")
-	case errors.Is(err, message.ErrBareNewline):
+	case errors.Is(err, message.ErrBareNewline), errors.Is(err, hop.ErrBareNewline):
 		return say(554, 5, 6, 0, "Bare CR or LF in the mail: lines must end in CRLF")
 	case errors.Is(err, message.ErrTooBig):
 		return say(552, 5, 3, 4, "Mail is too big")
@@ -145,7 +145,7 @@ func mailReply(err error) *smtp.SMTPError {
 		return say(452, 4, 3, 1, "No room for mail now, try again later")
 	case errors.Is(err, errShuttingDown):
 		return say(421, 4, 3, 2, "Shutting down, try again later")
-	case errors.Is(err, errUTF8Address):
+	case errors.Is(err, errUTF8Address), errors.Is(err, hop.ErrUTF8):
 		return say(550, 5, 6, 7, "Addresses outside of ASCII cannot be passed on")
 	case errors.Is(err, errRelayDenied):
 		return say(550, 5, 7, 1, "Relay access denied")
@@ -161,7 +161,7 @@ func mailReply(err error) *smtp.SMTPError {
 		return say(451, 4, 7, 1, "Not taken now, try again later")
 	case errors.Is(err, hop.ErrConnect):
 		return say(451, 4, 4, 1, "The destination cannot be reached, try again later")
-	case errors.Is(err, errEngines), errors.Is(err, errNotReady), errors.Is(err, errNoRoute):
+	case errors.Is(err, errEngines), errors.Is(err, errNotReady), errors.Is(err, errNoRoute), errors.Is(err, hop.ErrNoRoute), errors.Is(err, hop.ErrBusy):
 		return say(451, 4, 3, 2, "Mail cannot be checked or passed on now, try again later")
 	default:
 		return say(451, 4, 3, 0, "Try again later")

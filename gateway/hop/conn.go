@@ -2,66 +2,127 @@ package hop
 
 import (
 	"bufio"
-	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Times and limits towards a next hop.
+// Limits of what a hop may say.
 const (
-	connectTimeout = 10 * time.Second
-	stepTimeout    = 30 * time.Second // for one reply before the mail, and for each piece of the mail
-	idleLimit      = 10 * time.Second // how long an unused connection is kept
-	idleMost       = 16               // unused connections to one host
-	replyLine      = 4096             // octets; RFC 5321 §4.5.3.1.5 says 512
-	replyLines     = 128
+	replyLine  = 4096 // octets; RFC 5321 §4.5.3.1.5 says 512
+	replyLines = 128
 )
+
+var (
+	errNonsense = errors.New("no SMTP reply")
+	errUnasked  = errors.New("the next hop replied to a command that was not sent")
+	errTLS      = errors.New("no TLS with the next hop")
+	errNobody   = errors.New("hop: a mail without recipients")
+	errAddress  = errors.New("hop: an address or parameter that does not fit into a command")
+)
+
+// longAgo is the deadline of what must end now.
+var longAgo = time.Unix(1, 0)
 
 // conn is one SMTP connection of ours. One goroutine uses it at a time.
 type conn struct {
-	net.Conn
+	net.Conn          // with TLS, if there is TLS
+	raw      net.Conn // without
 	r        *bufio.Reader
-	w        *bufio.Writer
+	out      []byte // commands that wait to be sent
+	owed     int    // replies that are to come
+	clean    bool   // no transaction is open: fit for the next mail
+	mails    int
+	times    Timeouts
 	features map[string]string
-	since    time.Time // since when it is idle
+	tls      *tls.ConnectionState
+	verified string      // how the certificate was checked
+	expiry   *time.Timer // ends it when it is not used
+	stopped  atomic.Bool // the context that it obeys has ended
 }
 
-// dial connects and says EHLO. Failures are [ErrConnect], or what the hop said.
-func dial(ctx context.Context, addr, hostname string) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConnect, err)
+// connect makes a connection that meets the demands of an endpoint. Failures
+// are [ErrConnect], or what the hop said.
+func (p *Sender) connect(ctx context.Context, ep endpoint) (*conn, error) {
+	s := p.settings.Load()
+	c, err := s.open(ctx, ep, ep.demand)
+	if errors.Is(err, errTLS) && ep.demand.mode == TLSMay && ctx.Err() == nil {
+		// RFC 7435: better without than not at all, where nobody asked for more.
+		c, err = s.open(ctx, ep, demand{mode: TLSNone})
 	}
-	c := &conn{Conn: nc, r: bufio.NewReaderSize(nc, replyLine), w: bufio.NewWriterSize(nc, 64<<10)}
-	if err := c.hello(ctx, hostname); err != nil {
-		c.Close()
+	if err != nil {
 		return nil, err
 	}
+	p.known.learn(ep.key, c.features)
 	return c, nil
 }
 
-func (c *conn) hello(ctx context.Context, hostname string) error {
-	if _, err := c.expect(ctx, 220); err != nil {
-		return fmt.Errorf("greeting of next hop: %w", connectError(err))
+func (s *settings) open(ctx context.Context, ep endpoint, d demand) (*conn, error) {
+	dialer := net.Dialer{Timeout: ep.route.Timeouts.Connect}
+	if ep.route.Bind.IsValid() {
+		dialer.LocalAddr = &net.TCPAddr{IP: ep.route.Bind.AsSlice(), Zone: ep.route.Bind.Zone()}
 	}
-	c.command("EHLO %s", hostname)
+	nc, err := dialer.DialContext(ctx, "tcp", ep.addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConnect, err)
+	}
+	c := &conn{Conn: nc, raw: nc, r: bufio.NewReaderSize(nc, replyLine), times: ep.route.Timeouts}
+	stop := c.obey(ctx)
+	err = c.prepare(ctx, s, ep, d)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		c.Close()
+		return nil, connectError(err)
+	}
+	c.clean = true
+	return c, nil
+}
+
+// prepare takes a new connection to where mails can be sent.
+func (c *conn) prepare(ctx context.Context, s *settings, ep endpoint, d demand) error {
+	c.owed++ // the greeting
+	if _, err := c.expect(ctx, 220); err != nil {
+		return fmt.Errorf("greeting of next hop: %w", err)
+	}
+	if err := c.hello(ctx, s.Hostname); err != nil {
+		return err
+	}
+	if err := c.secure(ctx, s, d); err != nil {
+		return err
+	}
+	if c.tls != nil { // RFC 3207 §4.2: what was said before does not count
+		if err := c.hello(ctx, s.Hostname); err != nil {
+			return err
+		}
+	}
+	if ep.route.Auth != nil {
+		return c.login(ctx, ep.route.Auth)
+	}
+	return nil
+}
+
+func (c *conn) hello(ctx context.Context, hostname string) error {
+	c.command("EHLO ", hostname)
 	lines, err := c.expect(ctx, 250)
 	var no *Reply
 	if errors.As(err, &no) && no.Code/100 == 5 {
-		c.command("HELO %s", hostname) // RFC 5321 §3.2: an old server
+		c.command("HELO ", hostname) // RFC 5321 §3.2: an old server
 		lines, err = c.expect(ctx, 250)
+		lines = lines[:min(1, len(lines))]
 	}
 	if err != nil {
-		return fmt.Errorf("EHLO to next hop: %w", connectError(err))
+		return fmt.Errorf("EHLO to next hop: %w", err)
 	}
 	c.features = map[string]string{}
 	for _, l := range lines[1:] {
@@ -71,7 +132,9 @@ func (c *conn) hello(ctx context.Context, hostname string) error {
 	return nil
 }
 
-// connectError makes a refusal before the envelope temporary: it says nothing
+func (c *conn) has(feature string) bool { _, ok := c.features[feature]; return ok }
+
+// connectError makes trouble before the envelope temporary: it says nothing
 // about this mail, and the client should not bounce it.
 func connectError(err error) error {
 	var no *Reply
@@ -81,202 +144,89 @@ func connectError(err error) error {
 	return fmt.Errorf("%w: %w", ErrConnect, err)
 }
 
-// transact sends one mail over the connection.
-func (c *conn) transact(ctx context.Context, t Transfer) (res Result, started bool) {
-	_, eightBitOK := c.features["8BITMIME"]
-	if t.EightBit && !eightBitOK {
-		return Result{Err: ErrEightBit}, true
+// quit says goodbye without waiting for an answer.
+func (c *conn) quit() {
+	c.SetDeadline(time.Now().Add(time.Second))
+	c.Write([]byte("QUIT\r\n"))
+	c.Close()
+}
+
+// isQuiet says whether the hop has kept silent since its last reply, and is
+// still there. Whatever it says unasked, goodbye or a reply to come, makes the
+// connection unfit.
+func (c *conn) isQuiet() bool {
+	if c.r.Buffered() > 0 {
+		return false
 	}
-	refused, started, err := c.envelope(ctx, t)
+	sc, ok := c.raw.(syscall.Conn)
+	if !ok {
+		return true
+	}
+	raw, err := sc.SyscallConn()
 	if err != nil {
-		return Result{Err: err}, started
+		return false
 	}
-	if err := c.data(ctx, t); err != nil {
-		return Result{Err: fmt.Errorf("send mail to next hop: %w", err)}, true
-	}
-	if t.BeforeDot != nil {
-		if err := t.BeforeDot(refused); err != nil {
-			return Result{Err: err}, true // The connection is closed without the dot.
-		}
-	}
-	c.SetDeadline(deadline(ctx, 10*time.Minute)) // RFC 5321 §4.5.3.2.6
-	c.w.WriteString(".\r\n")
-	if err := c.w.Flush(); err != nil {
-		return Result{Err: fmt.Errorf("end mail to next hop: %w", err), ReplyLost: true}, true
-	}
-	code, lines, err := c.readReply()
-	if err != nil {
-		return Result{Err: fmt.Errorf("last reply of next hop: %w", err), ReplyLost: true}, true
-	}
-	h := newReply(code, lines)
-	if code/100 != 2 {
-		return Result{Err: &h}, true
-	}
-	return Result{Reply: h, Refused: refused}, true
+	quiet := false
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		quiet = err == unix.EAGAIN
+	})
+	return err == nil && quiet
 }
 
-// envelope gives sender and recipients, and DATA, in one go where the hop
-// offers PIPELINING (RFC 2920).
-func (c *conn) envelope(ctx context.Context, t Transfer) (refused map[string]*Reply, started bool, err error) {
-	c.SetDeadline(deadline(ctx, stepTimeout))
-	c.command("MAIL FROM:<%s>%s", t.From, c.mailParams(t))
-	_, pipelined := c.features["PIPELINING"]
-	if !pipelined {
-		if _, err := c.expect(ctx, 250); err != nil {
-			return nil, false, err
-		}
-		started = true
-	}
-	refused = map[string]*Reply{}
-	if pipelined {
-		for _, to := range t.To {
-			c.command("RCPT TO:<%s>", to.Address)
-		}
-		c.command("DATA")
-		if _, err := c.expect(ctx, 250); err != nil {
-			var no *Reply
-			if errors.As(err, &no) {
-				c.drain(ctx, len(t.To)+1)
-			}
-			return nil, false, err
-		}
-		started = true
-	}
-	var last *Reply
-	for _, to := range t.To {
-		if !pipelined {
-			c.command("RCPT TO:<%s>", to.Address)
-		}
-		_, err := c.expect(ctx, 250, 251, 252)
-		var no *Reply
-		switch {
-		case errors.As(err, &no):
-			refused[to.Address], last = no, no
-		case err != nil:
-			return nil, started, err
-		}
-	}
-	if !pipelined {
-		if len(refused) == len(t.To) {
-			c.command("RSET")
-			c.expect(ctx, 250)
-			return nil, started, last
-		}
-		c.command("DATA")
-	}
-	_, err = c.expect(ctx, 354)
-	if len(refused) == len(t.To) {
-		if err == nil {
-			// RFC 2920 §3.1: it takes DATA although it took nobody; send an empty mail to nobody.
-			c.w.WriteString(".\r\n")
-			c.expect(ctx, 250)
-		}
-		return nil, started, last
-	}
-	return refused, started, err
+// obey ends whatever the connection waits for when ctx does, until stop is
+// called, which says whether it came first.
+func (c *conn) obey(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		c.stopped.Store(true)
+		c.Conn.SetDeadline(longAgo)
+	})
 }
 
-func (c *conn) mailParams(t Transfer) string {
-	var p string
-	if _, ok := c.features["SIZE"]; ok {
-		p += " SIZE=" + strconv.FormatInt(t.Size, 10)
+// within gives the hop d for what comes next, or less where ctx ends before.
+func (c *conn) within(ctx context.Context, d time.Duration) {
+	t := time.Now().Add(d)
+	if end, ok := ctx.Deadline(); ok && end.Before(t) {
+		t = end
 	}
-	if t.EightBit {
-		p += " BODY=8BITMIME"
-	}
-	return p
-}
-
-// drain reads the replies to commands that were sent together with a failed
-// one. A 354 among them would leave the hop waiting for a mail.
-func (c *conn) drain(ctx context.Context, n int) {
-	for range n {
-		code, _, err := c.readReply()
-		if err != nil {
-			return
-		}
-		if code == 354 {
-			c.w.WriteString(".\r\n")
-			c.w.Flush()
-			c.readReply()
-		}
+	c.SetDeadline(t)
+	if c.stopped.Load() {
+		c.SetDeadline(longAgo)
 	}
 }
 
-// data streams the mail with dots stuffed (RFC 5321 §4.5.2), and makes sure that
-// it ends in CRLF.
-func (c *conn) data(ctx context.Context, t Transfer) error {
-	s := stuffer{w: c.w, lineStart: true}
-	if err := s.write(t.Head); err != nil {
-		return err
+// command puts one command where [conn.send] takes it from.
+func (c *conn) command(parts ...string) {
+	for _, p := range parts {
+		c.out = append(c.out, p...)
 	}
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := t.Body.Read(buf)
-		if n > 0 {
-			c.SetDeadline(deadline(ctx, stepTimeout))
-			if werr := s.write(buf[:n]); werr != nil {
-				return werr
-			}
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if !s.lineStart {
-		if _, err := c.w.WriteString("\r\n"); err != nil {
-			return err
-		}
-	}
-	// Out with it: what is lost after the dot is to be the reply alone.
-	return c.w.Flush()
+	c.out = append(c.out, '\r', '\n')
+	c.owed++
 }
 
-// stuffer doubles the dots that start lines.
-type stuffer struct {
-	w         *bufio.Writer
-	lineStart bool
-}
-
-func (s *stuffer) write(b []byte) error {
-	for len(b) > 0 {
-		if s.lineStart && b[0] == '.' {
-			if err := s.w.WriteByte('.'); err != nil {
-				return err
-			}
-		}
-		i := bytes.Index(b, []byte("\n."))
-		end := len(b)
-		if i >= 0 {
-			end = i + 1
-		}
-		if _, err := s.w.Write(b[:end]); err != nil {
-			return err
-		}
-		s.lineStart = b[end-1] == '\n'
-		b = b[end:]
+// send sends the commands that wait. A hop that has said something before it
+// was asked is out of step, or means to be.
+func (c *conn) send(ctx context.Context) error {
+	if len(c.out) == 0 {
+		return nil
 	}
-	return nil
-}
-
-// command puts one line into the buffer; expect sends it. Addresses come from
-// parsed SMTP paths, but no line end may ever get in here.
-func (c *conn) command(format string, args ...any) {
-	line := fmt.Sprintf(format, args...)
-	line = strings.NewReplacer("\r", "", "\n", "").Replace(line)
-	c.w.WriteString(line + "\r\n")
+	if c.r.Buffered() > 0 {
+		return errUnasked
+	}
+	c.within(ctx, c.times.Reply)
+	_, err := c.Write(c.out)
+	c.out = c.out[:0]
+	return err
 }
 
 // expect sends what waits and reads one reply. Another code than the wanted
-// ones is a *Reply.
+// one is a *Reply if it is a refusal, or else nonsense.
 func (c *conn) expect(ctx context.Context, want ...int) ([]string, error) {
-	c.SetDeadline(deadline(ctx, stepTimeout))
-	if err := c.w.Flush(); err != nil {
+	if err := c.send(ctx); err != nil {
 		return nil, err
 	}
+	c.within(ctx, c.times.Reply)
 	code, lines, err := c.readReply()
 	if err != nil {
 		return nil, err
@@ -286,14 +236,20 @@ func (c *conn) expect(ctx context.Context, want ...int) ([]string, error) {
 			return lines, nil
 		}
 	}
-	h := newReply(code, lines)
-	return nil, &h
+	return nil, refusal(code, lines)
 }
 
-var errNonsense = errors.New("no SMTP reply")
+func refusal(code int, lines []string) error {
+	if code/100 != 4 && code/100 != 5 {
+		return fmt.Errorf("%w: %d is not the answer to this command", errNonsense, code)
+	}
+	h := newReply(code, lines)
+	return &h
+}
 
 // readReply reads one reply, of one line or several. Its size is bounded.
 func (c *conn) readReply() (code int, lines []string, err error) {
+	c.owed--
 	for range replyLines {
 		b, err := c.r.ReadSlice('\n')
 		if err != nil {
@@ -314,12 +270,4 @@ func (c *conn) readReply() (code int, lines []string, err error) {
 		}
 	}
 	return 0, nil, fmt.Errorf("%w: a reply without end", errNonsense)
-}
-
-func deadline(ctx context.Context, d time.Duration) time.Time {
-	t := time.Now().Add(d)
-	if end, ok := ctx.Deadline(); ok && end.Before(t) {
-		return end
-	}
-	return t
 }

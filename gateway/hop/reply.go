@@ -10,10 +10,14 @@ type Reply struct {
 	Code     int
 	Enhanced string // "5.1.1", or ""
 	Text     string
+	Ours     bool // we know without asking that it would be refused so
 }
 
 // Error implements error: a reply that is a refusal.
 func (r *Reply) Error() string {
+	if r.Ours {
+		return fmt.Sprintf("not sent: %d %s %s", r.Code, r.Enhanced, r.Text)
+	}
 	return fmt.Sprintf("next hop replied %d %s %s", r.Code, r.Enhanced, r.Text)
 }
 

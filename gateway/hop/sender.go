@@ -2,156 +2,188 @@ package hop
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
+	"iter"
 	"strings"
 	"sync"
-	"time"
+	"sync/atomic"
 )
-
-// Config says how we deliver.
-type Config struct {
-	Hostname string // what we call ourselves in EHLO
-}
-
-// hosts are the hosts of a route, the best first.
-func hosts(route string) (list []string) {
-	for h := range strings.SplitSeq(route, ",") {
-		list = append(list, strings.TrimSpace(h))
-	}
-	return list
-}
-
-func firstHost(route string) string { return hosts(route)[0] }
 
 // Sender hands mails over, and keeps connections for the next ones.
 type Sender struct {
-	cfg    Config
-	mu     sync.Mutex // guards idle, closed
-	idle   map[string][]*conn
+	settings atomic.Pointer[settings]
+	known    memory
+	policies stsCache
+
+	mu     sync.Mutex // guards all below
+	peers  map[string]*peer
 	closed bool
-	known  memory
+}
+
+// settings are a Config made ready for use.
+type settings struct {
+	Config
+	sessions tls.ClientSessionCache
 }
 
 // New returns a Sender that connects to nothing yet.
 func New(cfg Config) *Sender {
-	return &Sender{cfg: cfg, idle: map[string][]*conn{}}
+	p := &Sender{}
+	p.Reload(cfg)
+	return p
 }
 
-// Close ends the connections that are not in use.
+// Reload puts other settings in force. Mails under way end by the old ones;
+// unused connections are given up.
+func (p *Sender) Reload(cfg Config) {
+	s := &settings{Config: cfg.withDefaults(), sessions: tls.NewLRUClientSessionCache(256)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.peers
+	p.settings.Store(s)
+	p.peers = map[string]*peer{}
+	for _, pe := range old {
+		pe.close()
+	}
+}
+
+// Close ends the connections that are not in use, and the others when they are
+// done.
 func (p *Sender) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	for _, cs := range p.idle {
-		for _, c := range cs {
-			c.Close()
-		}
+	for _, pe := range p.peers {
+		pe.close()
 	}
-	p.idle = map[string][]*conn{}
 }
 
-// take gives an unused connection, or nil.
-func (p *Sender) take(addr string) *conn {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for len(p.idle[addr]) > 0 {
-		cs := p.idle[addr]
-		c := cs[len(cs)-1]
-		p.idle[addr] = cs[:len(cs)-1]
-		if time.Since(c.since) < idleLimit {
-			return c
+// endpoints gives the hosts of a route in the order in which they are to be
+// tried: by preference, but those that could not be reached a moment ago last.
+// An error stands for a host that cannot be tried, or for all.
+func (p *Sender) endpoints(ctx context.Context, route string) iter.Seq2[endpoint, error] {
+	return func(yield func(endpoint, error) bool) {
+		var aside []endpoint
+		for ep, err := range p.preferred(ctx, route) {
+			if err == nil && p.isAside(ep.key) {
+				aside = append(aside, ep)
+			} else if !yield(ep, err) {
+				return
+			}
 		}
-		c.Close()
+		for _, ep := range aside {
+			if !yield(ep, nil) {
+				return
+			}
+		}
 	}
+}
+
+func (p *Sender) preferred(ctx context.Context, route string) iter.Seq2[endpoint, error] {
+	s := p.settings.Load()
+	if domain, ok := strings.CutPrefix(route, mxPrefix); ok {
+		return p.direct(ctx, s, domain)
+	}
+	return func(yield func(endpoint, error) bool) {
+		list, err := s.listed(route)
+		if err != nil {
+			yield(endpoint{}, err)
+			return
+		}
+		for _, ep := range list {
+			if !yield(ep, nil) {
+				return
+			}
+		}
+	}
+}
+
+// stage is how far a transaction came, which says what may still be done.
+type stage int
+
+const (
+	untouched stage = iota // the hop has not answered to it: a kept connection may have died before
+	open                   // nothing of the mail is out: another host may be tried
+	final                  // it is decided, or the mail has begun to go out
+)
+
+// Send hands a mail to a route.
+//
+// It fails over to the next host only as long as no byte of the mail is out,
+// so that no mail is doubled by us: when a host cannot be reached, does not
+// greet us, does not meet the demands on TLS or our login, breaks off, or
+// answers MAIL or DATA with 4xx, which are about the host and its state. Final
+// are a 5xx to anything, which is about the mail; the refusal of all recipients,
+// also with 4xx, which is about them (a full mailbox, greylisting) and would only
+// be asked again elsewhere; and any trouble once the mail has begun to go out.
+// The caller tries again later then, or knows from ReplyLost that he must not.
+func (p *Sender) Send(ctx context.Context, route string, t Transfer) Result {
+	last := Result{Err: ErrNoRoute}
+	for ep, err := range p.endpoints(ctx, route) {
+		if err != nil {
+			last.worsen(Result{Err: err})
+			continue
+		}
+		res, how := Result{}, open
+		if err := p.with(ctx, ep, func(c *conn) stage {
+			res, how = c.transact(ctx, &t)
+			return how
+		}); err != nil {
+			res.Err = err
+		}
+		res.Host = ep.addr
+		if how == final || ctx.Err() != nil || errors.Is(res.Err, ErrBusy) {
+			return res
+		}
+		last.worsen(res)
+	}
+	return last
+}
+
+// worsen keeps what tells the most when all hosts have failed: a hop's own
+// words before our trouble, and the later before the earlier.
+func (r *Result) worsen(next Result) {
+	var no *Reply
+	if !errors.As(r.Err, &no) || errors.As(next.Err, &no) {
+		*r = next
+	}
+}
+
+// with runs f on a connection to a host. A kept one that turns out to be dead
+// is replaced by a new one.
+func (p *Sender) with(ctx context.Context, ep endpoint, f func(*conn) stage) error {
+	pe, err := p.acquire(ctx, ep)
+	if err != nil {
+		return err
+	}
+	defer p.release(pe)
+	for c := pe.take(); c != nil; c = pe.take() {
+		if p.run(ctx, ep, pe, c, f) != untouched || ctx.Err() != nil {
+			return nil
+		}
+	}
+	c, err := p.connect(ctx, ep)
+	pe.saw(err)
+	if err != nil {
+		return err
+	}
+	p.run(ctx, ep, pe, c, f)
 	return nil
 }
 
-func (p *Sender) put(addr string, c *conn) {
-	c.since = time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed || len(p.idle[addr]) >= idleMost {
-		c.Close()
-		return
-	}
-	p.idle[addr] = append(p.idle[addr], c)
-}
-
-// Send hands a mail to a next hop. An unused connection that turns out to be
-// dead is replaced by a new one, as long as nothing of the mail has gone out.
-func (p *Sender) Send(ctx context.Context, route string, t Transfer) Result {
-	addr := firstHost(route)
-	if c := p.take(addr); c != nil {
-		res, started := p.sendOn(ctx, addr, c, t)
-		if started || res.Err == nil || ctx.Err() != nil {
-			return res
-		}
-		var no *Reply
-		if errors.As(res.Err, &no) && no.Code != 421 {
-			return res
-		}
-	}
-	c, err := p.dial(ctx, addr)
-	if err != nil {
-		return Result{Err: err}
-	}
-	res, _ := p.sendOn(ctx, addr, c, t)
-	return res
-}
-
-// sendOn runs one transaction. started says that bytes of the mail, or more
-// than its envelope, may have reached the hop.
-func (p *Sender) sendOn(ctx context.Context, addr string, c *conn, t Transfer) (res Result, started bool) {
+// run lets f use a connection, and keeps it when it is fit for another mail.
+func (p *Sender) run(ctx context.Context, ep endpoint, pe *peer, c *conn, f func(*conn) stage) stage {
 	stop := c.obey(ctx)
-	res, started = c.transact(ctx, t)
-	var no *Reply
-	if stop() && (res.Err == nil || errors.As(res.Err, &no) && no.Code != 421) {
-		p.put(addr, c)
-	} else {
+	how := f(c)
+	c.mails++
+	switch {
+	case !stop() || !c.clean || c.owed != 0 || c.r.Buffered() > 0:
 		c.Close()
+	case c.mails >= ep.route.MaxMailsPerConnection:
+		c.quit()
+	default:
+		pe.keep(c, ep.route.Idle)
 	}
-	return res, started
-}
-
-func (p *Sender) dial(ctx context.Context, addr string) (*conn, error) {
-	c, err := dial(ctx, addr, p.cfg.Hostname)
-	if err == nil {
-		p.known.learn(addr, c.features)
-	}
-	return c, err
-}
-
-// obey ends whatever the connection waits for when ctx does, until stop is
-// called, which says whether it came first.
-func (c *conn) obey(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
-}
-
-// Check connects to each host of a route and says goodbye, for Health. It
-// returns what the last one offers in a few words, and the failures of all.
-func (p *Sender) Check(ctx context.Context, route string) (text string, err error) {
-	var errs []error
-	for _, addr := range hosts(route) {
-		c, err := p.dial(ctx, addr)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", addr, err))
-			continue
-		}
-		text = c.offers()
-		c.command("QUIT")
-		c.w.Flush()
-		c.Close()
-	}
-	return text, errors.Join(errs...)
-}
-
-func (c *conn) offers() string {
-	var names []string
-	for _, n := range []string{"PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "STARTTLS", "DSN"} {
-		if _, ok := c.features[n]; ok {
-			names = append(names, n)
-		}
-	}
-	return strings.Join(names, " ")
+	return how
 }

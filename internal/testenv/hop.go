@@ -3,13 +3,11 @@ package testenv
 import (
 	"bufio"
 	"bytes"
-	"fmt"
-	"io"
+	"crypto/tls"
 	"net"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // Message is one mail that the hop accepted, to the byte.
@@ -47,6 +45,11 @@ type Hop struct {
 	fault      Fault
 	conns      map[net.Conn]bool
 	features   []string
+	says       map[string]string
+	tls        *tls.Config
+	login      *hopLogin
+	commands   []string
+	accepted   int
 	wg         sync.WaitGroup
 }
 
@@ -57,7 +60,7 @@ func NextHop(t testing.TB) *Hop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &Hop{Addr: l.Addr().String(), l: l, refuseRcpt: map[string]int{}, conns: map[net.Conn]bool{},
+	h := &Hop{Addr: l.Addr().String(), l: l, refuseRcpt: map[string]int{}, conns: map[net.Conn]bool{}, says: map[string]string{},
 		features: []string{"PIPELINING", "8BITMIME", "SIZE 104857600", "ENHANCEDSTATUSCODES"}}
 	h.wg.Go(h.serve)
 	t.Cleanup(h.Close)
@@ -107,9 +110,10 @@ func (h *Hop) serve() {
 		}
 		h.mu.Lock()
 		h.conns[c] = true
+		h.accepted++
 		h.mu.Unlock()
 		h.wg.Go(func() {
-			h.session(c)
+			(&hopSession{h: h, c: c}).run()
 			c.Close()
 			h.mu.Lock()
 			delete(h.conns, c)
@@ -122,104 +126,6 @@ func (h *Hop) state() (Fault, int, []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.fault, h.refuse, h.features
-}
-
-func (h *Hop) session(c net.Conn) {
-	if f, _, _ := h.state(); f == RefuseConnect {
-		return
-	}
-	c.SetDeadline(time.Now().Add(5 * time.Minute))
-	r := bufio.NewReaderSize(c, 64<<10)
-	say := func(format string, a ...any) { fmt.Fprintf(c, format+"\r\n", a...) }
-	say("220 hop.example ESMTP")
-	var m Message
-	for {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return
-		}
-		line = strings.TrimRight(line, "\r\n")
-		verb, _, _ := strings.Cut(strings.ToUpper(line), " ")
-		fault, _, features := h.state()
-		switch {
-		case verb == "EHLO":
-			say("250-hop.example")
-			for _, f := range features {
-				say("250-%s", f)
-			}
-			say("250 HELP")
-		case verb == "HELO":
-			say("250 hop.example")
-		case verb == "MAIL":
-			if fault == DropAtMail {
-				return
-			}
-			m = Message{From: addressIn(line)}
-			say("250 2.1.0 ok")
-		case verb == "RCPT":
-			addr := addressIn(line)
-			h.mu.Lock()
-			code := h.refuseRcpt[strings.ToLower(addr)]
-			h.mu.Unlock()
-			if code != 0 {
-				say("%d %d.1.1 not here", code, code/100)
-				continue
-			}
-			m.To = append(m.To, addr)
-			say("250 2.1.5 ok")
-		case verb == "DATA" && len(m.To) == 0:
-			say("503 5.5.1 no recipients")
-		case verb == "DATA":
-			say("354 go ahead")
-			if m.Data, err = readData(r); err != nil || !h.finish(c, m, say) {
-				return
-			}
-			m = Message{}
-		case verb == "RSET":
-			m = Message{}
-			say("250 2.0.0 ok")
-		case verb == "NOOP":
-			say("250 2.0.0 ok")
-		case verb == "QUIT":
-			say("221 2.0.0 bye")
-			return
-		default:
-			say("500 5.5.2 what?")
-		}
-	}
-}
-
-// finish answers the final dot. It says whether the session goes on.
-func (h *Hop) finish(c net.Conn, m Message, say func(string, ...any)) bool {
-	fault, refuse, _ := h.state()
-	if refuse != 0 {
-		say("%d %d.7.1 not taken", refuse, refuse/100)
-		return refuse != 421
-	}
-	h.mu.Lock()
-	h.messages = append(h.messages, m)
-	h.mu.Unlock()
-	switch fault {
-	case DropAfterDot:
-		return false
-	case StopMidReply:
-		io.WriteString(c, "250 2.0.")
-		return false
-	case Nonsense:
-		say("I like mail")
-	case HangAfterDot:
-		io.Copy(io.Discard, c)
-		return false
-	case HugeReply:
-		for range 100_000 {
-			if _, err := io.WriteString(c, "250-"+strings.Repeat("x", 500)+"\r\n"); err != nil {
-				return false
-			}
-		}
-	default:
-		say("250 2.0.0 queued as %d", len(m.Data))
-	}
-	return true
 }
 
 func readData(r *bufio.Reader) ([]byte, error) {
