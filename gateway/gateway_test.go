@@ -82,7 +82,9 @@ func newFixture(t testing.TB, normalise bool) *fixture {
 	f.audit = audit.New(f.db.DB, audit.Options{})
 	f.held = quarantine.New(quarantine.DefaultConfig(), f.db.DB, blobs, f.audit, log)
 	f.ledger = ledger.New(f.db.DB, log)
-	policies := policy.NewStore(f.db.DB, policy.StaticRoutes{Domains: map[string]string{"ours.example": f.hop.Addr, "other.example": "127.0.0.1:1", "sender.example": f.hop.Addr}}, log)
+	routes := routesTo(f.hop.Addr)
+	routes.Domains["other.example"] = "127.0.0.1:1"
+	policies := policy.NewStore(f.db.DB, routes, log)
 	fatal(t, policies.Load(ctx))
 	hops := hop.New(hop.Config{Hostname: "mx.ours.example"})
 	f.queue = queue.New(queue.DefaultConfig("mx.ours.example"), queue.Deps{Log: log, DB: f.db.DB, Policies: policies, Ledger: f.ledger, Quarantine: f.held, Audit: f.audit, Hops: hops})
@@ -105,6 +107,10 @@ func newFixture(t testing.TB, normalise bool) *fixture {
 		f.ledger.Close()
 	})
 	return f
+}
+
+func routesTo(hop string) policy.StaticRoutes {
+	return policy.StaticRoutes{Domains: map[string]string{"ours.example": hop, "sender.example": hop}}
 }
 
 func fatal(t testing.TB, err error) {

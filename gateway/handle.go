@@ -32,8 +32,17 @@ type mail struct {
 	trace      []byte          // our lines on top
 	class      policy.Class    // as decided
 	scanMS     int64
-	held       bool        // some recipients' copies are in quarantine
-	kept       []uuid.UUID // deliveries that the relay has made on its way
+	held       bool // some recipients' copies are in quarantine
+	// each gets the replies of single recipients, for LMTP; nil: the mail has one reply.
+	each map[string]error
+	kept []uuid.UUID // deliveries that the relay has made on its way
+}
+
+// answer notes the reply for one recipient, where the protocol has one for each.
+func (m *mail) answer(address string, err error) {
+	if m.each != nil {
+		m.each[address] = err
+	}
 }
 
 // policies is who gets the mail, for the decision.
@@ -135,6 +144,9 @@ func (s *Server) hold(ctx context.Context, log *slog.Logger, m *mail, d policy.D
 		return err
 	}
 	m.held = true
+	for _, r := range who {
+		m.answer(r.Address, accepted(m.env.ID, "Accepted"))
+	}
 	log.Info("mail held", "item", item, "recipients", len(who))
 	s.outcomes(m, who, ledger.Quarantined, "", 250, "held as "+item.String())
 	return nil
@@ -166,7 +178,7 @@ func (s *Server) relay(ctx context.Context, log *slog.Logger, m *mail, who []pol
 		s.dropKept(ctx, m)
 	}
 	var no *hop.Reply
-	if errors.As(res.Err, &no) && no.Code/100 == 5 && m.held {
+	if errors.As(res.Err, &no) && no.Code/100 == 5 && m.held && m.each == nil {
 		return s.refusedBesideHeld(ctx, log, m, route, who, no)
 	}
 	return s.relayed(ctx, log, m, route, who, res)
@@ -193,7 +205,7 @@ func (s *Server) relayed(ctx context.Context, log *slog.Logger, m *mail, route s
 	for _, r := range who {
 		if no := res.Refused[r.Address]; no != nil && res.Err == nil {
 			st := ledger.Queued
-			if !no.Temporary() {
+			if !no.Temporary() || m.each != nil {
 				st = ledger.Refused
 			}
 			s.outcome(m, r.Address, st, route, no.Code, no.Text)

@@ -15,9 +15,9 @@ import (
 // below it is touched.
 func (s *Server) traceHeader(m *mail, d policy.Decision) []byte {
 	var b strings.Builder
-	with := "ESMTP"
-	if m.env.TLS != "" {
-		with = "ESMTPS"
+	with := m.env.With
+	if with == "" {
+		with = "ESMTP"
 	}
 	ip := "unknown"
 	if m.env.ClientIP.IsValid() {

@@ -36,6 +36,9 @@ func (s *Server) keepRefused(ctx context.Context, m *mail, route string, who []p
 	for _, r := range who {
 		switch no := refused[r.Address]; {
 		case no == nil:
+		case m.each != nil:
+			// LMTP says so of this recipient alone, and the client keeps its copy.
+			m.answer(r.Address, reply(withID(no, m.env.ID)))
 		case no.Temporary():
 			later = append(later, m.rcpt(r.Address))
 		default:

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"mailward/gateway/hop"
+	"mailward/gateway/limit"
 	"mailward/internal/message"
 )
 
@@ -20,6 +21,8 @@ var (
 	errRelayDenied  = errors.New("gateway: not a domain of ours")
 	errNoRoute      = errors.New("gateway: domain has no next hop")
 	errOtherRoute   = errors.New("gateway: recipient has another route")
+	errNoRecipient  = errors.New("gateway: the recipient is not on the list")
+	errParameter    = errors.New("gateway: parameter of an extension that is not offered")
 	errLoop         = errors.New("gateway: too many hops")
 	errEngines      = errors.New("gateway: an engine gave no answer")
 	errRejected     = errors.New("gateway: rejected by policy")
@@ -130,7 +133,16 @@ func dialogReply(err error) *smtp.SMTPError {
 
 func mailReply(err error) *smtp.SMTPError {
 	var no *hop.Reply
+	var limited *limit.Refusal
 	switch {
+	case errors.As(err, &limited):
+		return say(limited.Code, limited.Enhanced[0], limited.Enhanced[1], limited.Enhanced[2], limited.Text)
+	case errors.Is(err, errNoRecipient):
+		return say(550, 5, 1, 1, "Recipient unknown")
+	case errors.Is(err, errParameter):
+		return say(555, 5, 5, 4, "Parameter is not known here")
+	case errors.Is(err, hop.ErrUTF8):
+		return say(550, 5, 6, 7, "The destination does not take internationalised addresses")
 	case errors.As(err, &no):
 		return hopReply(no)
 	case errors.Is(err, message.ErrLongLine):

@@ -20,6 +20,7 @@ import (
 	"mailward/audit"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
+	"mailward/gateway/limit"
 	"mailward/gateway/queue"
 	"mailward/internal/message"
 	"mailward/internal/pg"
@@ -57,12 +58,10 @@ type AuthChecker interface {
 type Config struct {
 	Hostname          string
 	Node              string
-	MaxMessageSize    int64         // bytes
-	MaxRecipients     int           // of one mail; default 1000
-	MaxConnections    int           // at a time; more are answered 421; default 1000
-	BadCommands       int           // of one session; more end it; default 10
-	Limits            bool          // pipelining against the rules ends a session
-	GreetPause        time.Duration // how long a client has to wait for the greeting
+	MaxMessageSize    int64 // bytes
+	MaxRecipients     int   // of one mail; default 1000
+	MaxConnections    int   // at a time; more are answered 421; default 1000
+	Limits            bool  // pipelining against the rules ends a session
 	TLS               *tls.Config
 	ProxyFrom         []netip.Prefix // clients that must send a PROXY header, and are believed
 	SandboxConfigured bool
@@ -80,6 +79,9 @@ type Deps struct {
 	Audit      *audit.Log
 	Queue      *queue.Queue
 	Hops       *hop.Sender           // hands mail over; whoever made it closes it
+	Guard      *limit.Guard          // who may connect, and how much they may send; nil: anybody, anything
+	Recipients *limit.Recipients     // asks next hops about recipients; nil: nobody is asked
+	Lists      *limit.Lists          // recipients of domains that have a list; nil: none has
 	Auth       AuthChecker           // may be nil: nothing is checked
 	Metrics    prometheus.Registerer // may be nil
 }
@@ -111,9 +113,6 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 1000
-	}
-	if cfg.BadCommands == 0 {
-		cfg.BadCommands = 10
 	}
 	s := &Server{cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Metrics), sessions: map[*wire]bool{},
 		slots: make(chan struct{}, cfg.MaxConnections)}
@@ -147,7 +146,7 @@ func (s *Server) serve(l net.Listener, srv *smtp.Server) error {
 		l = &proxyproto.Listener{Listener: l, ReadHeaderTimeout: 10 * time.Second, ConnPolicy: s.proxyPolicy}
 	}
 	l = &edgeListener{Listener: l, slots: s.slots, opt: &wireOptions{hostname: s.cfg.Hostname, lmtp: srv.LMTP, tls: s.cfg.TLS, strict: s.cfg.Limits && !srv.LMTP,
-		badCommands: s.cfg.BadCommands, greet: s.greet, features: s.features, patience: s.patience}}
+		bad: s.badCommand, greet: s.greet, features: s.features, patience: s.patience}}
 	if err := srv.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve mail on %s: %w", name, err)
 	}
@@ -187,27 +186,6 @@ func (s *Server) patience() time.Duration {
 		return stressTimeout
 	}
 	return commandTimeout
-}
-
-// features are what EHLO offers now.
-func (s *Server) features() []string {
-	return []string{"PIPELINING", fmt.Sprintf("SIZE %d", s.cfg.MaxMessageSize), "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING",
-		fmt.Sprintf("LIMITS RCPTMAX=%d", s.cfg.MaxRecipients)}
-}
-
-// greet decides whether a client gets a greeting, and when.
-func (s *Server) greet(w *wire) error {
-	if s.isClosing() {
-		return errShuttingDown
-	}
-	if pc, ok := w.sock.Load().Conn.(*proxyproto.Conn); ok {
-		// The header is read before anything is said, or there is no session.
-		if _, err := pc.Read(nil); err != nil {
-			s.log.Info("connection without the PROXY header that it owes", "error", err)
-			return errNoGreeting
-		}
-	}
-	return w.silent(s.cfg.GreetPause)
 }
 
 // proxyPolicy demands a PROXY header from the upstreams that are named. From

@@ -2,9 +2,10 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"io"
+	"log/slog"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -20,11 +21,17 @@ type session struct {
 	conn     *smtp.Conn
 	wire     *wire
 	clientIP netip.Addr
+	envelope
+}
 
+// envelope is what a transaction has said so far.
+type envelope struct {
 	from       string
 	eightBit   bool
-	haveFrom   bool
+	utf8       bool
+	ret, envID string
 	recipients []recipient
+	said       []said
 }
 
 // recipient is one RCPT that was taken. notify and orcpt are what the client
@@ -34,15 +41,16 @@ type recipient struct {
 	notify, orcpt string
 }
 
+// said is a recipient as the client wrote it, and as we know it. LMTP has a
+// reply for each of the former.
+type said struct{ raw, address string }
+
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	w, ok := c.Conn().(*wire)
 	if !ok {
 		return nil, reply(errNotSMTP)
 	}
-	sess := &session{s: s, conn: c, wire: w}
-	if ap, err := netip.ParseAddrPort(w.RemoteAddr().String()); err == nil {
-		sess.clientIP = ap.Addr().Unmap()
-	}
+	sess := &session{s: s, conn: c, wire: w, clientIP: w.client()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -54,9 +62,7 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 }
 
 // Reset implements [smtp.Session].
-func (ss *session) Reset() {
-	ss.from, ss.haveFrom, ss.eightBit, ss.recipients = "", false, false, nil
-}
+func (ss *session) Reset() { ss.envelope = envelope{} }
 
 // Logout implements [smtp.Session].
 func (ss *session) Logout() error {
@@ -67,61 +73,28 @@ func (ss *session) Logout() error {
 	return nil
 }
 
-// Mail implements [smtp.Session].
-func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
-	ss.Reset()
-	if ss.s.isClosing() {
-		return reply(errShuttingDown)
-	}
-	if !ss.s.deps.Policies.Ready() {
-		return reply(errNotReady)
-	}
-	if !isASCII(from) {
-		return reply(errUTF8Address)
-	}
-	if opts.Size > ss.s.cfg.MaxMessageSize {
-		return reply(message.ErrTooBig)
-	}
-	if err := ss.s.deps.Spooler.Room(opts.Size); err != nil {
-		return reply(err)
-	}
-	ss.from, ss.haveFrom, ss.eightBit = from, true, opts.Body == smtp.Body8BitMIME
-	return nil
-}
+// Data implements [smtp.Session].
+func (ss *session) Data(r io.Reader) error { return ss.take(r, nil) }
 
-// Rcpt implements [smtp.Session].
-func (ss *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	if !isASCII(to) {
-		return reply(errUTF8Address)
-	}
-	r, ok := ss.s.deps.Policies.Lookup(to)
-	if !ok && strings.EqualFold(to, "postmaster") {
-		// RFC 5321 §4.5.1: postmaster without a domain is always taken.
-		r, ok = ss.s.deps.Policies.Postmaster()
-	}
-	if !ok {
-		ss.s.metrics.relayDenied.Inc()
-		return reply(errRelayDenied)
-	}
-	if r.Domain.NextHop == "" {
-		return reply(errNoRoute)
-	}
-	for _, have := range ss.recipients {
-		if have.Address == r.Address {
-			return nil // The same recipient twice gets one copy.
+// LMTPData implements [smtp.LMTPSession]: a reply for each recipient (RFC 2033
+// §4.2), so that the client keeps what the next hop does not take.
+func (ss *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
+	each := map[string]error{}
+	err := ss.take(r, each)
+	for _, rc := range ss.said {
+		one, ok := each[rc.address]
+		if !ok {
+			one = err
 		}
+		status.SetStatus(rc.raw, one)
 	}
-	// The reply to DATA comes from one next hop, for all recipients.
-	if len(ss.recipients) > 0 && (ss.recipients[0].Domain.NextHop != r.Domain.NextHop || ss.recipients[0].Domain.Workspace != r.Domain.Workspace) {
-		return reply(errOtherRoute)
-	}
-	ss.recipients = append(ss.recipients, recipient{Recipient: r})
-	return nil
+	return err
 }
 
-// Data implements [smtp.Session]. After DATA the body is still on the wire, and
-// is taken from there; r has what comes in BDAT chunks.
-func (ss *session) Data(r io.Reader) error {
+// take reads a mail and handles it. After DATA the body is still on the wire,
+// and is taken from there; r has what comes in BDAT chunks. each gets the
+// replies that differ from the one for the whole mail; nil: there is only one.
+func (ss *session) take(r io.Reader, each map[string]error) error {
 	ss.wire.busy.Store(true)
 	defer func() {
 		ss.wire.busy.Store(false)
@@ -137,8 +110,8 @@ func (ss *session) Data(r io.Reader) error {
 	if err != nil {
 		return reply(err)
 	}
-	m := &mail{recipients: ss.recipients, env: message.Envelope{ID: id, ReceivedAt: time.Now().UTC(), ClientIP: ss.clientIP, Helo: ss.conn.Hostname(),
-		TLS: ss.wire.tlsName(), From: ss.from, EightBitMIME: ss.eightBit}}
+	m := &mail{recipients: ss.recipients, each: each, env: message.Envelope{ID: id, ReceivedAt: time.Now().UTC(), ClientIP: ss.clientIP, Helo: ss.conn.Hostname(),
+		TLS: ss.wire.tlsName(), With: ss.with(), From: ss.from, EightBitMIME: ss.eightBit, SMTPUTF8: ss.utf8, Ret: ss.ret, EnvID: ss.envID}}
 	for _, rc := range ss.recipients {
 		m.env.Recipients = append(m.env.Recipients, rc.Address)
 	}
@@ -151,9 +124,36 @@ func (ss *session) Data(r io.Reader) error {
 	}
 	defer sp.Close()
 	m.spool = sp
+	return ss.handle(log, m)
+}
+
+func (ss *session) handle(log *slog.Logger, m *mail) error {
 	ctx, cancel := context.WithTimeout(ss.s.base, handleLimit)
 	defer cancel()
-	return ss.s.handle(ctx, log, m)
+	err := ss.s.handle(ctx, log, m)
+	var e *smtp.SMTPError
+	if ss.s.deps.Guard != nil && !ss.wire.opt.lmtp && errors.As(err, &e) && e.Code/100 == 2 {
+		ss.s.deps.Guard.Sent(ctx, ss.clientIP, m.env.From, m.spool.Size())
+	}
+	return err
+}
+
+// with is the protocol's name for our Received line (RFC 3848, RFC 6531 §4.3).
+func (ss *session) with() string {
+	name := "SMTP"
+	switch {
+	case ss.wire.opt.lmtp:
+		name = "LMTP"
+	case ss.wire.extended.Load() && !ss.utf8:
+		name = "ESMTP"
+	}
+	if ss.utf8 {
+		name = "UTF8" + name
+	}
+	if ss.wire.tlsName() != "" && (name != "SMTP") {
+		name += "S"
+	}
+	return name
 }
 
 func (s *Server) isClosing() bool {

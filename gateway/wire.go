@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -32,19 +33,19 @@ const (
 
 // wireOptions are what all connections of one listener share.
 type wireOptions struct {
-	hostname    string
-	lmtp        bool
-	tls         *tls.Config // nil: STARTTLS is not offered
-	strict      bool        // pipelining that RFC 2920 does not allow ends the session
-	badCommands int         // so many end the session
+	hostname string
+	lmtp     bool
+	tls      *tls.Config // nil: STARTTLS is not offered
+	strict   bool        // pipelining that RFC 2920 does not allow ends the session
 	// greet is asked before the greeting. An error is the reply that ends the session.
 	greet func(*wire) error
 	// features are the EHLO keywords, STARTTLS apart.
 	features func() []string
 	// patience is how long a client may be silent.
 	patience func() time.Duration
-	// bad is told of each command that was refused as no SMTP.
-	bad func(*wire)
+	// bad is told of the n-th command that was refused as no SMTP. An error is the
+	// reply that ends the session.
+	bad func(w *wire, n int) error
 }
 
 // wire is one client's connection, below go-smtp: what go-smtp reads has been
@@ -58,8 +59,7 @@ type wireOptions struct {
 // end replies together, and to offer in EHLO what the routes can carry at the
 // moment.
 type wire struct {
-	opt    *wireOptions
-	closed func() // called once, when the connection ends
+	opt *wireOptions
 
 	// Only the goroutine that reads uses these.
 	buf     []byte
@@ -75,7 +75,9 @@ type wire struct {
 
 	sock atomic.Pointer[socket] // the connection, or TLS on it
 	dead atomic.Bool
-	busy atomic.Bool // a mail is being taken or handled
+	// extended says that the client said EHLO and not HELO.
+	extended atomic.Bool
+	busy     atomic.Bool // a mail is being taken or handled
 
 	mu      sync.Mutex // guards all below
 	tls     string
@@ -85,6 +87,10 @@ type wire struct {
 	out     []byte
 	swallow bool // the next reply is to a command that we made up
 	badSeen int
+
+	endMu   sync.Mutex // guards all below
+	endings []func()   // to be called when the connection ends
+	ended   bool
 }
 
 type socket struct{ net.Conn }
@@ -101,7 +107,7 @@ var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, bodyBuffer); ret
 
 // newWire wraps a connection. closed is called when it ends.
 func newWire(c net.Conn, opt *wireOptions, closed func()) *wire {
-	w := &wire{opt: opt, closed: sync.OnceFunc(closed), buf: make([]byte, commandLimit+2)}
+	w := &wire{opt: opt, endings: []func(){closed}, buf: make([]byte, commandLimit+2)}
 	w.sock.Store(&socket{c})
 	return w
 }
@@ -163,6 +169,7 @@ func (c *wire) next() error {
 		return c.startTLS(line)
 	case "EHLO", "HELO", "LHLO":
 		c.hello = true
+		c.extended.Store(verb != "HELO")
 	case "BDAT":
 		size, err := chunkSize(line)
 		if err != nil {
@@ -185,8 +192,22 @@ func (c *wire) next() error {
 	c.mu.Lock()
 	c.verb = verb
 	c.mu.Unlock()
-	c.line = append(bytes.TrimRight(line, "\r\n"), '\r', '\n')
+	line = bytes.TrimRight(line, "\r\n")
+	if verb == "RCPT" {
+		line = c.wholePostmaster(line)
+	}
+	c.line = append(line, '\r', '\n')
 	return nil
+}
+
+// wholePostmaster gives the postmaster without a domain (RFC 5321 §4.5.1) ours:
+// go-smtp knows no address without one.
+func (c *wire) wholePostmaster(line []byte) []byte {
+	const short = "<postmaster>"
+	if i := bytes.IndexByte(line, '<'); i >= 0 && len(line) >= i+len(short) && bytes.EqualFold(line[i:i+len(short)], []byte(short)) {
+		return slices.Concat(line[:i], []byte("<postmaster@"+c.opt.hostname+">"), line[i+len(short):])
+	}
+	return line
 }
 
 // verbs are what a client may say. go-smtp answers each of them.
@@ -255,13 +276,11 @@ func (c *wire) countBad() error {
 	c.mu.Lock()
 	seen := c.badSeen
 	c.mu.Unlock()
-	for ; c.badTold < seen; c.badTold++ {
-		if c.opt.bad != nil {
-			c.opt.bad(c)
+	for c.badTold < seen {
+		c.badTold++
+		if err := c.opt.bad(c, c.badTold); err != nil {
+			return c.hangUp(err)
 		}
-	}
-	if seen > c.opt.badCommands {
-		return c.hangUp(errTooManyCommands)
 	}
 	return nil
 }
@@ -451,8 +470,40 @@ func (c *wire) Close() error {
 		}
 		c.mu.Unlock()
 	}
-	defer c.closed()
+	defer c.end()
 	return c.sock.Load().Close()
+}
+
+// onClose has f called when the connection ends, at once where it has.
+func (c *wire) onClose(f func()) {
+	c.endMu.Lock()
+	gone := c.ended
+	if !gone {
+		c.endings = append(c.endings, f)
+	}
+	c.endMu.Unlock()
+	if gone {
+		f()
+	}
+}
+
+func (c *wire) end() {
+	c.endMu.Lock()
+	list := c.endings
+	c.endings, c.ended = nil, true
+	c.endMu.Unlock()
+	for _, f := range list {
+		f()
+	}
+}
+
+// client is the address that the client has, or the proxy before us says it has.
+func (c *wire) client() netip.Addr {
+	ap, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return netip.Addr{} // a Unix socket
+	}
+	return ap.Addr().Unmap()
 }
 
 // LocalAddr implements [net.Conn].

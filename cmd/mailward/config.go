@@ -28,8 +28,8 @@ type Config struct {
 	Relay       Relay       `yaml:"relay"`
 	Queue       Queue       `yaml:"queue"`
 	DNS         DNS         `yaml:"dns"`
-	Limits      Switch      `yaml:"limits"`
-	Greylisting Switch      `yaml:"greylisting"`
+	Limits      Limits      `yaml:"limits"`
+	Greylisting Greylisting `yaml:"greylisting"`
 	HTTP        HTTP        `yaml:"http"`
 	Database    SecretURL   `yaml:"database"`
 	Redis       SecretURL   `yaml:"redis"`
@@ -45,8 +45,11 @@ type Config struct {
 // SMTP is how mail comes in.
 type SMTP struct {
 	Listen            []string `yaml:"listen"`
+	LMTPListen        []string `yaml:"lmtp_listen"`
 	ProxyProtocolFrom []string `yaml:"proxy_protocol_from"`
 	MaxMessageSize    Size     `yaml:"max_message_size"`
+	MaxRecipients     int      `yaml:"max_recipients"`
+	MaxConnections    int      `yaml:"max_connections"`
 	BareNewline       string   `yaml:"bare_newline"`
 	TLS               TLS      `yaml:"tls"`
 }
@@ -59,14 +62,11 @@ type TLS struct {
 
 // Relay is where mail goes.
 type Relay struct {
-	Default      string            `yaml:"default"`
-	Domains      map[string]string `yaml:"domains"`
-	OutboundFrom []string          `yaml:"outbound_from"`
-}
-
-// Switch turns a part on or off.
-type Switch struct {
-	Enabled bool `yaml:"enabled"`
+	Default        string            `yaml:"default"`
+	Domains        map[string]string `yaml:"domains"`
+	OutboundFrom   []string          `yaml:"outbound_from"`
+	RecipientCheck string            `yaml:"recipient_check"`
+	Recipients     map[string]string `yaml:"recipients"`
 }
 
 // HTTP is the web UI and the API.
@@ -120,15 +120,17 @@ type Bootstrap struct {
 // DefaultConfig is what holds where nothing else is said: everything on the
 // loopback, with servers of our own.
 func DefaultConfig() Config {
+	limits, greylisting := defaultLimits()
 	return Config{
 		Hostname: "mailward.localhost",
 		DataDir:  "/var/lib/mailward",
-		SMTP:     SMTP{Listen: []string{"127.0.0.1:2525"}, MaxMessageSize: 50 << 20, BareNewline: "reject"},
+		SMTP:     SMTP{Listen: []string{"127.0.0.1:2525"}, MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000, BareNewline: "reject"},
 		Queue:    defaultQueue(),
 		DNS:      DNS{Cache: true},
-		Limits:   Switch{Enabled: true},
-		HTTP:     HTTP{Listen: "127.0.0.1:8080"},
-		Scanner:  ScannerConf{YaraRules: []string{"/etc/mailward/yara"}},
+		Relay:    Relay{RecipientCheck: "next_hop"},
+		Limits:   limits, Greylisting: greylisting,
+		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
+		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}},
 	}
 }
 
@@ -159,6 +161,7 @@ func (c *Config) Validate() error {
 		p.check(err == nil && (parsed.Scheme == "http" || parsed.Scheme == "https") && parsed.Host != "" && strings.Trim(parsed.Path, "/") == "",
 			"http.public_url", "must be like https://mailward.example.org, is %q", u)
 	}
+	c.validateLimits(p)
 	c.validateServers(p)
 	c.validateLater(p)
 	c.Queue.validate(p)
@@ -168,6 +171,7 @@ func (c *Config) Validate() error {
 }
 
 func (s *SMTP) validate(p *problems) {
+	s.validateListeners(p)
 	p.check(len(s.Listen) > 0, "smtp.listen", "must name at least one address")
 	for _, a := range s.Listen {
 		p.check(validAddress(a), "smtp.listen", "must be host:port, is %q", a)
@@ -189,6 +193,7 @@ func (s *SMTP) validate(p *problems) {
 }
 
 func (r *Relay) validate(p *problems) {
+	r.validateRecipients(p)
 	if r.Default != "" {
 		err := policy.CheckNextHop(r.Default)
 		p.check(err == nil, "relay.default", "must be host:port, is %q", r.Default)
@@ -232,7 +237,6 @@ func (c *Config) validateServers(p *problems) {
 func (c *Config) validateLater(p *problems) {
 	const later = "is not available in this version: leave it empty"
 	p.check(len(c.Relay.OutboundFrom) == 0, "relay.outbound_from", later)
-	p.check(!c.Greylisting.Enabled, "greylisting.enabled", "is not available in this version: leave it false")
 	p.check(c.Sandbox.URL == "" && c.Sandbox.Token.Value() == "", "sandbox", later)
 	p.check(c.OpenBao.URL == "" && c.OpenBao.RoleID.Value() == "" && c.OpenBao.SecretID.Value() == "", "openbao", later)
 	p.check(c.Evidence.Store == "", "evidence.store", later)

@@ -252,7 +252,7 @@ func setLeaf(f reflect.Value, value string) error {
 		f.SetString(value)
 		return nil
 	case reflect.Slice:
-		if !strings.HasPrefix(strings.TrimSpace(value), "[") {
+		if f.Type().Elem().Kind() == reflect.String && !strings.HasPrefix(strings.TrimSpace(value), "[") {
 			var list []string
 			for item := range strings.SplitSeq(value, ",") {
 				if item = strings.TrimSpace(item); item != "" {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	"mailward/gateway"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
+	"mailward/gateway/limit"
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
@@ -67,6 +67,9 @@ type program struct {
 	sidecar    *scanner.Sidecar
 	cert       *certificate
 	hops       *hop.Sender
+	guard      *limit.Guard
+	recipients *limit.Recipients // nil: next hops are not asked
+	lists      *limit.Lists
 	queue      *queue.Queue
 	gateway    *gateway.Server
 	health     *health.Monitor
@@ -200,14 +203,18 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	}
 	p.hops = hop.New(hop.Config{Hostname: p.conf.Hostname})
 	p.onStop(func(context.Context) { p.hops.Close() })
+	if err := p.buildEdge(); err != nil {
+		return err
+	}
 	p.queue = queue.New(p.conf.queueConfig(), queue.Deps{
 		Log: p.log, DB: p.db, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
 	})
 	p.gateway, err = gateway.New(gateway.Config{
-		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize), TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
+		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize),
+		MaxRecipients: p.conf.SMTP.MaxRecipients, MaxConnections: p.conf.SMTP.MaxConnections, Limits: p.conf.Limits.Enabled, TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Queue: p.queue, Hops: p.hops, Metrics: p.metrics,
-		Auth: mailauth.New(p.dns),
+		Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns),
 	})
 	return err
 }
@@ -224,16 +231,9 @@ const shutdownLimit = 75 * time.Second
 // serveSMTP opens all listeners before the first connection is taken, so that
 // an address in use is a failure to start.
 func (p *program) serveSMTP(failed chan<- error) error {
-	var listeners []net.Listener
-	for _, a := range p.conf.SMTP.Listen {
-		l, err := net.Listen("tcp", a)
-		if err != nil {
-			for _, open := range listeners {
-				open.Close()
-			}
-			return fmt.Errorf("listen for SMTP: %w", err)
-		}
-		listeners = append(listeners, l)
+	listeners, err := p.openListeners()
+	if err != nil {
+		return err
 	}
 	p.onStop(func(ctx context.Context) {
 		p.accepting.Store(false)
@@ -246,7 +246,7 @@ func (p *program) serveSMTP(failed chan<- error) error {
 	p.accepting.Store(true)
 	for _, l := range listeners {
 		go func() {
-			if err := p.gateway.Serve(l); err != nil && p.accepting.Load() {
+			if err := l.serve(l.Listener); err != nil && p.accepting.Load() {
 				p.accepting.Store(false)
 				failed <- err
 			}

@@ -263,10 +263,14 @@ func (p *program) reload() {
 	if !conf.embeddedSink() && !p.conf.embeddedSink() {
 		p.policies.SetStatic(policy.StaticRoutes{Default: conf.Relay.Default, Domains: conf.Relay.Domains})
 	}
+	p.guard.Reload(conf.limitConfig(p.getenv))
+	if err := p.lists.Load(conf.Relay.Recipients); err != nil {
+		p.log.Error("lists of recipients not reloaded, the old ones stay in force", "error", err)
+	}
 	// A scanner of our own reads its rules again, and keeps the old ones when
 	// they do not compile. One that runs by itself gets its own SIGHUP.
 	p.servers.reloadRules()
-	p.log.Info("reloaded: routes, certificate, rules")
+	p.log.Info("reloaded: routes, certificate, limits, recipients, rules")
 }
 
 // certificate is the one that is in force now.

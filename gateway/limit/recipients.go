@@ -19,6 +19,10 @@ const (
 	knownKeep   = 2 * time.Hour
 	unknownKeep = 10 * time.Minute // somebody new wants mail soon
 	verifyTime  = 5 * time.Second
+	// restAfter is how long a route is left alone whose hop gave no answer, so
+	// that a dead one delays a RCPT once, and not each of them.
+	restAfter  = 30 * time.Second
+	restRoutes = 10_000
 	// verifyMost bounds the answers of each kind: who guesses names must not
 	// make us forget those that exist. verifyBusy bounds questions at a time.
 	verifyMost = 50_000
@@ -38,6 +42,7 @@ type Recipients struct {
 	known   *lru[id, time.Time]
 	unknown *lru[id, time.Time]
 	flights map[id]*flight
+	resting *lru[string, time.Time] // routes, until when they are not asked
 	closed  bool
 	wg      sync.WaitGroup
 	ctx     context.Context // of the questions, which outlive their first asker
@@ -54,7 +59,7 @@ type flight struct {
 // ends it.
 func NewRecipients(rdb *redis.Client, verify Verifier, log *slog.Logger) *Recipients {
 	r := &Recipients{redis: newShared(rdb, nil, log, time.Now), verify: verify, log: log, now: time.Now, salt: newSalt(nil),
-		known: newLRU[id, time.Time](verifyMost), unknown: newLRU[id, time.Time](verifyMost), flights: map[id]*flight{}}
+		known: newLRU[id, time.Time](verifyMost), unknown: newLRU[id, time.Time](verifyMost), flights: map[id]*flight{}, resting: newLRU[string, time.Time](restRoutes)}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r
 }
@@ -114,7 +119,7 @@ func (r *Recipients) begin(key id, about, route, rcpt string) (*flight, bool) {
 	if f, ok := r.flights[key]; ok {
 		return f, true
 	}
-	if r.closed || len(r.flights) >= verifyBusy {
+	if until, ok := r.resting.get(route); ok && now.Before(until) || r.closed || len(r.flights) >= verifyBusy {
 		return nil, true
 	}
 	f := &flight{done: make(chan struct{}), known: true}
@@ -141,6 +146,9 @@ func (r *Recipients) find(key id, about, route, rcpt string) (known bool) {
 	switch {
 	case err != nil:
 		r.log.Debug("recipient not checked", "route", route, "error", err)
+		r.mu.Lock()
+		r.resting.put(route, r.now().Add(restAfter))
+		r.mu.Unlock()
 		return true
 	case known:
 		r.remember(key, true, knownKeep)

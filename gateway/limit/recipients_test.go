@@ -53,7 +53,7 @@ func TestRecipients_Answers(t *testing.T) {
 		name   string
 		hop    *hop
 		want   string // "": take it
-		cached bool
+		cached bool   // an answer, or trouble that gives the route a rest
 	}{
 		{"known", &hop{known: true}, "", true},
 		{"550 5.1.1", &hop{reply: no(550, 5, 1, 1)}, "550 5.1.1 Recipient unknown", true},
@@ -70,8 +70,8 @@ func TestRecipients_Answers(t *testing.T) {
 		{"503", &hop{reply: no(503)}, "", false},
 		{"999", &hop{reply: no(999, 5, 1, 1)}, "", false},
 		{"no without a reply", &hop{}, "", false},
-		{"error", &hop{err: errors.New("dial 10.0.0.7: refused")}, "", false},
-		{"error beside a no", &hop{err: errors.New("x"), reply: no(550, 5, 1, 1)}, "", false},
+		{"error", &hop{err: errors.New("dial 10.0.0.7: refused")}, "", true},
+		{"error beside a no", &hop{err: errors.New("x"), reply: no(550, 5, 1, 1)}, "", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -87,6 +87,27 @@ func TestRecipients_Answers(t *testing.T) {
 				t.Errorf("asked %d times", n)
 			}
 		})
+	}
+}
+
+// TestRecipients_DeadHopIsLeftAlone: a next hop that gives no answer is not
+// asked about anybody for a while, and then again.
+func TestRecipients_DeadHopIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	h := &hop{err: errors.New("no answer")}
+	r, c := recipients(t, h, nil)
+	for _, who := range []string{"a@ours.example", "b@ours.example", "c@ours.example"} {
+		if no := r.Known(t.Context(), "mx.ours.example", who); no != nil {
+			t.Errorf("%s: %v", who, no)
+		}
+	}
+	if n := h.asked.Load(); n != 1 {
+		t.Errorf("asked %d times, want 1", n)
+	}
+	c.add(restAfter + time.Second)
+	r.Known(t.Context(), "mx.ours.example", "d@ours.example")
+	if n := h.asked.Load(); n != 2 {
+		t.Errorf("asked %d times after the rest, want 2", n)
 	}
 }
 

@@ -37,6 +37,7 @@ type Envelope struct {
 	ClientIP     netip.Addr
 	Helo         string
 	TLS          string // version and cipher, or ""
+	With         string // protocol as Received names it (RFC 3848): ESMTP, LMTPS, ...; "" is ESMTP
 	From         string // "" is the null sender
 	Recipients   []string
 	SMTPUTF8     bool

@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"fmt"
+
+	proxyproto "github.com/pires/go-proxyproto"
+
+	"mailward/gateway/hop"
+)
+
+// greet decides whether a client gets a greeting, and when.
+func (s *Server) greet(w *wire) error {
+	if s.isClosing() {
+		return errShuttingDown
+	}
+	if pc, ok := w.sock.Load().Conn.(*proxyproto.Conn); ok {
+		// The header is read before anything is said, or there is no session.
+		if _, err := pc.Read(nil); err != nil {
+			s.log.Info("connection without the PROXY header that it owes", "error", err)
+			return errNoGreeting
+		}
+	}
+	if s.deps.Guard == nil || w.opt.lmtp {
+		return nil
+	}
+	release, err := s.deps.Guard.Connect(s.base, w.client())
+	if err != nil {
+		s.log.Info("connection refused", "client", w.client(), "error", err)
+		return err
+	}
+	w.onClose(release)
+	return w.silent(s.deps.Guard.GreetPause(w.client()))
+}
+
+// badCommand counts a command that is no SMTP. An error ends the session: the
+// n-th of it was one too many.
+func (s *Server) badCommand(w *wire, n int) error {
+	if s.deps.Guard == nil || w.opt.lmtp {
+		if n > badCommandsMost {
+			return errTooManyCommands
+		}
+		return nil
+	}
+	s.deps.Guard.BadCommand(s.base, w.client())
+	if no := s.deps.Guard.BadCommands(w.client(), n); no != nil {
+		return no
+	}
+	return nil
+}
+
+// badCommandsMost bounds a session that has no other limits.
+const badCommandsMost = 100
+
+// carries is what all routes can carry, as far as they are known: it is
+// remembered from mails and from the health checks, which ask every next hop
+// from the start on. What a route cannot carry is not offered, since a mail
+// that needs it could not be passed on (DESIGN: extensions end at the weakest route).
+func (s *Server) carries() hop.Features {
+	all := hop.Features{SMTPUTF8: true, DSN: true}
+	routes := s.deps.Policies.NextHops()
+	for _, r := range routes {
+		f, ok := s.deps.Hops.Features(r)
+		all.SMTPUTF8 = all.SMTPUTF8 && ok && f.SMTPUTF8
+		all.DSN = all.DSN && ok && f.DSN
+	}
+	if len(routes) == 0 {
+		return hop.Features{}
+	}
+	return all
+}
+
+// features are what EHLO offers now.
+func (s *Server) features() []string {
+	list := []string{"PIPELINING", fmt.Sprintf("SIZE %d", s.cfg.MaxMessageSize), "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"}
+	can := s.carries()
+	if can.SMTPUTF8 {
+		list = append(list, "SMTPUTF8")
+	}
+	if can.DSN {
+		list = append(list, "DSN")
+	}
+	return append(list, fmt.Sprintf("LIMITS RCPTMAX=%d", s.cfg.MaxRecipients))
+}

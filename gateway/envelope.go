@@ -1,0 +1,171 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/emersion/go-smtp"
+
+	"mailward/gateway/limit"
+	"mailward/internal/message"
+	"mailward/policy"
+)
+
+// Mail implements [smtp.Session].
+func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
+	ss.Reset()
+	if ss.s.isClosing() {
+		return reply(errShuttingDown)
+	}
+	if !ss.s.deps.Policies.Ready() {
+		return reply(errNotReady)
+	}
+	if opts.RequireTLS {
+		return reply(errParameter) // RFC 8689 is not offered.
+	}
+	if !isASCII(from) && !opts.UTF8 || opts.UTF8 && !ss.s.carries().SMTPUTF8 {
+		return reply(errUTF8Address)
+	}
+	if (opts.Return != "" || opts.EnvelopeID != "") && !ss.s.carries().DSN {
+		return reply(errParameter)
+	}
+	if opts.Size > ss.s.cfg.MaxMessageSize {
+		return reply(message.ErrTooBig)
+	}
+	if err := ss.s.deps.Spooler.Room(opts.Size); err != nil {
+		return reply(err)
+	}
+	if err := ss.admitMail(from, opts.Size); err != nil {
+		return reply(err)
+	}
+	ss.envelope = envelope{from: from, eightBit: opts.Body == smtp.Body8BitMIME, utf8: opts.UTF8, ret: string(opts.Return), envID: xtext(opts.EnvelopeID)}
+	return nil
+}
+
+// Rcpt implements [smtp.Session].
+func (ss *session) Rcpt(to string, opts *smtp.RcptOptions) error {
+	if !isASCII(to) && !ss.utf8 {
+		return reply(errUTF8Address)
+	}
+	if (len(opts.Notify) > 0 || opts.OriginalRecipient != "") && !ss.s.carries().DSN {
+		return reply(errParameter)
+	}
+	r, err := ss.s.route(to)
+	if err != nil {
+		return reply(err)
+	}
+	for _, have := range ss.recipients {
+		if have.Address == r.Address {
+			ss.said = append(ss.said, said{to, r.Address})
+			return nil // The same recipient twice gets one copy.
+		}
+	}
+	// The reply to DATA comes from one next hop, for all recipients.
+	if len(ss.recipients) > 0 && (ss.recipients[0].Domain.NextHop != r.Domain.NextHop || ss.recipients[0].Domain.Workspace != r.Domain.Workspace) {
+		return reply(errOtherRoute)
+	}
+	if err := ss.admitRecipient(r); err != nil {
+		return reply(err)
+	}
+	ss.recipients = append(ss.recipients, recipient{Recipient: r, notify: notify(opts.Notify), orcpt: originalRecipient(opts)})
+	ss.said = append(ss.said, said{to, r.Address})
+	return nil
+}
+
+// route finds out whether mail for an address is taken here, and where it goes.
+func (s *Server) route(to string) (policy.Recipient, error) {
+	r, ok := s.deps.Policies.Lookup(to)
+	if !ok && strings.EqualFold(to, "postmaster@"+s.cfg.Hostname) {
+		// RFC 5321 §4.5.1: postmaster is always taken, also without a domain.
+		r, ok = s.deps.Policies.Postmaster()
+	}
+	switch {
+	case !ok:
+		s.metrics.relayDenied.Inc()
+		return r, errRelayDenied
+	case r.Domain.NextHop == "":
+		return r, errNoRoute
+	}
+	return r, nil
+}
+
+// admitRecipient asks whether the client may write to the recipient, and
+// whether that one exists. Postmaster and abuse are always taken (RFC 5321
+// §4.5.1, RFC 2142 §4): whoever has trouble with us writes there.
+func (ss *session) admitRecipient(r policy.Recipient) error {
+	d := ss.s.deps
+	if d.Guard != nil && !ss.wire.opt.lmtp {
+		if err := d.Guard.Rcpt(ss.s.base, ss.clientIP, ss.from, r.Address); err != nil {
+			return err
+		}
+	}
+	if limit.Exempt(r.Address) {
+		return nil
+	}
+	if known, listed := d.Lists.Known(r.Address); listed {
+		if !known {
+			return errNoRecipient
+		}
+		return nil
+	}
+	if d.Recipients != nil {
+		if no := d.Recipients.Known(ss.s.base, r.Domain.NextHop, r.Address); no != nil {
+			return no
+		}
+	}
+	return nil
+}
+
+func (ss *session) admitMail(from string, size int64) error {
+	if g := ss.s.deps.Guard; g != nil && !ss.wire.opt.lmtp {
+		return g.Mail(ss.s.base, ss.clientIP, from, size)
+	}
+	return nil
+}
+
+// notify is what a client wants to hear (RFC 3461 §4.1), as it said it.
+func notify(list []smtp.DSNNotify) string {
+	words := make([]string, len(list))
+	for i, n := range list {
+		words[i] = string(n)
+	}
+	return strings.Join(words, ",")
+}
+
+// originalRecipient is ORCPT (RFC 3461 §4.2, RFC 6533 §3) as it goes on the wire.
+func originalRecipient(o *smtp.RcptOptions) string {
+	if o.OriginalRecipient == "" {
+		return ""
+	}
+	if strings.EqualFold(string(o.OriginalRecipientType), "utf-8") {
+		return "utf-8;" + utf8Xtext(o.OriginalRecipient)
+	}
+	return strings.ToLower(string(o.OriginalRecipientType)) + ";" + xtext(o.OriginalRecipient)
+}
+
+// xtext writes a value as a parameter (RFC 3461 §4).
+func xtext(v string) string {
+	var b strings.Builder
+	for i := range len(v) {
+		if c := v[i]; c <= ' ' || c > '~' || c == '+' || c == '=' {
+			fmt.Fprintf(&b, "+%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// utf8Xtext writes an internationalised address in ASCII (RFC 6533 §3,
+// utf-8-addr-xtext).
+func utf8Xtext(v string) string {
+	var b strings.Builder
+	for _, r := range v {
+		if r <= ' ' || r > '~' || r == '+' || r == '=' || r == '\\' {
+			fmt.Fprintf(&b, `\x{%X}`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
