@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-	"time"
 )
 
 const (
 	// maxInstances is RFC 8617 §4.2.1's bound; a longer chain fails (§5.2).
 	maxInstances = 50
-	// maxChainKeys bounds the DNS questions that one mail's chain may cause.
-	// A long chain has few sealers: a mail passes the same ones again.
-	maxChainKeys = 20
+	// maxKeys bounds the questions for keys that one mail may cause. A long chain
+	// has few sealers: a mail passes the same ones again.
+	maxKeys = maxSignatures + 20
 )
 
 // RFC 8617 §4.4 knows the results none, pass and fail. Temperror is ours: DNS
@@ -183,12 +181,22 @@ func checkSignatureTags(t tags) error {
 	return err
 }
 
-// verifyARC checks the chain of a mail (RFC 8617 §5.2). What costs least and
-// fails most comes first, so that a hostile header is done with quickly; the
-// body is read once, and only for a chain whose structure is good.
-func verifyARC(ctx context.Context, dns Resolver, header []byte, body func() io.Reader, now time.Time) ARC {
-	f := splitFields(header)
-	c := readChain(f)
+// wantARC says what checking the chain will need. Only the newest signature's
+// key is asked for before it is known that the mail is unchanged.
+func (v *verifier) wantARC(c chain) {
+	if c.err != nil || c.highest == 0 {
+		return
+	}
+	for _, s := range c.sets {
+		v.want(s.amsTags)
+	}
+	v.ask(c.sets[len(c.sets)-1].amsTags)
+}
+
+// arc checks the chain of a mail (RFC 8617 §5.2). What costs least and fails most
+// comes first, so that a hostile header is done with quickly. bodyErr is why the
+// body could not be read.
+func (v *verifier) arc(c chain, bodyErr error) ARC {
 	res := ARC{Result: None, Instances: c.highest}
 	if c.highest == 0 && c.err == nil {
 		return res
@@ -199,16 +207,18 @@ func verifyARC(ctx context.Context, dns Resolver, header []byte, body func() io.
 	if c.err != nil {
 		return res.end(c.err)
 	}
-	v := &verifier{ctx: ctx, dns: dns, fields: f, now: now, keys: map[string]answer{}}
+	if bodyErr != nil {
+		return res.end(bodyErr)
+	}
 	newest := len(c.sets)
 	// Step 4: the newest message signature must hold, or the mail was changed.
-	if err := v.hashBodies(c.sets, body); err != nil {
-		return res.end(err)
-	}
 	if err := v.message(c.sets[newest-1]); err != nil {
 		return res.end(fmt.Errorf("i=%d: ARC-Message-Signature: %w", newest, err))
 	}
 	// Step 6: each seal.
+	for _, s := range c.sets {
+		v.ask(s.sealTags)
+	}
 	for i := newest; i >= 1; i-- {
 		if err := v.seal(c.sets[:i]); err != nil {
 			return res.end(fmt.Errorf("i=%d: ARC-Seal: %w", i, err))

@@ -44,7 +44,7 @@ func TestSeal(t *testing.T) {
 	// The seal of a failed chain covers its own set alone.
 	fs := splitFields(h)
 	c := readChain(fs)
-	v := &verifier{ctx: context.Background(), dns: dns, fields: fs, now: time.Now(), keys: map[string]answer{}}
+	v := newVerifier(context.Background(), dns, fs, time.Now())
 	if err := v.seal(c.sets[2:]); err != nil {
 		t.Errorf("the seal of the failed chain: %v", err)
 	}

@@ -29,11 +29,15 @@ const (
 // errTemporary marks trouble that says nothing about the signature.
 var errTemporary = errors.New("mailauth: temporary trouble")
 
+var errAlgorithm = errors.New("key of another algorithm")
+
 // publicKey is what a key record says.
 type publicKey struct {
 	alg  string
 	key  crypto.PublicKey
 	test bool // t=y
+
+	strict bool // t=s: not for subdomains in i=
 }
 
 // lookupKey asks for the key of a signature. An error is errTemporary, or the
@@ -84,7 +88,8 @@ func parseKeyRecord(s string) (publicKey, error) {
 	if err != nil {
 		return publicKey{}, fmt.Errorf("key record: %w", err)
 	}
-	k := publicKey{test: slices.Contains(colonList(t["t"]), "y")}
+	flags := colonList(t["t"])
+	k := publicKey{test: slices.Contains(flags, "y"), strict: slices.Contains(flags, "s")}
 	switch kind, ok := t["k"]; {
 	case !ok || kind == "rsa":
 		k.alg = algRSA
@@ -121,7 +126,7 @@ func rsaPublic(der []byte) (*rsa.PublicKey, error) {
 // as its message (RFC 8463 §3).
 func (k publicKey) verify(alg string, digest, sig []byte) error {
 	if alg != k.alg {
-		return errors.New("key of another algorithm")
+		return errAlgorithm
 	}
 	ok := false
 	switch key := k.key.(type) {

@@ -10,118 +10,72 @@ package mailauth
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
-
-	"blitiri.com.ar/go/spf"
-	"github.com/emersion/go-msgauth/dkim"
 
 	"mailward/internal/message"
 )
 
 // Limits of the work on one mail.
 const (
-	budget        = 3 * time.Second
-	maxSignatures = 5
+	budget    = 3 * time.Second
+	maxHeader = 1 << 20 // a mail with more is unscannable anyway
 )
 
 // Resolver is what the checks need of DNS.
 type Resolver interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 	LookupMX(ctx context.Context, name string) ([]*net.MX, error)
-	LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error)
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 	LookupAddr(ctx context.Context, addr string) ([]string, error)
 }
 
 // Checker checks senders.
-type Checker struct{ dns Resolver }
+type Checker struct {
+	dns Resolver
+	now func() time.Time
+}
 
 // New returns a Checker that asks r.
-func New(r Resolver) *Checker { return &Checker{dns: r} }
+func New(r Resolver) *Checker { return &Checker{dns: r, now: time.Now} }
 
 // Check asks about one mail. It ends within its budget, whatever DNS does.
 func (c *Checker) Check(ctx context.Context, env message.Envelope, sp *message.Spool) Result {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
+	var r Result
 	var wg sync.WaitGroup
-	r := Result{DMARC: DMARC{Result: None}, ARC: ARC{Result: None}}
-	wg.Go(func() { r.SPF = c.spf(ctx, env) })
-	wg.Go(func() { r.DKIM = c.dkim(ctx, sp) })
-	wg.Wait()
-	return r.finish()
-}
-
-// spf checks the envelope sender, or the HELO name for the null sender (RFC 7208 §2.4).
-func (c *Checker) spf(ctx context.Context, env message.Envelope) SPF {
-	if !env.ClientIP.IsValid() {
-		return SPF{Result: None}
-	}
-	res, err := spf.CheckHostWithSender(net.IP(env.ClientIP.AsSlice()), env.Helo, env.From, spf.WithContext(ctx), spf.WithResolver(c.dns))
-	r := SPF{Result: string(res), Identity: "mailfrom"}
-	if _, d, ok := cutLast(env.From, "@"); ok {
-		r.Domain = safe(d)
-	} else {
-		r.Identity, r.Domain = "helo", safe(env.Helo)
-	}
+	wg.Go(func() { r.SPF, r.HELO = c.checkSPF(ctx, env) })
+	wg.Go(func() { r.IPRev = c.iprev(ctx, env.ClientIP) })
+	header, err := sp.Header(maxHeader)
 	if err != nil {
-		r.Reason = note(err)
+		r.DMARC = DMARC{Result: TempError, Reason: "the mail could not be read"}
+		wg.Wait()
+		return r.finish()
 	}
-	return r
-}
-
-// dkim verifies the signatures over the bytes as they came.
-func (c *Checker) dkim(ctx context.Context, sp *message.Spool) (list []DKIM) {
-	head, err := sp.Header(64 << 10)
-	if err != nil || !strings.Contains(strings.ToLower(string(head)), "dkim-signature:") {
-		return nil
-	}
-	lookup := func(name string) ([]string, error) { return c.dns.LookupTXT(ctx, name) }
-	body := &stopReader{ctx: ctx, r: sp.NewReader()}
-	v, err := dkim.VerifyWithOptions(body, &dkim.VerifyOptions{LookupTXT: lookup, MaxVerifications: maxSignatures})
-	if err != nil && len(v) == 0 {
-		if ctx.Err() != nil {
-			return []DKIM{{Result: TempError, Reason: note(err)}}
-		}
-		return []DKIM{{Result: PermError, Reason: note(err)}}
-	}
-	for _, v := range v {
-		d := DKIM{Result: dkimValue(ctx, v.Err), Domain: safe(v.Domain)}
-		if v.Err != nil {
-			d.Reason = note(v.Err)
-		}
-		list = append(list, d)
-	}
-	return list
-}
-
-func dkimValue(ctx context.Context, err error) string {
-	switch {
-	case err == nil:
-		return Pass
-	case ctx.Err() != nil, dkim.IsTempFail(err):
-		return TempError
-	case dkim.IsPermFail(err):
-		return PermError
-	default:
-		return Fail
-	}
-}
-
-// stopReader ends a reading when the time is over.
-type stopReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (s *stopReader) Read(p []byte) (int, error) {
-	if err := s.ctx.Err(); err != nil {
-		return 0, errors.Join(errors.New("mailauth: no time left"), err)
-	}
-	return s.r.Read(p)
+	f := splitFields(header)
+	r.From, r.FromProblem = authorDomain(f)
+	v := newVerifier(ctx, c.dns, f, c.now())
+	defer v.close()
+	// The record is asked for while the body is hashed.
+	d := c.newDMARC(ctx, r.From)
+	wg.Go(d.discover)
+	list, unchecked := readSignatures(f, r.From)
+	chain := readChain(f)
+	v.wantDKIM(list)
+	v.wantARC(chain)
+	bodyErr := v.readBody(func() io.Reader {
+		return io.NewSectionReader(sp.File(), int64(sp.HeaderLen()), sp.Size()-int64(sp.HeaderLen()))
+	})
+	r.DKIM, r.Unchecked = v.dkim(list, bodyErr), unchecked
+	r.ARC = v.arc(chain, bodyErr)
+	wg.Wait()
+	r.DMARC = d.evaluate(&r)
+	return r.finish()
 }
 
 func cutLast(s, sep string) (string, string, bool) {

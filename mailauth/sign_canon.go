@@ -138,10 +138,16 @@ type bodyHash struct {
 	space   bool // relaxed: white space seen and not written
 	cr      bool // the last byte was a CR
 	any     bool // something other than empty lines came
+
+	limit int64 // l=: how much of the canonical form is hashed; or noLimit
+	total int64 // how much there is
 }
 
+// noLimit: the whole body.
+const noLimit = -1
+
 func newBodyHash(relaxed bool) *bodyHash {
-	return &bodyHash{h: sha256.New(), relaxed: relaxed, out: make([]byte, 0, outSize)}
+	return &bodyHash{h: sha256.New(), relaxed: relaxed, out: make([]byte, 0, outSize), limit: noLimit}
 }
 
 const outSize = 16 << 10
@@ -199,15 +205,19 @@ func (b *bodyHash) put(c byte) {
 }
 
 func (b *bodyHash) emit(p []byte) {
-	if len(b.out)+len(p) > outSize {
-		b.h.Write(b.out)
-		b.out = b.out[:0]
-		if len(p) > outSize {
-			b.h.Write(p)
-			return
+	before := b.total
+	b.total += int64(len(p))
+	if b.limit != noLimit && b.total > b.limit {
+		p = p[:max(0, b.limit-before)]
+	}
+	for len(p) > 0 { // copied, so that a short p can live on the stack
+		n := copy(b.out[len(b.out):outSize], p)
+		b.out, p = b.out[:len(b.out)+n], p[n:]
+		if len(b.out) == outSize {
+			b.h.Write(b.out)
+			b.out = b.out[:0]
 		}
 	}
-	b.out = append(b.out, p...)
 }
 
 // sum ends the body. Simple: it ends with one CRLF, also when it is empty;

@@ -19,7 +19,7 @@ var mayImport = map[string][]string{
 	"gateway/queue":        {"audit", "gateway/hop", "gateway/ledger", "internal/message", "internal/pg", "policy", "quarantine"},
 	"gateway/ledger":       {"internal/message", "internal/pg", "policy"},
 	"health":               {"internal/pg"},
-	"mailauth":             {"internal/message"},
+	"mailauth":             {"internal/dns", "internal/message"},
 	"quarantine":           {"audit", "internal/message", "internal/pg", "policy"},
 	"identity":             {"audit", "internal/pg"},
 	"scanner":              {"internal/message", "policy", "scanner/sidecar"},

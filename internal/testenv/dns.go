@@ -25,6 +25,7 @@ const (
 	DNSWrongQuestion          // answers another question
 	DNSGarbage                // answers with bytes that are no message
 	DNSStray                  // sends an answer with another ID first, then the right one
+	DNSAnswer                 // answers for this type whatever is set for the name
 )
 
 // DNSServer is a DNS server on loopback, over UDP and TCP, that a test fills
@@ -79,8 +80,7 @@ func (s *DNSServer) SetZone(t testing.TB, zone string) {
 	p := dns.NewZoneParser(strings.NewReader(zone), ".", "")
 	p.SetDefaultTTL(300)
 	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
-		name := strings.ToLower(rr.Header().Name)
-		records[name] = append(records[name], rr)
+		records[wireName(rr.Header().Name)] = append(records[wireName(rr.Header().Name)], rr)
 	}
 	if err := p.Err(); err != nil {
 		t.Fatal(err)
@@ -94,12 +94,24 @@ func (s *DNSServer) SetZone(t testing.TB, zone string) {
 func (s *DNSServer) SetRecords(rrs []dns.RR) {
 	records := map[string][]dns.RR{}
 	for _, rr := range rrs {
-		name := strings.ToLower(rr.Header().Name)
-		records[name] = append(records[name], rr)
+		records[wireName(rr.Header().Name)] = append(records[wireName(rr.Header().Name)], rr)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.records = records
+}
+
+// wireName is a name as it stands in a question, odd bytes escaped.
+func wireName(name string) string {
+	var wire [256]byte
+	if _, err := dns.PackDomainName(name, wire[:], 0, nil, false); err != nil {
+		return name
+	}
+	name, _, err := dns.UnpackDomainName(wire[:], 0)
+	if err != nil {
+		return name
+	}
+	return strings.ToLower(name)
 }
 
 // Fail breaks the answers for a name, "" for all names. "txt name" breaks one type.
