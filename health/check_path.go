@@ -4,25 +4,40 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// NextHop checks a mail server that we relay to, through the function of the
-// gateway that speaks SMTP: a connection, and a greeting that welcomes us.
-func NextHop(addr string, check func(ctx context.Context, addr string) error) Component {
+// Hop is what a check of a next hop found.
+type Hop struct {
+	Hosts    []string // each in a few words
+	Warnings []string // sentences about what does not stop mail
+}
+
+// NextHop checks a mail server that we relay to, or the hosts of a route,
+// through the function of the gateway that speaks SMTP: a connection, and a
+// greeting that welcomes us.
+func NextHop(addr string, check func(ctx context.Context, addr string) (Hop, error)) Component {
 	meaning := fmt.Sprintf("Mail for the domains behind it is not accepted: senders hear 451 and try again later, nothing is lost. Check the mail server at %s.", addr)
 	return Component{
 		Name: "next_hop:" + addr, Title: "Next hop " + addr, Group: "next_hop", Effect: StopsAsGroup, Meaning: meaning,
 		Check: func(ctx context.Context) Result {
 			began := time.Now()
-			err := check(ctx, addr)
+			hop, err := check(ctx, addr)
 			r := Result{State: Up, Latency: time.Since(began), Facts: map[string]string{"address": addr}}
+			if len(hop.Hosts) > 0 {
+				r.Facts["hosts"] = joinLimited(hop.Hosts, 8)
+			}
 			if err != nil {
 				r.State, r.Code, r.Detail = Down, "unreachable", err.Error()
 				r.Reason = "The next hop " + addr + " does not greet us. " + meaning
 				return r
 			}
 			r.Reason = "The next hop " + addr + " greets us."
+			if len(hop.Warnings) > 0 {
+				r.State, r.Code = Degraded, "next_hop_warning"
+				r.Reason += " Mail flows. " + strings.Join(hop.Warnings[:min(len(hop.Warnings), 5)], " ")
+			}
 			return r
 		},
 	}

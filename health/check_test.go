@@ -208,14 +208,17 @@ func TestScanner(t *testing.T) {
 }
 
 func TestNextHopAndListener(t *testing.T) {
-	hop := NextHop("10.0.0.5:25", func(_ context.Context, addr string) error {
+	hop := NextHop("10.0.0.5:25", func(_ context.Context, addr string) (Hop, error) {
 		if addr != "10.0.0.5:25" {
 			t.Errorf("asked %q", addr)
 		}
-		return errors.New("421 too busy")
+		return Hop{}, errors.New("421 too busy")
 	})
 	want{Down, "unreachable", "10.0.0.5:25"}.check(t, "down", hop.Check(t.Context()))
-	want{Up, "", ""}.check(t, "up", NextHop("x:25", func(context.Context, string) error { return nil }).Check(t.Context()))
+	want{Up, "", ""}.check(t, "up", NextHop("x:25", func(context.Context, string) (Hop, error) { return Hop{}, nil }).Check(t.Context()))
+	want{Degraded, "next_hop_warning", "b:25 is not used"}.check(t, "one of two", NextHop("route", func(context.Context, string) (Hop, error) {
+		return Hop{Hosts: []string{"a:25: DSN", "b:25: gone"}, Warnings: []string{"b:25 is not used now."}}, nil
+	}).Check(t.Context()))
 	want{Up, "", ""}.check(t, "up", Listener(func() error { return nil }).Check(t.Context()))
 	want{Down, "not_listening", "smtp.listen"}.check(t, "down", Listener(func() error { return errors.New("closed") }).Check(t.Context()))
 }

@@ -95,8 +95,9 @@ func TestNormaliseDomain(t *testing.T) {
 }
 
 func TestCheckNextHop(t *testing.T) {
-	for hop, ok := range map[string]bool{"": true, "10.0.0.5:25": true, "[::1]:25": true, "mx.example:2525": true, "mx.example": false, ":25": false, "a b:25": false, "x:0": false, "x:99999": false, "x:smtp": false} {
-		if err := CheckNextHop(hop); (err == nil) != ok {
+	for hop, ok := range map[string]bool{"": true, "10.0.0.5:25": true, "[::1]:25": true, "mx.example:2525": true, "mx.example": false, ":25": false, "a b:25": false, "x:0": false, "x:99999": false, "x:smtp": false,
+		"a:25,b:25": true, "a:25, [::1]:2525": true, "a:25,": false, "a:25,b": false, "exchange": true, "other": false, "exchange,a:25": false, "mx:example.org": false} {
+		if err := CheckNextHop(hop, "exchange"); (err == nil) != ok {
 			t.Errorf("%q: %v", hop, err)
 		}
 	}

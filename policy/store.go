@@ -56,6 +56,7 @@ const pollEvery = 5 * time.Second
 type StaticRoutes struct {
 	Default string            // next hop of domains without one of their own
 	Domains map[string]string // name -> next hop, "" for the default
+	Names   []string          // of the routes that a next hop may name
 }
 
 // snapshot is what a mail's decision reads. It is never changed, only replaced.
@@ -88,7 +89,7 @@ func NewStore(db *pg.DB, static StaticRoutes, log *slog.Logger) *Store {
 
 // SetStatic replaces the domains of the configuration file, at a reload.
 func (s *Store) SetStatic(r StaticRoutes) {
-	clean := StaticRoutes{Default: r.Default, Domains: map[string]string{}}
+	clean := StaticRoutes{Default: r.Default, Domains: map[string]string{}, Names: r.Names}
 	for name, hop := range r.Domains {
 		clean.Domains[strings.ToLower(name)] = hop
 	}
@@ -318,10 +319,10 @@ func (s *Store) CreateDomain(ctx context.Context, actor pg.Actor, n NewDomain) (
 	if err != nil {
 		return Domain{}, err
 	}
-	if err := CheckNextHop(n.NextHop); err != nil {
+	static := s.static.Load()
+	if err := CheckNextHop(n.NextHop, static.Names...); err != nil {
 		return Domain{}, err
 	}
-	static := s.static.Load()
 	if n.NextHop == "" && static.Default == "" {
 		return Domain{}, &InvalidError{"next_hop", "is needed, since no default next hop is configured"}
 	}
@@ -478,15 +479,18 @@ func NormaliseDomain(name string) (string, error) {
 	return strings.ToLower(a), nil
 }
 
-// CheckNextHop accepts host:port and "".
-func CheckNextHop(hop string) error {
-	if hop == "" {
+// CheckNextHop accepts host:port, a list of those with commas between, one of
+// the names of routes, and "".
+func CheckNextHop(hop string, names ...string) error {
+	if hop == "" || slices.Contains(names, hop) {
 		return nil
 	}
-	host, port, err := net.SplitHostPort(hop)
-	n, perr := strconv.Atoi(port)
-	if err != nil || perr != nil || host == "" || n < 1 || n > 65535 || strings.ContainsAny(host, " /\\@\r\n\t") {
-		return &InvalidError{"next_hop", fmt.Sprintf("%q is not host:port", hop)}
+	for h := range strings.SplitSeq(hop, ",") {
+		host, port, err := net.SplitHostPort(strings.TrimSpace(h))
+		n, perr := strconv.Atoi(port)
+		if err != nil || perr != nil || host == "" || n < 1 || n > 65535 || strings.ContainsAny(host, " /\\@\r\n\t") {
+			return &InvalidError{"next_hop", fmt.Sprintf("%q is not host:port, a list of those, or the name of a configured route", hop)}
+		}
 	}
 	return nil
 }

@@ -64,6 +64,8 @@ type TLS struct {
 type Relay struct {
 	Default        string            `yaml:"default"`
 	Domains        map[string]string `yaml:"domains"`
+	Routes         map[string]*Route `yaml:"routes"`
+	MX             MX                `yaml:"mx"`
 	OutboundFrom   []string          `yaml:"outbound_from"`
 	RecipientCheck string            `yaml:"recipient_check"`
 	Recipients     map[string]string `yaml:"recipients"`
@@ -127,7 +129,7 @@ func DefaultConfig() Config {
 		SMTP:     SMTP{Listen: []string{"127.0.0.1:2525"}, MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000, BareNewline: "reject"},
 		Queue:    defaultQueue(),
 		DNS:      DNS{Cache: true},
-		Relay:    Relay{RecipientCheck: "next_hop"},
+		Relay:    Relay{MX: defaultMX(), RecipientCheck: "next_hop"},
 		Limits:   limits, Greylisting: greylisting,
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
 		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}},
@@ -194,17 +196,17 @@ func (s *SMTP) validate(p *problems) {
 
 func (r *Relay) validate(p *problems) {
 	r.validateRecipients(p)
-	if r.Default != "" {
-		err := policy.CheckNextHop(r.Default)
-		p.check(err == nil, "relay.default", "must be host:port, is %q", r.Default)
-	}
+	r.validateRoutes(p)
+	names := slices.Collect(maps.Keys(r.Routes))
+	const want = "must be host:port, a list of those, or the name of one of relay.routes, is %q"
+	p.check(policy.CheckNextHop(r.Default, names...) == nil, "relay.default", want, r.Default)
 	for _, name := range slices.Sorted(maps.Keys(r.Domains)) {
 		hop := r.Domains[name]
 		clean, err := policy.NormaliseDomain(name)
 		p.check(err == nil && clean != "*", "relay.domains", "has %q, which is no domain", name)
 		switch {
 		case hop != "":
-			p.check(policy.CheckNextHop(hop) == nil, "relay.domains."+name, "must be host:port, is %q", hop)
+			p.check(policy.CheckNextHop(hop, names...) == nil, "relay.domains."+name, want, hop)
 		case r.Default == "":
 			p.add("relay.domains."+name, "names no next hop, and relay.default is empty")
 		}

@@ -156,6 +156,7 @@ func loadConfig(path string, environ []string) (Config, error) {
 			}
 		}
 	}
+	errs = append(errs, c.Relay.resolveSecrets(getenv)...)
 	errs = append(errs, c.Validate())
 	if err := errors.Join(errs...); err != nil {
 		return c, &configError{path: path, err: err}
@@ -268,7 +269,9 @@ func setLeaf(f reflect.Value, value string) error {
 		}
 	}
 	fresh := reflect.New(f.Type())
-	if err := yaml.Unmarshal([]byte(value), fresh.Interface()); err != nil {
+	d := yaml.NewDecoder(strings.NewReader(value))
+	d.KnownFields(true)
+	if err := d.Decode(fresh.Interface()); err != nil {
 		return fmt.Errorf("%q does not fit: %s", value, plainYAMLError(strings.TrimPrefix(err.Error(), "yaml: ")))
 	}
 	f.Set(fresh.Elem())

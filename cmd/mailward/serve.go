@@ -166,7 +166,7 @@ func (p *program) build(ctx context.Context, smtp bool) (first identity.Bootstra
 
 // buildMail makes the parts on the path of a mail.
 func (p *program) buildMail(ctx context.Context) (err error) {
-	routes := policy.StaticRoutes{Default: p.conf.Relay.Default, Domains: p.conf.Relay.Domains}
+	routes := p.conf.Relay.static()
 	if p.conf.embeddedSink() {
 		if routes, err = p.startSink(); err != nil {
 			return err
@@ -201,8 +201,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if p.dns, err = p.conf.DNS.resolver(p.metrics); err != nil {
 		return err
 	}
-	p.hops = hop.New(hop.Config{Hostname: p.conf.Hostname})
-	p.onStop(func(context.Context) { p.hops.Close() })
+	if err := p.openHops(); err != nil {
+		return err
+	}
 	if err := p.buildEdge(); err != nil {
 		return err
 	}

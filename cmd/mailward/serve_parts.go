@@ -152,9 +152,13 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 	if p.spooler, err = message.NewSpooler(spool); err != nil {
 		return health.Report{}, err
 	}
-	p.hops = hop.New(hop.Config{Hostname: conf.Hostname})
-	p.onStop(func(context.Context) { p.hops.Close() })
-	p.policies = policy.NewStore(p.db, policy.StaticRoutes{Default: conf.Relay.Default, Domains: conf.Relay.Domains}, log)
+	if p.dns, err = conf.DNS.resolver(nil); err != nil {
+		return health.Report{}, err
+	}
+	if err := p.openHops(); err != nil {
+		return health.Report{}, err
+	}
+	p.policies = policy.NewStore(p.db, conf.Relay.static(), log)
 	if err := p.policies.Load(ctx); err != nil {
 		return health.Report{}, err
 	}
@@ -193,12 +197,39 @@ func (p *program) probe(ctx context.Context) error {
 
 func (p *program) nextHops() (list []health.Component) {
 	for _, addr := range p.policies.NextHops() {
-		list = append(list, health.NextHop(addr, func(ctx context.Context, addr string) error {
-			_, err := p.hops.Check(ctx, addr)
-			return err
-		}))
+		list = append(list, health.NextHop(addr, p.checkHop))
 	}
 	return list
+}
+
+// openHops prepares what hands mail over.
+func (p *program) openHops() error {
+	conf, err := p.conf.hopConfig(p.dns)
+	if err != nil {
+		return err
+	}
+	p.hops = hop.New(conf)
+	p.onStop(func(context.Context) { p.hops.Close() })
+	return nil
+}
+
+// certificateSoon is how long before its end a hop's certificate is spoken of.
+const certificateSoon = 14 * 24 * time.Hour
+
+// checkHop asks each host of a route. With one of them mail flows; the others'
+// troubles, and certificates that end soon, are warnings.
+func (p *program) checkHop(ctx context.Context, route string) (health.Hop, error) {
+	list, err := p.hops.Check(ctx, route)
+	var out health.Hop
+	for _, c := range list {
+		out.Hosts = append(out.Hosts, c.String())
+		if c.Err != nil {
+			out.Warnings = append(out.Warnings, c.Host+" is not used now.")
+		} else if !c.Expires.IsZero() && c.Verified == "pkix" && time.Until(c.Expires) < certificateSoon {
+			out.Warnings = append(out.Warnings, "The certificate of "+c.Host+" ends on "+c.Expires.UTC().Format(time.DateOnly)+".")
+		}
+	}
+	return out, err
 }
 
 func (p *program) auditStatus(ctx context.Context) (health.AuditStatus, error) {
@@ -260,8 +291,13 @@ func (p *program) reload() {
 	if err := p.cert.load(conf.SMTP.TLS); err != nil {
 		p.log.Error("certificate not reloaded, the old one stays in force", "error", err)
 	}
+	if hops, err := conf.hopConfig(p.dns); err != nil {
+		p.log.Error("routes not reloaded, the old ones stay in force", "error", err)
+	} else {
+		p.hops.Reload(hops)
+	}
 	if !conf.embeddedSink() && !p.conf.embeddedSink() {
-		p.policies.SetStatic(policy.StaticRoutes{Default: conf.Relay.Default, Domains: conf.Relay.Domains})
+		p.policies.SetStatic(conf.Relay.static())
 	}
 	p.guard.Reload(conf.limitConfig(p.getenv))
 	if err := p.lists.Load(conf.Relay.Recipients); err != nil {
