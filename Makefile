@@ -12,13 +12,16 @@ FUZZTIME    ?= 30s
 TEST_FLAGS  ?= -p 2 -shuffle=on -timeout 20m
 ASSET_FILES := $(shell find webui/src webui/build.mjs webui/package-lock.json webui/locales -type f 2>/dev/null)
 
-.PHONY: help setup build assets generate run demo test test-go lint race fuzz bench clean
+.PHONY: help setup setup-test build assets generate run demo test test-go lint race fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing (as root; quick when nothing is)
 	@scripts/setup.sh
+
+setup-test:
+	@scripts/setup.sh --test
 
 build: setup assets ## build the assets, bin/mailward and bin/mailward-scanner
 	@mkdir -p bin
@@ -42,7 +45,7 @@ run: build ## install, build and run everything in the foreground
 demo: build ## send sample mails through the running gateway and say what became of each
 	@MAILWARD_DATA_DIR=$(DATA_DIR) bin/mailward demo samples
 
-test: setup assets lint test-go ## format, vet, staticcheck and every test
+test: setup-test assets lint test-go ## format, vet, staticcheck and every test
 
 lint:
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not formatted (gofmt -w):"; echo "$$out"; exit 1; }
@@ -53,7 +56,7 @@ lint:
 test-go:
 	go test $(TEST_FLAGS) ./...
 
-race: setup assets ## every test with the race detector
+race: setup-test assets ## every test with the race detector
 	go test -race -p 1 -timeout 40m ./...
 
 fuzz: setup ## each fuzz test for FUZZTIME (default 30s)

@@ -34,6 +34,12 @@ need clamav-daemon clamd_there
 need nodejs command -v node
 need npm command -v npm
 [ "${1:-}" = "--no-browser" ] || need chromium chromium_there
+if [ "${1:-}" = "--test" ]; then
+    # Mail servers and clients that the tests put before and behind us.
+    need postfix test -x /usr/sbin/postfix
+    need swaks command -v swaks
+    need libnet-ssleay-perl perl -MNet::SSLeay -e 1
+fi
 
 yara_missing=""
 yara_there || yara_missing=yes
@@ -53,6 +59,9 @@ if [ -n "$missing$yara_missing" ]; then
 
     say "installing:$missing${yara_missing:+ libyara-dev}"
     apt-get update -qq
+    case "$missing" in
+    *postfix*) echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections ;;
+    esac
     # shellcheck disable=SC2086
     [ -z "$missing" ] || apt-get install -y -qq --no-install-recommends $missing
 
