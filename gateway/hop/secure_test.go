@@ -19,6 +19,11 @@ import (
 	"mailward/internal/testenv"
 )
 
+type (
+	tlsConfig   = tls.Config
+	certificate = x509.Certificate
+)
+
 // authority signs certificates of tests.
 type authority struct {
 	cert *x509.Certificate

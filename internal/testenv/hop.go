@@ -54,9 +54,12 @@ type Hop struct {
 }
 
 // NextHop starts a next hop on loopback that lives as long as the test.
-func NextHop(t testing.TB) *Hop {
+func NextHop(t testing.TB) *Hop { t.Helper(); return NextHopAt(t, "127.0.0.1:0") }
+
+// NextHopAt is NextHop on an address of its own.
+func NextHopAt(t testing.TB, addr string) *Hop {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
