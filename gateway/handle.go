@@ -218,7 +218,7 @@ func (s *Server) relayed(ctx context.Context, log *slog.Logger, m *mail, route s
 		s.tellRelayed(ctx, log, m, route, rest)
 		s.outcomes(m, rest, ledger.Relayed, route, res.Reply.Code, res.Reply.Text)
 		s.metrics.mails.WithLabelValues("relayed").Inc()
-		log.Info("mail relayed", "next_hop", route, "reply", res.Reply.Text)
+		log.Info("mail relayed", "next_hop", route, "host", res.Host, "tls", res.TLS, "reply", res.Reply.Text)
 		return accepted(m.env.ID, "Accepted: "+res.Reply.Text)
 	case res.ReplyLost:
 		// It may have the mail. The client tries again: a double at worst, never a loss.

@@ -197,6 +197,9 @@ func (p *program) probe(ctx context.Context) error {
 
 func (p *program) nextHops() (list []health.Component) {
 	for _, addr := range p.policies.NextHops() {
+		if addr == "mx" {
+			continue // the servers of the world are not ours to watch
+		}
 		list = append(list, health.NextHop(addr, p.checkHop))
 	}
 	return list

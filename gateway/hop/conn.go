@@ -180,7 +180,7 @@ func (c *conn) isQuiet() bool {
 func (c *conn) obey(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, func() {
 		c.stopped.Store(true)
-		c.Conn.SetDeadline(longAgo)
+		c.raw.SetDeadline(longAgo) // c.Conn may be changing to TLS
 	})
 }
 

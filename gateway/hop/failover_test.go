@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -183,6 +184,37 @@ func TestRoute_MailsPerMinute(t *testing.T) {
 	}
 	if res := s.Send(ctx, "slow", bob()); !errors.Is(res.Err, ErrBusy) {
 		t.Errorf("the second at once: %+v", res)
+	}
+	other := testenv.NextHop(t)
+	s.Reload(Config{Routes: map[string]Route{"two": {Hosts: []Host{{h.Addr, 1}, {other.Addr, 2}}, MaxMailsPerMinute: 2}}})
+	for range 2 {
+		if res := s.Send(ctx, "two", bob()); res.Err != nil {
+			t.Error(res.Err)
+		}
+	}
+	if len(h.Messages()) != 2 || len(other.Messages()) != 1 {
+		t.Errorf("%d and %d mails, want the second host to help", len(h.Messages()), len(other.Messages()))
+	}
+}
+
+// TestSend_CallerGone: a caller that does not wait says nothing about the host.
+func TestSend_CallerGone(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and never greets
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := sender(t, Config{})
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	if res := s.Send(ctx, l.Addr().String(), bob()); !errors.Is(res.Err, ErrConnect) || s.isAside(l.Addr().String()) {
+		t.Errorf("%+v", res)
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if res := s.Send(ctx, l.Addr().String(), bob()); !errors.Is(res.Err, ErrConnect) || !s.isAside(l.Addr().String()) {
+		t.Errorf("%+v", res)
 	}
 }
 

@@ -2,7 +2,6 @@ package hop
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -159,10 +158,8 @@ func (pe *peer) close() {
 func (pe *peer) saw(err error) {
 	pe.mu.Lock()
 	defer pe.mu.Unlock()
-	switch {
-	case err == nil:
-		pe.aside = time.Time{}
-	case !errors.Is(err, context.Canceled):
+	pe.aside = time.Time{}
+	if err != nil {
 		pe.aside = time.Now().Add(asideFor)
 	}
 }

@@ -133,7 +133,7 @@ func (p *Sender) Send(ctx context.Context, route string, t Transfer) Result {
 			res.Err = err
 		}
 		res.Host = ep.addr
-		if how == final || ctx.Err() != nil || errors.Is(res.Err, ErrBusy) {
+		if how == final || ctx.Err() != nil {
 			return res
 		}
 		last.worsen(res)
@@ -164,7 +164,9 @@ func (p *Sender) with(ctx context.Context, ep endpoint, f func(*conn) stage) err
 		}
 	}
 	c, err := p.connect(ctx, ep)
-	pe.saw(err)
+	if !errors.Is(ctx.Err(), context.Canceled) { // else it had no time to answer
+		pe.saw(err)
+	}
 	if err != nil {
 		return err
 	}
