@@ -11,6 +11,7 @@ import (
 // Input is all that a decision may depend on.
 type Input struct {
 	Report     Report
+	Auth       Auth
 	Recipients []Recipient
 	// SandboxConfigured says whether a held mail would ever get an answer.
 	SandboxConfigured bool
@@ -20,6 +21,7 @@ type Input struct {
 type RecipientDecision struct {
 	Address       string    `json:"address"`
 	Domain        string    `json:"domain"`
+	Direction     Direction `json:"direction"`
 	Action        Action    `json:"action"`
 	PolicyID      uuid.UUID `json:"policy_id"`
 	PolicyVersion int64     `json:"policy_version"`
@@ -31,7 +33,8 @@ type Decision struct {
 	Class         Class               `json:"class"`
 	Score         float64             `json:"score"`
 	Reasons       []string            `json:"reasons"`
-	Action        Action              `json:"action"` // of all recipients; mixed where they differ
+	Findings      []Finding           `json:"findings"` // the report's, and what the sender's authentication adds
+	Action        Action              `json:"action"`   // of all recipients; mixed where they differ
 	Recipients    []RecipientDecision `json:"recipients"`
 	FailedEngines []string            `json:"failed_engines,omitempty"`
 }
@@ -54,18 +57,53 @@ func (d Decision) For(actions ...Action) []RecipientDecision {
 // already keeps it from every recipient: a hit stays a hit, whoever else is
 // down. When one recipient's copy is deferred, all are, since SMTP has one
 // reply for the whole mail; and in a mixed mail a reject becomes quarantine.
+//
+// A failed DMARC check counts for those recipients whose domain says so; for the
+// others the content decides alone. Of the two the stricter action is taken.
 func Decide(in Input) Decision {
-	d := Decision{Class: classOf(in.Report.Findings), FailedEngines: in.Report.Failed()}
-	for _, f := range in.Report.Findings {
+	d := Decision{FailedEngines: in.Report.Failed(), Findings: slices.Clone(in.Report.Findings)}
+	content := classOf(in.Report.Findings)
+	counts, notes := false, []string(nil)
+	for _, r := range in.Recipients {
+		rd := decideFor(r, content, in.SandboxConfigured)
+		v := in.Auth.judge(r)
+		if v.action != "" {
+			counts = true
+			if stricter(v.action, rd.Action) {
+				rd.Action, rd.Why = v.action, v.why
+			}
+		} else if v.why != "" && !slices.Contains(notes, v.why) {
+			notes = append(notes, v.why)
+		}
+		d.Recipients = append(d.Recipients, rd)
+	}
+	if counts {
+		d.Findings = append(d.Findings, in.Auth.finding())
+	}
+	d.Class = classOf(d.Findings)
+	for _, f := range d.Findings {
 		d.Score += f.Score
 	}
-	d.Reasons = reasons(in.Report, d.Class)
-	for _, r := range in.Recipients {
-		d.Recipients = append(d.Recipients, decideFor(r, d.Class, in.SandboxConfigured))
-	}
+	d.Reasons = append(reasons(d.Findings, d.Class), notes...)
 	failClosed(&d)
 	mergeActions(&d)
 	return d
+}
+
+// Deferred is the decision with every copy put off, for trouble that came after
+// it: nothing of it has been done yet.
+func (d Decision) Deferred(why string) Decision {
+	d.Recipients, d.Reasons, d.Action = slices.Clone(d.Recipients), append(slices.Clone(d.Reasons), why), Defer
+	for i := range d.Recipients {
+		d.Recipients[i].Action, d.Recipients[i].Why = Defer, why
+	}
+	return d
+}
+
+// stricter says whether a lets less through than b.
+func stricter(a, b Action) bool {
+	order := []Action{Deliver, Tag, Hold, Quarantine, Defer, Reject}
+	return slices.Index(order, a) > slices.Index(order, b)
 }
 
 func classOf(findings []Finding) Class {
@@ -78,10 +116,14 @@ func classOf(findings []Finding) Class {
 }
 
 func decideFor(r Recipient, c Class, sandbox bool) RecipientDecision {
-	rd := RecipientDecision{Address: r.Address, Domain: r.Domain.Name, PolicyID: r.Policy.ID, PolicyVersion: r.Policy.Version}
+	dir := r.Direction
+	if dir == "" {
+		dir = Inbound
+	}
+	rd := RecipientDecision{Address: r.Address, Domain: r.Domain.Name, Direction: dir, PolicyID: r.Policy.ID, PolicyVersion: r.Policy.Version}
 	a, ok := r.Policy.Actions[c]
 	if !ok || !slices.Contains(Actions(), a) {
-		a, ok = DefaultActions()[c], false
+		a, ok = DefaultActions(dir)[c], false
 	}
 	rd.Action = a
 	switch {
@@ -154,13 +196,13 @@ func mergeActions(d *Decision) {
 }
 
 // reasons says in words what made the class, the gravest findings first.
-func reasons(r Report, c Class) []string {
+func reasons(findings []Finding, c Class) []string {
 	if c == Clean {
 		return []string{"nothing found"}
 	}
 	var out []string
 	for _, class := range Classes() {
-		for _, f := range r.Findings {
+		for _, f := range findings {
 			if f.Class != class || class == Clean {
 				continue
 			}

@@ -61,12 +61,29 @@ const (
 // Actions lists the actions that a policy may name.
 func Actions() []Action { return []Action{Deliver, Tag, Quarantine, Hold, Reject, Defer} }
 
-// DefaultActions is what is done where no policy says anything else.
-func DefaultActions() map[Class]Action {
-	return map[Class]Action{
+// Direction is which way a recipient's copy goes.
+type Direction string
+
+// The directions. Inbound is mail to a domain that we serve, whoever sends it;
+// outbound is mail of our own people to the rest of the world.
+const (
+	Inbound  Direction = "inbound"
+	Outbound Direction = "outbound"
+)
+
+// DefaultActions is what is done where no policy says anything else. Outbound
+// there is no mailbox of ours that a tag could help: what would be tagged goes
+// out, but spam is held, since it says that somebody sends in our name, and a
+// domain that sends spam is soon on every block list.
+func DefaultActions(d Direction) map[Class]Action {
+	a := map[Class]Action{
 		Clean: Deliver, Spam: Tag, Broken: Tag, Encrypted: Tag, Suspicious: Hold,
 		Phishing: Quarantine, Malware: Quarantine, DLP: Quarantine, Unscannable: Quarantine,
 	}
+	if d == Outbound {
+		a[Spam], a[Broken], a[Encrypted] = Quarantine, Deliver, Deliver
+	}
+	return a
 }
 
 // Finding is one thing that an engine found.
@@ -128,13 +145,15 @@ func (r Report) Failed() []string {
 	return names
 }
 
-// Policy is what one domain, or a workspace by default ("*"), wants done.
+// Policy is what one domain, or a workspace by default ("*"), wants done. For
+// outbound mail the domain is the sender's.
 type Policy struct {
 	ID        uuid.UUID        `json:"id"`
 	Workspace uuid.UUID        `json:"workspace_id"`
 	Domain    string           `json:"domain"`
-	Direction string           `json:"direction"`
+	Direction Direction        `json:"direction"`
 	Actions   map[Class]Action `json:"actions"`
+	Auth      *AuthSettings    `json:"auth,omitempty"` // inbound only
 	Version   int64            `json:"version"`
 	UpdatedAt time.Time        `json:"updated_at"`
 	// Inherited says that the domain has none of its own: this is the workspace's.
@@ -146,7 +165,7 @@ type Domain struct {
 	ID        uuid.UUID `json:"id"`
 	Workspace uuid.UUID `json:"workspace_id"`
 	Name      string    `json:"name"`
-	NextHop   string    `json:"next_hop"` // host:port
+	NextHop   string    `json:"next_hop"` // a route of package hop: host:port, or outbound mx:DOMAIN
 	Source    string    `json:"source"`   // config or database
 	Enabled   bool      `json:"enabled"`
 	Version   int64     `json:"version"`
@@ -155,7 +174,8 @@ type Domain struct {
 
 // Recipient is one recipient with what is to be asked for its mail.
 type Recipient struct {
-	Address string
-	Domain  Domain
-	Policy  Policy
+	Address   string
+	Direction Direction
+	Domain    Domain // outbound: the recipient's, which is none of ours
+	Policy    Policy
 }

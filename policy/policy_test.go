@@ -75,8 +75,10 @@ func TestDecide(t *testing.T) {
 // TestDecide_EveryClassHasADefault keeps a new class from being delivered by accident.
 func TestDecide_EveryClassHasADefault(t *testing.T) {
 	for _, c := range Classes() {
-		if DefaultActions()[c] == "" {
-			t.Errorf("class %s has no default action", c)
+		for _, d := range []Direction{Inbound, Outbound} {
+			if DefaultActions(d)[c] == "" {
+				t.Errorf("class %s has no default action %s", c, d)
+			}
 		}
 	}
 }
@@ -131,10 +133,10 @@ func TestStore(t *testing.T) {
 			t.Errorf("%s: %v %q, want %q", addr, ok, r.Domain.NextHop, hop)
 		}
 	}
-	if p, err := s.Policy(ctx, DefaultWorkspace, "new.example"); err != nil || !p.Inherited || p.Actions[Spam] != Tag {
+	if p, err := s.Policy(ctx, DefaultWorkspace, "new.example", Inbound); err != nil || !p.Inherited || p.Actions[Spam] != Tag {
 		t.Errorf("a domain without a policy of its own: %+v, %v", p, err)
 	}
-	if _, err := s.Policy(ctx, DefaultWorkspace, "else.example"); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Policy(ctx, DefaultWorkspace, "else.example", Inbound); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a domain that we do not serve: %v", err)
 	}
 	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Tag}}, 0); err != nil {

@@ -54,9 +54,10 @@ const pollEvery = 5 * time.Second
 
 // StaticRoutes are the domains of the configuration file.
 type StaticRoutes struct {
-	Default string            // next hop of domains without one of their own
-	Domains map[string]string // name -> next hop, "" for the default
-	Names   []string          // of the routes that a next hop may name
+	Default  string            // next hop of domains without one of their own
+	Domains  map[string]string // name -> next hop, "" for the default
+	Names    []string          // of the routes that a next hop may name
+	Outbound string            // route of mail to the rest of the world; "mx": to each domain's own MX; "": none
 }
 
 // snapshot is what a mail's decision reads. It is never changed, only replaced.
@@ -69,6 +70,7 @@ type snapshot struct {
 type policyKey struct {
 	workspace uuid.UUID
 	domain    string
+	direction Direction
 }
 
 // Store keeps domains and policies, and a snapshot of them in memory.
@@ -89,7 +91,7 @@ func NewStore(db *pg.DB, static StaticRoutes, log *slog.Logger) *Store {
 
 // SetStatic replaces the domains of the configuration file, at a reload.
 func (s *Store) SetStatic(r StaticRoutes) {
-	clean := StaticRoutes{Default: r.Default, Domains: map[string]string{}, Names: r.Names}
+	clean := StaticRoutes{Default: r.Default, Outbound: r.Outbound, Domains: map[string]string{}, Names: r.Names}
 	for name, hop := range r.Domains {
 		clean.Domains[strings.ToLower(name)] = hop
 	}
@@ -177,7 +179,7 @@ func (s *Store) Load(ctx context.Context) error {
 		snap.domains[d.Name] = d
 	}
 	for _, p := range policies {
-		snap.policies[policyKey{p.Workspace, p.Domain}] = p
+		snap.policies[policyKey{p.Workspace, p.Domain, p.Direction}] = p
 	}
 	s.snap.Store(snap)
 	return nil
@@ -212,19 +214,61 @@ func (s *Store) Lookup(address string) (Recipient, bool) {
 	if d.NextHop == "" {
 		d.NextHop = static.Default
 	}
-	return Recipient{Address: address, Domain: d, Policy: snap.policyFor(d)}, true
+	return Recipient{Address: address, Direction: Inbound, Domain: d, Policy: snap.policyFor(d, Inbound)}, true
+}
+
+// Outbound finds route and policy for mail that leaves: the policy is that of
+// the sender's domain. A sender that is none of ours, also the null sender, has
+// the default workspace's. False means that there is no such way out: no
+// outbound route is set, or the address is no name in the DNS.
+func (s *Store) Outbound(sender, to string) (Recipient, bool) {
+	snap, route := s.snap.Load(), s.static.Load().Outbound
+	i := strings.LastIndexByte(to, '@')
+	if snap == nil || route == "" || i < 1 {
+		return Recipient{}, false
+	}
+	name, err := NormaliseDomain(to[i+1:])
+	if err != nil {
+		return Recipient{}, false
+	}
+	if route == "mx" {
+		route = "mx:" + name
+	}
+	from := Domain{Workspace: DefaultWorkspace, Name: "*"}
+	if r, ok := s.Lookup(sender); ok {
+		from = r.Domain
+	}
+	return Recipient{Address: to, Direction: Outbound, Policy: snap.policyFor(from, Outbound),
+		Domain: Domain{Workspace: from.Workspace, Name: name, NextHop: route, Enabled: true}}, true
+}
+
+// Route is where mail to an address goes that is on its way already: to the
+// next hop of its domain, or else out. "" is nowhere.
+func (s *Store) Route(to string) string {
+	if r, ok := s.Lookup(to); ok {
+		return r.Domain.NextHop
+	}
+	if r, ok := s.Outbound("", to); ok {
+		return r.Domain.NextHop
+	}
+	return s.DefaultHop()
 }
 
 // policyFor merges a domain's own policy over its workspace's.
-func (s *snapshot) policyFor(d Domain) Policy {
-	base, own := s.policies[policyKey{d.Workspace, "*"}], s.policies[policyKey{d.Workspace, d.Name}]
-	if own.ID == uuid.Nil {
-		return base
-	}
+func (s *snapshot) policyFor(d Domain, dir Direction) Policy {
+	base, own := s.policies[policyKey{d.Workspace, "*", dir}], s.policies[policyKey{d.Workspace, d.Name, dir}]
 	merged := own
+	if own.ID == uuid.Nil {
+		merged = base
+	}
+	merged.Direction = dir
 	merged.Actions = map[Class]Action{}
 	maps.Copy(merged.Actions, base.Actions)
 	maps.Copy(merged.Actions, own.Actions)
+	merged.Auth = nil
+	if dir == Inbound {
+		merged.Auth = own.Auth.over(base.Auth)
+	}
 	return merged
 }
 
@@ -377,31 +421,39 @@ func (s *Store) Policies(ctx context.Context) ([]Policy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read policies: %w", err)
 	}
-	return pgx.CollectRows(rows, scanPolicy)
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Policy, error) { return scanPolicy(row) })
 }
 
-func scanPolicy(row pgx.CollectableRow) (p Policy, err error) {
-	var actions []byte
-	if err = row.Scan(&p.ID, &p.Workspace, &p.Domain, &p.Direction, &actions, &p.Version, &p.UpdatedAt); err != nil {
+func scanPolicy(row pgx.Row) (p Policy, err error) {
+	var actions, auth []byte
+	if err = row.Scan(&p.ID, &p.Workspace, &p.Domain, &p.Direction, &actions, &auth, &p.Version, &p.UpdatedAt); err != nil {
 		return p, err
+	}
+	if p.Direction == Inbound {
+		p.Auth = &AuthSettings{}
+		if err := json.Unmarshal(auth, p.Auth); err != nil {
+			return p, fmt.Errorf("policy of %s: auth: %w", p.Domain, err)
+		}
 	}
 	return p, json.Unmarshal(actions, &p.Actions)
 }
 
 // Policy reads the policy of one domain, or "*". A domain that we serve without
 // a policy of its own gives the workspace's, marked as inherited, version 0.
-func (s *Store) Policy(ctx context.Context, workspace uuid.UUID, domain string) (Policy, error) {
+func (s *Store) Policy(ctx context.Context, workspace uuid.UUID, domain string, dir Direction) (Policy, error) {
 	all, err := s.Policies(ctx)
 	if err != nil {
 		return Policy{}, err
 	}
 	for _, p := range all {
-		if p.Workspace == workspace && p.Domain == strings.ToLower(domain) {
+		if p.Workspace == workspace && p.Domain == strings.ToLower(domain) && p.Direction == dir {
 			return p, nil
 		}
 	}
-	if r, ok := s.Lookup("postmaster@" + domain); ok && r.Domain.Workspace == workspace {
-		p := r.Policy
+	r, ok := s.Lookup("postmaster@" + domain)
+	snap := s.snap.Load()
+	if ok && snap != nil && r.Domain.Workspace == workspace {
+		p := snap.policyFor(r.Domain, dir)
 		p.Domain, p.Version, p.Inherited = r.Domain.Name, 0, true
 		return p, nil
 	}
@@ -409,39 +461,26 @@ func (s *Store) Policy(ctx context.Context, workspace uuid.UUID, domain string) 
 }
 
 // PutPolicy changes the policy of a domain that we serve, or of "*", and makes
-// it where there is none. version is the one that the caller has read: when
-// somebody else has changed the policy since, it is [ErrConflict]. 0 means that
-// the caller has read none and wants this one, whatever was there.
+// it where there is none. Without Auth the settings that were there stay.
+// version is the one that the caller has read: when somebody else has changed
+// the policy since, it is [ErrConflict]. 0 means that the caller has read none
+// and wants this one, whatever was there.
 func (s *Store) PutPolicy(ctx context.Context, actor pg.Actor, p Policy, version int64) (Policy, error) {
-	if p.Workspace == uuid.Nil {
-		p.Workspace = DefaultWorkspace
-	}
-	if p.Domain != "*" {
-		name, err := NormaliseDomain(p.Domain)
-		if err != nil {
-			return Policy{}, err
-		}
-		if r, ok := s.Lookup("x@" + name); !ok || r.Domain.Workspace != p.Workspace {
-			return Policy{}, ErrNotFound
-		}
-		p.Domain = name
-	}
-	if err := checkActions(p.Actions); err != nil {
+	actions, auth, err := s.checkPolicy(&p)
+	if err != nil {
 		return Policy{}, err
 	}
-	actions, err := json.Marshal(p.Actions)
-	if err != nil {
-		return Policy{}, fmt.Errorf("encode policy: %w", err)
-	}
 	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		if version == 0 {
-			id, err := uuid.NewV7()
-			if err != nil {
-				return err
-			}
-			return tx.QueryRow(ctx, putPolicySQL, id, p.Workspace, p.Domain, actions).Scan(&p.ID, &p.Version, &p.UpdatedAt)
+		if version != 0 {
+			p, err = scanPolicy(tx.QueryRow(ctx, updatePolicySQL, p.Workspace, p.Domain, p.Direction, actions, auth, version))
+			return err
 		}
-		return tx.QueryRow(ctx, updatePolicySQL, p.Workspace, p.Domain, actions, version).Scan(&p.ID, &p.Version, &p.UpdatedAt)
+		id, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		p, err = scanPolicy(tx.QueryRow(ctx, putPolicySQL, id, p.Workspace, p.Domain, p.Direction, actions, auth))
+		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Policy{}, ErrConflict
@@ -449,8 +488,47 @@ func (s *Store) PutPolicy(ctx context.Context, actor pg.Actor, p Policy, version
 	if err != nil {
 		return Policy{}, fmt.Errorf("store policy of %s: %w", p.Domain, err)
 	}
-	p.Direction = "inbound"
 	return p, s.Load(ctx)
+}
+
+// checkPolicy fills in what is left out, and encodes what is kept as JSON.
+func (s *Store) checkPolicy(p *Policy) (actions, auth []byte, err error) {
+	if p.Workspace == uuid.Nil {
+		p.Workspace = DefaultWorkspace
+	}
+	if p.Direction == "" {
+		p.Direction = Inbound
+	}
+	if p.Domain != "*" {
+		name, err := NormaliseDomain(p.Domain)
+		if err != nil {
+			return nil, nil, err
+		}
+		if r, ok := s.Lookup("x@" + name); !ok || r.Domain.Workspace != p.Workspace {
+			return nil, nil, ErrNotFound
+		}
+		p.Domain = name
+	}
+	if p.Direction != Inbound && p.Direction != Outbound {
+		return nil, nil, &InvalidError{"direction", fmt.Sprintf("must be inbound or outbound, is %q", p.Direction)}
+	}
+	if err := checkActions(p.Actions); err != nil {
+		return nil, nil, err
+	}
+	if actions, err = json.Marshal(p.Actions); err != nil {
+		return nil, nil, fmt.Errorf("encode policy: %w", err)
+	}
+	if p.Auth == nil {
+		return actions, nil, nil
+	}
+	if p.Direction == Outbound {
+		return nil, nil, &InvalidError{"auth", "is about mail that comes in: leave it out for outbound"}
+	}
+	if err := p.Auth.check(); err != nil {
+		return nil, nil, err
+	}
+	auth, err = json.Marshal(p.Auth)
+	return actions, auth, err
 }
 
 func checkActions(actions map[Class]Action) error {

@@ -83,6 +83,7 @@ type Item struct {
 	ID            uuid.UUID             `json:"id"`
 	MailID        uuid.UUID             `json:"mail_id"`
 	Workspace     uuid.UUID             `json:"workspace_id"`
+	Direction     policy.Direction      `json:"direction"`
 	Class         policy.Class          `json:"class"`
 	State         State                 `json:"state"`
 	Score         float64               `json:"score"`

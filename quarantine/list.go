@@ -20,7 +20,8 @@ type Filter struct {
 	Query      string // part of subject, sender or recipient; or an id or hash
 	Classes    []policy.Class
 	States     []State
-	Domain     string // of a recipient
+	Domain     string           // of a recipient
+	Direction  policy.Direction // "": both
 	From, To   time.Time
 	Cursor     string
 	Limit      int // default 50, at most 500
@@ -54,7 +55,7 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	rows, err := s.db.Query(ctx, listSQL, append(f.args(f.Classes), at, id, f.Limit+1)...)
+	rows, err := s.db.Query(ctx, listSQL, append(f.args(f.Classes), at, id, f.Limit+1, string(f.Direction))...)
 	if err != nil {
 		return Page{}, fmt.Errorf("list items: %w", err)
 	}
@@ -75,7 +76,7 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 // Count says how many items there are for each class under the other filters.
 func (s *Store) Count(ctx context.Context, f Filter) (Counts, error) {
 	c := Counts{Classes: map[policy.Class]int{}}
-	rows, err := s.db.Query(ctx, countsSQL, append(f.args(nil), CountCap)...)
+	rows, err := s.db.Query(ctx, countsSQL, append(f.args(nil), CountCap, string(f.Direction))...)
 	if err != nil {
 		return c, fmt.Errorf("count items: %w", err)
 	}

@@ -1,6 +1,7 @@
 package quarantine
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"encoding/hex"
@@ -93,6 +94,7 @@ type Hold struct {
 	Envelope    message.Envelope
 	Spool       *message.Spool
 	Workspace   uuid.UUID
+	Direction   policy.Direction // "": inbound
 	Class       policy.Class
 	Score       float64
 	Reasons     []string
@@ -206,7 +208,7 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, ref Ref, h 
 	}
 	_, err := tx.Exec(ctx, insertItemSQL, id, h.Workspace, h.Envelope.ID, string(h.Class), h.Score, h.Envelope.ReceivedAt, s.now().Add(s.cfg.KeepFor), ip,
 		clean(h.Envelope.Helo), clean(h.Envelope.From), clean(h.Report.HeaderFrom), clean(h.Report.Subject), clean(h.Report.MessageID),
-		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), ref.Key, ref.Name, string(derive(states)), clean(h.Envelope.Ret), clean(h.Envelope.EnvID))
+		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), ref.Key, ref.Name, string(derive(states)), clean(h.Envelope.Ret), clean(h.Envelope.EnvID), string(cmp.Or(h.Direction, policy.Inbound)))
 	if err != nil {
 		return fmt.Errorf("insert item: %w", err)
 	}
@@ -266,7 +268,7 @@ func scanItem(row pgx.CollectableRow) (i Item, err error) {
 	var sum, reasons, findings, engines, parts, edits []byte
 	err = row.Scan(&i.ID, &i.MailID, &i.Workspace, &i.Class, &i.State, &i.Score, &i.ReceivedAt, &i.ExpiresAt, &ip, &i.Helo, &i.EnvelopeFrom,
 		&i.HeaderFrom, &i.Subject, &i.MessageID, &i.Size, &sum, &reasons, &findings, &engines, &parts, &i.Auth, &edits, &i.traceHeader,
-		&i.smtputf8, &i.eightBit, &i.ref.Key, &i.ref.Name, &i.BlobRemovedAt)
+		&i.smtputf8, &i.eightBit, &i.ref.Key, &i.ref.Name, &i.BlobRemovedAt, &i.Direction)
 	if err != nil {
 		return i, err
 	}

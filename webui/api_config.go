@@ -24,10 +24,17 @@ type ByDomain struct {
 	Domain string `path:"domain" maxLength:"253" doc:"a domain, or * for the default"`
 }
 
-type policyInput struct {
+// ByPolicy names one policy.
+type ByPolicy struct {
 	ByDomain
+	Direction policy.Direction `query:"direction" enum:"inbound,outbound" default:"inbound" doc:"outbound: of mail that the domain sends"`
+}
+
+type policyInput struct {
+	ByPolicy
 	Body struct {
 		Actions map[policy.Class]policy.Action `json:"actions" doc:"what is done with mail of each class; one that is not named falls back to the default policy"`
+		Auth    *policy.AuthSettings           `json:"auth,omitempty" doc:"what is made of the sender's authentication; left out: as it is"`
 		Version int64                          `json:"version,omitempty" minimum:"0" doc:"the version that you have read; 0: there is none yet"`
 	}
 }
@@ -69,22 +76,22 @@ func (s *Server) registerPolicy() {
 			}
 			return nil, policy.ErrNotFound
 		})
-	register(s, endpoint{http.MethodGet, "/policies/{domain}", "get-policy", "What is done with mail to a domain", identity.ViewMeta, 0},
-		func(ctx context.Context, p identity.Principal, in *ByDomain) (*one[policy.Policy], error) {
+	register(s, endpoint{http.MethodGet, "/policies/{domain}", "get-policy", "What is done with mail to a domain, or from it", identity.ViewMeta, 0},
+		func(ctx context.Context, p identity.Principal, in *ByPolicy) (*one[policy.Policy], error) {
 			w, err := s.workspaceOfDomain(p, in.Domain, identity.ViewMeta)
 			if err != nil {
 				return nil, err
 			}
-			pol, err := s.deps.Policies.Policy(ctx, w, in.Domain)
+			pol, err := s.deps.Policies.Policy(ctx, w, in.Domain, in.Direction)
 			return &one[policy.Policy]{Body: pol}, err
 		})
-	register(s, endpoint{http.MethodPut, "/policies/{domain}", "put-policy", "Changes what is done with mail to a domain", identity.PolicyWrite, 0},
+	register(s, endpoint{http.MethodPut, "/policies/{domain}", "put-policy", "Changes what is done with mail to a domain, or from it", identity.PolicyWrite, 0},
 		func(ctx context.Context, p identity.Principal, in *policyInput) (*one[policy.Policy], error) {
 			w, err := s.workspaceOfDomain(p, in.Domain, identity.PolicyWrite)
 			if err != nil {
 				return nil, err
 			}
-			pol, err := s.deps.Policies.PutPolicy(ctx, p.Actor(), policy.Policy{Workspace: w, Domain: in.Domain, Actions: in.Body.Actions}, in.Body.Version)
+			pol, err := s.deps.Policies.PutPolicy(ctx, p.Actor(), policy.Policy{Workspace: w, Domain: in.Domain, Direction: in.Direction, Actions: in.Body.Actions, Auth: in.Body.Auth}, in.Body.Version)
 			return &one[policy.Policy]{Body: pol}, err
 		})
 }

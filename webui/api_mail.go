@@ -27,9 +27,10 @@ func (s *Server) registerHealth() {
 type mailFilter struct {
 	Paging
 	Span
-	Query  string          `query:"q" maxLength:"200" doc:"part of subject, sender or recipient; or an id or hash"`
-	Class  []policy.Class  `query:"class"`
-	Action []policy.Action `query:"action"`
+	Query     string           `query:"q" maxLength:"200" doc:"part of subject, sender or recipient; or an id or hash"`
+	Class     []policy.Class   `query:"class"`
+	Action    []policy.Action  `query:"action"`
+	Direction policy.Direction `query:"direction" enum:"inbound,outbound"`
 }
 
 // mailDetail is a decision with what became of each copy.
@@ -45,7 +46,7 @@ func (s *Server) registerMessages() {
 			if err != nil {
 				return nil, err
 			}
-			got, err := s.deps.Ledger.List(ctx, ledger.Filter{Workspaces: ws, Query: in.Query, Classes: in.Class, Actions: in.Action, From: in.From, To: in.To, Cursor: in.Cursor, Limit: in.Limit})
+			got, err := s.deps.Ledger.List(ctx, ledger.Filter{Workspaces: ws, Query: in.Query, Classes: in.Class, Actions: in.Action, Direction: in.Direction, From: in.From, To: in.To, Cursor: in.Cursor, Limit: in.Limit})
 			if err != nil {
 				return nil, err
 			}
@@ -70,10 +71,11 @@ func (s *Server) registerMessages() {
 type itemFilter struct {
 	Paging
 	Span
-	Query  string             `query:"q" maxLength:"200" doc:"part of subject, sender or recipient; or an id or hash"`
-	Class  []policy.Class     `query:"class"`
-	State  []quarantine.State `query:"state"`
-	Domain string             `query:"domain" maxLength:"253" doc:"of a recipient"`
+	Query     string             `query:"q" maxLength:"200" doc:"part of subject, sender or recipient; or an id or hash"`
+	Class     []policy.Class     `query:"class"`
+	State     []quarantine.State `query:"state"`
+	Domain    string             `query:"domain" maxLength:"253" doc:"of a recipient"`
+	Direction policy.Direction   `query:"direction" enum:"inbound,outbound"`
 }
 
 // decision is what a person says about an item.
@@ -99,7 +101,7 @@ func (s *Server) registerQuarantine() {
 			if err != nil {
 				return nil, err
 			}
-			got, err := s.deps.Quarantine.List(ctx, quarantine.Filter{Workspaces: ws, Query: in.Query, Classes: in.Class, States: in.State, Domain: in.Domain,
+			got, err := s.deps.Quarantine.List(ctx, quarantine.Filter{Workspaces: ws, Query: in.Query, Classes: in.Class, States: in.State, Domain: in.Domain, Direction: in.Direction,
 				From: in.From, To: in.To, Cursor: in.Cursor, Limit: in.Limit})
 			if err != nil {
 				return nil, err

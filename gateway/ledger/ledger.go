@@ -8,6 +8,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"encoding/hex"
@@ -59,6 +60,7 @@ type Row struct {
 	ID           uuid.UUID                  `json:"id"`
 	Workspace    uuid.UUID                  `json:"workspace_id"`
 	ReceivedAt   time.Time                  `json:"received_at"`
+	Direction    policy.Direction           `json:"direction"`
 	Node         string                     `json:"node"`
 	ClientIP     string                     `json:"client_ip"`
 	Helo         string                     `json:"helo"`
@@ -274,7 +276,7 @@ func (r Row) args() ([]any, error) {
 		head = []byte{}
 	}
 	args := []any{r.ID, r.Workspace, r.ReceivedAt, r.Node, ip, clean(r.Helo), clean(r.TLS), clean(r.EnvelopeFrom), j(r.Recipients), clean(r.HeaderFrom), clean(r.Subject),
-		clean(r.MessageID), r.Size, sum, string(r.Class), string(r.Action), r.Score, j(r.Reasons), j(r.Findings), j(r.Engines), j(r.Parts), auth, j(r.HeaderEdits), head, r.ScanMS}
+		clean(r.MessageID), r.Size, sum, string(r.Class), string(r.Action), r.Score, j(r.Reasons), j(r.Findings), j(r.Engines), j(r.Parts), auth, j(r.HeaderEdits), head, r.ScanMS, string(cmp.Or(r.Direction, policy.Inbound))}
 	return args, errors.Join(errs...)
 }
 

@@ -21,6 +21,7 @@ type Filter struct {
 	Query      string // part of subject, sender or recipient; or an id, message id or hash
 	Classes    []policy.Class
 	Actions    []policy.Action
+	Direction  policy.Direction // "": both
 	From, To   time.Time
 	Cursor     string
 	Limit      int // default 50, at most 500
@@ -61,7 +62,7 @@ func (l *Ledger) List(ctx context.Context, f Filter) (Page, error) {
 	if f.Workspaces == nil {
 		f.Workspaces = []uuid.UUID{}
 	}
-	rows, err := l.db.Query(ctx, listSQL, f.Workspaces, q, like, classes, actions, nilTime(f.From), nilTime(f.To), cursor, f.Limit+1)
+	rows, err := l.db.Query(ctx, listSQL, f.Workspaces, q, like, classes, actions, nilTime(f.From), nilTime(f.To), cursor, f.Limit+1, string(f.Direction))
 	if err != nil {
 		return Page{}, fmt.Errorf("list mails: %w", err)
 	}
@@ -103,7 +104,7 @@ func scanRow(row pgx.CollectableRow) (r Row, err error) {
 	var ip *string
 	var sum, recipients, reasons, findings, engines, parts []byte
 	err = row.Scan(&r.ID, &r.Workspace, &r.ReceivedAt, &r.Node, &ip, &r.Helo, &r.TLS, &r.EnvelopeFrom, &recipients, &r.HeaderFrom, &r.Subject, &r.MessageID,
-		&r.Size, &sum, &r.Class, &r.Action, &r.Score, &reasons, &findings, &engines, &parts, &r.Auth, &r.RawHeader, &r.ScanMS)
+		&r.Size, &sum, &r.Class, &r.Action, &r.Score, &reasons, &findings, &engines, &parts, &r.Auth, &r.RawHeader, &r.ScanMS, &r.Direction)
 	if err != nil {
 		return r, err
 	}

@@ -1,2 +1,2 @@
--- All policies for mail that comes in.
-SELECT id, workspace_id, domain, direction, actions, version, updated_at FROM policy WHERE direction = 'inbound' ORDER BY domain;
+-- All policies.
+SELECT id, workspace_id, domain, direction, actions, auth, version, updated_at FROM policy ORDER BY domain, direction;

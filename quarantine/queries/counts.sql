@@ -1,4 +1,4 @@
--- Items per class, counted up to a cap. $1 to $8 as in list.sql, $9 cap
+-- Items per class, counted up to a cap. $1 to $8 as in list.sql, $9 cap, $10 direction
 SELECT class, count(*) FROM (
 SELECT i.class FROM quarantine_item i
 WHERE i.workspace_id = ANY ($1)
@@ -10,4 +10,5 @@ WHERE i.workspace_id = ANY ($1)
   AND ($6 = '' OR EXISTS (SELECT FROM quarantine_recipient r WHERE r.item_id = i.id AND right(lower(r.address), length($6) + 1) = '@' || $6))
   AND ($7::timestamptz IS NULL OR i.received_at >= $7)
   AND ($8::timestamptz IS NULL OR i.received_at < $8)
+  AND ($10 = '' OR i.direction = $10)
 LIMIT $9) x GROUP BY class;
