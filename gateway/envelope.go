@@ -50,7 +50,7 @@ func (ss *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if (len(opts.Notify) > 0 || opts.OriginalRecipient != "") && !ss.s.carries().DSN {
 		return reply(errParameter)
 	}
-	r, err := ss.s.route(to)
+	r, err := ss.s.recipientFor(ss.clientIP, ss.from, to)
 	if err != nil {
 		return reply(err)
 	}
@@ -61,7 +61,7 @@ func (ss *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 		}
 	}
 	// The reply to DATA comes from one next hop, for all recipients.
-	if len(ss.recipients) > 0 && (ss.recipients[0].Domain.NextHop != r.Domain.NextHop || ss.recipients[0].Domain.Workspace != r.Domain.Workspace) {
+	if len(ss.recipients) > 0 && !sameWay(ss.recipients[0].Recipient, r) {
 		return reply(errOtherRoute)
 	}
 	if err := ss.admitRecipient(r); err != nil {
@@ -91,7 +91,8 @@ func (s *Server) route(to string) (policy.Recipient, error) {
 
 // admitRecipient asks whether the client may write to the recipient, and
 // whether that one exists. Postmaster and abuse are always taken (RFC 5321
-// §4.5.1, RFC 2142 §4): whoever has trouble with us writes there.
+// §4.5.1, RFC 2142 §4): whoever has trouble with us writes there. Nobody is asked
+// about recipients elsewhere in the world.
 func (ss *session) admitRecipient(r policy.Recipient) error {
 	d := ss.s.deps
 	if d.Guard != nil && !ss.wire.opt.lmtp {
@@ -99,7 +100,7 @@ func (ss *session) admitRecipient(r policy.Recipient) error {
 			return err
 		}
 	}
-	if limit.Exempt(r.Address) {
+	if limit.Exempt(r.Address) || r.Direction == policy.Outbound {
 		return nil
 	}
 	if known, listed := d.Lists.Known(r.Address); listed {

@@ -24,7 +24,8 @@ import (
 type mail struct {
 	env        message.Envelope
 	spool      *message.Spool
-	recipients []recipient
+	recipients []recipient // all of one direction
+	trusted    bool        // the client may relay: nobody asks who it is
 	auth       mailauth.Result
 	report     policy.Report
 	header     []byte          // as received, up to headerLimit
@@ -64,6 +65,9 @@ func (m *mail) rcpt(address string) hop.Recipient {
 	return hop.Recipient{Address: address}
 }
 
+// direction is which way the mail goes: a transaction has one.
+func (m *mail) direction() policy.Direction { return m.recipients[0].Direction }
+
 // wishes are what the client asked to hear of its recipients.
 func (m *mail) wishes() map[string]quarantine.Wish {
 	w := map[string]quarantine.Wish{}
@@ -89,8 +93,8 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	s.look(ctx, m)
 
 	// What to do. Pure: no failure is possible, and no engine's silence is clean.
-	d := policy.Decide(policy.Input{Report: m.report, Recipients: m.policies(), SandboxConfigured: s.cfg.SandboxConfigured})
-	m.class, m.trace = d.Class, s.traceHeader(m, d)
+	d := policy.Decide(policy.Input{Report: m.report, Auth: senderAuth(m.auth), Recipients: m.policies(), SandboxConfigured: s.cfg.SandboxConfigured})
+	m.class, m.report.Findings, m.trace = d.Class, d.Findings, s.traceHeader(m, d)
 
 	// On record before anything follows from it.
 	if err := s.deps.Ledger.Decided(ctx, s.ledgerRow(m, d)); err != nil {
@@ -127,7 +131,7 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 // look checks the sender and scans the content, side by side.
 func (s *Server) look(ctx context.Context, m *mail) {
 	var wg sync.WaitGroup
-	if s.deps.Auth != nil {
+	if s.deps.Auth != nil && !m.trusted {
 		wg.Go(func() { m.auth = s.deps.Auth.Check(ctx, m.env, m.spool) })
 	}
 	begin := time.Now()
@@ -139,7 +143,7 @@ func (s *Server) look(ctx context.Context, m *mail) {
 // hold keeps the mail back for some recipients: file, then one transaction.
 func (s *Server) hold(ctx context.Context, log *slog.Logger, m *mail, d policy.Decision, who []policy.RecipientDecision) error {
 	item, err := s.deps.Quarantine.Hold(ctx, quarantine.Hold{Envelope: m.env, Spool: m.spool, Workspace: m.recipients[0].Domain.Workspace,
-		Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: m.report, Recipients: who, TraceHeader: m.trace, HeaderEdits: m.edits, Auth: m.auth.JSON, Wishes: m.wishes()})
+		Direction: m.direction(), Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: m.report, Recipients: who, TraceHeader: m.trace, HeaderEdits: m.edits, Auth: m.auth.JSON, Wishes: m.wishes()})
 	if err != nil {
 		return err
 	}
@@ -159,6 +163,9 @@ func (s *Server) reject(ctx context.Context, log *slog.Logger, m *mail, d policy
 		return s.refuse(log, m, err)
 	}
 	s.outcomes(m, d.Recipients, ledger.Rejected, "", 550, "rejected by policy")
+	if domain, ok := d.RejectedFor(); ok {
+		return reply(withID(&dmarcError{domain}, m.env.ID))
+	}
 	return reply(withID(errRejected, m.env.ID))
 }
 
@@ -273,7 +280,7 @@ func (s *Server) ledgerRow(m *mail, d policy.Decision) ledger.Row {
 	if m.env.ClientIP.IsValid() {
 		ip = m.env.ClientIP.String()
 	}
-	return ledger.Row{ID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, ReceivedAt: m.env.ReceivedAt, Node: s.cfg.Node, ClientIP: ip, Helo: m.env.Helo,
+	return ledger.Row{ID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, ReceivedAt: m.env.ReceivedAt, Direction: m.direction(), Node: s.cfg.Node, ClientIP: ip, Helo: m.env.Helo,
 		TLS: m.env.TLS, EnvelopeFrom: m.env.From, Recipients: d.Recipients, HeaderFrom: m.report.HeaderFrom, Subject: m.report.Subject, MessageID: m.report.MessageID,
 		Size: m.spool.Size(), SHA256: hex.EncodeToString(sum[:]), Class: d.Class, Action: d.Action, Score: d.Score, Reasons: d.Reasons, Findings: m.report.Findings,
 		Engines: m.report.Engines, Parts: m.report.Parts, Auth: m.auth.JSON, HeaderEdits: m.edits, RawHeader: m.header[:min(len(m.header), rawHeaderKept)], ScanMS: m.scanMS}

@@ -28,12 +28,15 @@ func (s *Server) traceHeader(m *mail, d policy.Decision) []byte {
 	}
 	fmt.Fprintf(&b, "Received: from %s ([%s])\r\n\tby %s (Mailward) with %s id %s;\r\n\t%s\r\n",
 		heloName(m.env.Helo), ip, s.cfg.Hostname, with, m.env.ID, m.env.ReceivedAt.Format(time.RFC1123Z))
+	fmt.Fprintf(&b, "X-Mailward-ID: %s\r\n", m.env.ID)
+	if m.direction() == policy.Outbound {
+		return []byte(b.String()) // what we think of it is not for the rest of the world
+	}
 	auth := m.auth.Header
 	if auth == "" {
 		auth = "none"
 	}
 	fmt.Fprintf(&b, "Authentication-Results: %s\r\n", fold(s.cfg.Hostname+"; "+hop.Harmless(auth, 4000)))
-	fmt.Fprintf(&b, "X-Mailward-ID: %s\r\n", m.env.ID)
 	fmt.Fprintf(&b, "X-Mailward-Verdict: %s\r\n", fold(fmt.Sprintf("%s; %.1f; %s", d.Class, d.Score, hop.Harmless(strings.Join(d.Reasons, ", "), 600))))
 	if d.Class == policy.Spam && len(d.For(policy.Tag)) > 0 {
 		b.WriteString("X-Spam-Flag: YES\r\n")

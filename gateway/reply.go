@@ -15,20 +15,26 @@ import (
 
 // Errors that have a reply of their own.
 var (
-	errShuttingDown = errors.New("gateway: shutting down")
-	errNotReady     = errors.New("gateway: policies are not read yet")
-	errUTF8Address  = errors.New("gateway: address needs SMTPUTF8")
-	errRelayDenied  = errors.New("gateway: not a domain of ours")
-	errNoRoute      = errors.New("gateway: domain has no next hop")
-	errOtherRoute   = errors.New("gateway: recipient has another route")
-	errNoRecipient  = errors.New("gateway: the recipient is not on the list")
-	errParameter    = errors.New("gateway: parameter of an extension that is not offered")
-	errLoop         = errors.New("gateway: too many hops")
-	errEngines      = errors.New("gateway: an engine gave no answer")
-	errRejected     = errors.New("gateway: rejected by policy")
-	errDeferred     = errors.New("gateway: deferred by policy")
-	errCrowded      = errors.New("gateway: too many connections")
+	errShuttingDown  = errors.New("gateway: shutting down")
+	errNotReady      = errors.New("gateway: policies are not read yet")
+	errUTF8Address   = errors.New("gateway: address needs SMTPUTF8")
+	errRelayDenied   = errors.New("gateway: not a domain of ours")
+	errNoRoute       = errors.New("gateway: domain has no next hop")
+	errOtherRoute    = errors.New("gateway: recipient has another route")
+	errNoRecipient   = errors.New("gateway: the recipient is not on the list")
+	errParameter     = errors.New("gateway: parameter of an extension that is not offered")
+	errLoop          = errors.New("gateway: too many hops")
+	errEngines       = errors.New("gateway: an engine gave no answer")
+	errForeignSender = errors.New("gateway: sender is not one of ours")
+	errRejected      = errors.New("gateway: rejected by policy")
+	errDeferred      = errors.New("gateway: deferred by policy")
+	errCrowded       = errors.New("gateway: too many connections")
 )
+
+// dmarcError refuses a mail since the author's domain asks for it.
+type dmarcError struct{ domain string }
+
+func (e *dmarcError) Error() string { return "gateway: fails DMARC for " + e.domain }
 
 // Errors of the dialog itself: what a client said is no SMTP.
 var (
@@ -133,6 +139,7 @@ func dialogReply(err error) *smtp.SMTPError {
 
 func mailReply(err error) *smtp.SMTPError {
 	var no *hop.Reply
+	var dmarc *dmarcError
 	var limited *limit.Refusal
 	switch {
 	case errors.As(err, &limited):
@@ -161,6 +168,11 @@ func mailReply(err error) *smtp.SMTPError {
 		return say(550, 5, 6, 7, "Addresses outside of ASCII cannot be passed on")
 	case errors.Is(err, errRelayDenied):
 		return say(550, 5, 7, 1, "Relay access denied")
+	case errors.Is(err, errForeignSender):
+		return say(550, 5, 7, 1, "You may not send mail to elsewhere in the name of this domain")
+	case errors.As(err, &dmarc):
+		// RFC 7372 §3.2
+		return say(550, 5, 7, 26, "Refused: the mail fails DMARC, and the policy of "+hop.Harmless(dmarc.domain, 253)+" is reject")
 	case errors.Is(err, errOtherRoute):
 		return say(452, 4, 5, 3, "Send this recipient in a mail of its own")
 	case errors.Is(err, errLoop):

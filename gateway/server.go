@@ -63,6 +63,8 @@ type Config struct {
 	MaxConnections    int   // at a time; more are answered 421; default 1000
 	Limits            bool  // pipelining against the rules ends a session
 	TLS               *tls.Config
+	OutboundFrom      []netip.Prefix // clients that may relay to anywhere; nobody else may
+	AnySender         bool           // they may do so in the name of domains that are not ours
 	ProxyFrom         []netip.Prefix // clients that must send a PROXY header, and are believed
 	SandboxConfigured bool
 }

@@ -110,7 +110,7 @@ func (ss *session) take(r io.Reader, each map[string]error) error {
 	if err != nil {
 		return reply(err)
 	}
-	m := &mail{recipients: ss.recipients, each: each, env: message.Envelope{ID: id, ReceivedAt: time.Now().UTC(), ClientIP: ss.clientIP, Helo: ss.conn.Hostname(),
+	m := &mail{recipients: ss.recipients, trusted: ss.s.relaysFor(ss.clientIP), each: each, env: message.Envelope{ID: id, ReceivedAt: time.Now().UTC(), ClientIP: ss.clientIP, Helo: ss.conn.Hostname(),
 		TLS: ss.wire.tlsName(), With: ss.with(), From: ss.from, EightBitMIME: ss.eightBit, SMTPUTF8: ss.utf8, Ret: ss.ret, EnvID: ss.envID}}
 	for _, rc := range ss.recipients {
 		m.env.Recipients = append(m.env.Recipients, rc.Address)

@@ -26,6 +26,8 @@ type RecipientDecision struct {
 	PolicyID      uuid.UUID `json:"policy_id"`
 	PolicyVersion int64     `json:"policy_version"`
 	Why           string    `json:"why"`
+	// DMARC is the author's domain where its policy is why the action is so strict.
+	DMARC string `json:"dmarc,omitempty"`
 }
 
 // Decision is what happens to a mail, and why.
@@ -70,7 +72,7 @@ func Decide(in Input) Decision {
 		if v.action != "" {
 			counts = true
 			if stricter(v.action, rd.Action) {
-				rd.Action, rd.Why = v.action, v.why
+				rd.Action, rd.Why, rd.DMARC = v.action, v.why, in.Auth.Domain
 			}
 		} else if v.why != "" && !slices.Contains(notes, v.why) {
 			notes = append(notes, v.why)
@@ -98,6 +100,20 @@ func (d Decision) Deferred(why string) Decision {
 		d.Recipients[i].Action, d.Recipients[i].Why = Defer, why
 	}
 	return d
+}
+
+// RejectedFor is the domain that asked for the rejection, where nothing else is
+// the reason for it.
+func (d Decision) RejectedFor() (domain string, ok bool) {
+	if d.Action != Reject || len(d.Recipients) == 0 {
+		return "", false
+	}
+	for _, r := range d.Recipients {
+		if r.DMARC == "" {
+			return "", false
+		}
+	}
+	return d.Recipients[0].DMARC, true
 }
 
 // stricter says whether a lets less through than b.

@@ -306,6 +306,9 @@ func (s *Store) NextHops() []string {
 	for _, h := range static.Domains {
 		add(h)
 	}
+	if static.Outbound != "" && static.Outbound != "mx" {
+		add(static.Outbound)
+	}
 	if snap := s.snap.Load(); snap != nil {
 		for n, d := range snap.domains {
 			if _, fixed := static.Domains[n]; !fixed && d.Enabled {

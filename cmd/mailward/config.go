@@ -62,13 +62,15 @@ type TLS struct {
 
 // Relay is where mail goes.
 type Relay struct {
-	Default        string            `yaml:"default"`
-	Domains        map[string]string `yaml:"domains"`
-	Routes         map[string]*Route `yaml:"routes"`
-	MX             MX                `yaml:"mx"`
-	OutboundFrom   []string          `yaml:"outbound_from"`
-	RecipientCheck string            `yaml:"recipient_check"`
-	Recipients     map[string]string `yaml:"recipients"`
+	Default         string            `yaml:"default"`
+	Domains         map[string]string `yaml:"domains"`
+	Routes          map[string]*Route `yaml:"routes"`
+	MX              MX                `yaml:"mx"`
+	OutboundFrom    []string          `yaml:"outbound_from"`
+	RecipientCheck  string            `yaml:"recipient_check"`
+	Recipients      map[string]string `yaml:"recipients"`
+	Outbound        string            `yaml:"outbound"`
+	OutboundSenders string            `yaml:"outbound_senders"`
 }
 
 // HTTP is the web UI and the API.
@@ -129,7 +131,7 @@ func DefaultConfig() Config {
 		SMTP:     SMTP{Listen: []string{"127.0.0.1:2525"}, MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000, BareNewline: "reject"},
 		Queue:    defaultQueue(),
 		DNS:      DNS{Cache: true},
-		Relay:    Relay{MX: defaultMX(), RecipientCheck: "next_hop"},
+		Relay:    Relay{MX: defaultMX(), RecipientCheck: "next_hop", OutboundSenders: "own"},
 		Limits:   limits, Greylisting: greylisting,
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
 		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}},
@@ -197,6 +199,7 @@ func (s *SMTP) validate(p *problems) {
 func (r *Relay) validate(p *problems) {
 	r.validateRecipients(p)
 	r.validateRoutes(p)
+	r.validateOutbound(p)
 	names := slices.Collect(maps.Keys(r.Routes))
 	const want = "must be host:port, a list of those, or the name of one of relay.routes, is %q"
 	p.check(policy.CheckNextHop(r.Default, names...) == nil, "relay.default", want, r.Default)
@@ -238,7 +241,6 @@ func (c *Config) validateServers(p *problems) {
 // then ignored would promise a protection that is not there.
 func (c *Config) validateLater(p *problems) {
 	const later = "is not available in this version: leave it empty"
-	p.check(len(c.Relay.OutboundFrom) == 0, "relay.outbound_from", later)
 	p.check(c.Sandbox.URL == "" && c.Sandbox.Token.Value() == "", "sandbox", later)
 	p.check(c.OpenBao.URL == "" && c.OpenBao.RoleID.Value() == "" && c.OpenBao.SecretID.Value() == "", "openbao", later)
 	p.check(c.Evidence.Store == "", "evidence.store", later)

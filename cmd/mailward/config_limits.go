@@ -95,7 +95,7 @@ func (c *Config) validateLimits(p *problems) {
 // keys of lists.
 func (c *Config) limitConfig(getenv func(string) (string, bool)) limit.Config {
 	l, g := c.Limits, c.Greylisting
-	cfg := limit.Config{Enabled: l.Enabled, Trusted: prefixes(l.Trusted), Connections: l.Connections, BadCommands: l.BadCommands, GreetPause: l.GreetPause, DNSBLThreshold: l.DNSBLThreshold,
+	cfg := limit.Config{Enabled: l.Enabled, Trusted: append(prefixes(l.Trusted), prefixes(c.Relay.OutboundFrom)...), Connections: l.Connections, BadCommands: l.BadCommands, GreetPause: l.GreetPause, DNSBLThreshold: l.DNSBLThreshold,
 		PerMinute:       limit.Rates{Connections: l.PerMinute.Connections, Mails: l.PerMinute.Mails, Recipients: l.PerMinute.Recipients, Bytes: int64(l.PerMinute.Bytes)},
 		SenderPerMinute: limit.Rates{Mails: l.SenderPerMinute.Mails, Recipients: l.SenderPerMinute.Recipients, Bytes: int64(l.SenderPerMinute.Bytes)},
 		Greylist:        limit.Greylist{Enabled: g.Enabled, Delay: g.Delay, Keep: g.Keep, Window: g.Window}}

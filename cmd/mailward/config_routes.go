@@ -175,7 +175,7 @@ func (r *Relay) resolveSecrets(getenv func(string) (string, bool)) (errs []error
 
 // static is where mail goes by the file.
 func (r *Relay) static() policy.StaticRoutes {
-	return policy.StaticRoutes{Default: r.Default, Domains: r.Domains, Names: slices.Sorted(maps.Keys(r.Routes))}
+	return policy.StaticRoutes{Default: r.Default, Domains: r.Domains, Names: slices.Sorted(maps.Keys(r.Routes)), Outbound: r.Outbound}
 }
 
 // hopConfig is how mail goes out. The configuration is valid, but a file may

@@ -213,6 +213,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	p.gateway, err = gateway.New(gateway.Config{
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize),
 		MaxRecipients: p.conf.SMTP.MaxRecipients, MaxConnections: p.conf.SMTP.MaxConnections, Limits: p.conf.Limits.Enabled, TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
+		OutboundFrom: prefixes(p.conf.Relay.OutboundFrom), AnySender: p.conf.Relay.OutboundSenders == "any",
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Queue: p.queue, Hops: p.hops, Metrics: p.metrics,
 		Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns),

@@ -81,7 +81,7 @@ func (p *program) startSink() (policy.StaticRoutes, error) {
 	}()
 	p.onStop(func(context.Context) { sink.Close(); <-done })
 	addr := l.Addr().String()
-	return policy.StaticRoutes{Default: addr, Domains: map[string]string{demoDomain: addr}}, nil
+	return policy.StaticRoutes{Default: addr, Domains: map[string]string{demoDomain: addr}, Outbound: p.conf.Relay.Outbound}, nil
 }
 
 func newScanner(b *backing, log *slog.Logger) (*scanner.Scanner, *scanner.Clamd, *scanner.Sidecar, error) {

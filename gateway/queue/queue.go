@@ -244,10 +244,7 @@ const noDestination = "none"
 
 // route is the next hop of a recipient; "" where there is none.
 func (q *Queue) route(to, _ string) string {
-	if r, ok := q.deps.Policies.Lookup(to); ok {
-		return r.Domain.NextHop
-	}
-	return q.deps.Policies.DefaultHop()
+	return q.deps.Policies.Route(to)
 }
 
 // destination is what a recipient's row waits under.

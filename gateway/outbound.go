@@ -1,0 +1,76 @@
+package gateway
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"mailward/mailauth"
+	"mailward/policy"
+)
+
+// relaysFor says whether a client may send to anywhere. Nobody may that was not
+// named.
+func (s *Server) relaysFor(client netip.Addr) bool {
+	return client.IsValid() && slices.ContainsFunc(s.cfg.OutboundFrom, func(p netip.Prefix) bool { return p.Contains(client) })
+}
+
+// recipientFor finds out whether a client may send to an address, and where it
+// goes. Mail for our domains comes in, whoever sends it; mail for others goes
+// out, and only from the clients that may relay, in the name of our own domains.
+func (s *Server) recipientFor(client netip.Addr, from, to string) (policy.Recipient, error) {
+	relays := s.relaysFor(client)
+	if !relays && routed(to) {
+		s.metrics.relayDenied.Inc()
+		return policy.Recipient{}, errRelayDenied
+	}
+	if r, err := s.route(to); err != errRelayDenied || !relays {
+		return r, err
+	}
+	if _, own := s.deps.Policies.Lookup(from); !own && from != "" && !s.cfg.AnySender {
+		return policy.Recipient{}, errForeignSender
+	}
+	r, ok := s.deps.Policies.Outbound(from, to)
+	if !ok {
+		return r, errRelayDenied
+	}
+	return r, nil
+}
+
+// routed says whether the local part of an address names another host, as in
+// user%host@ours, "user@host"@ours or host!user@ours (RFC 5321 §4.4.1, appendix F.2).
+// A next hop that trusts us could follow it: that would be an open relay in two
+// steps.
+func routed(address string) bool {
+	i := strings.LastIndexByte(address, '@')
+	return i >= 0 && strings.ContainsAny(address[:i], "%!@:")
+}
+
+// sameWay says whether two recipients can have one transaction: the reply to
+// DATA comes from one next hop, and what goes out looks unlike what comes in.
+func sameWay(a, b policy.Recipient) bool {
+	return a.Domain.NextHop == b.Domain.NextHop && a.Domain.Workspace == b.Domain.Workspace && a.Direction == b.Direction
+}
+
+// senderAuth is what the decision hears of the sender.
+func senderAuth(r mailauth.Result) policy.Auth {
+	a := policy.Auth{Wanted: r.DMARC.Wanted(), Domain: r.DMARC.Domain, Policy: r.DMARC.Policy, Record: r.DMARC.RecordDomain}
+	if r.ARC.Result != mailauth.Pass || a.Domain == "" {
+		return a
+	}
+	for _, s := range r.ARC.Seen {
+		a.Sealers = append(a.Sealers, policy.Sealer{Domain: s.Sealer, Authenticated: inOrder(s, r.DMARC)})
+	}
+	return a
+}
+
+// inOrder says whether a sealer saw the author's domain confirmed: DMARC passed
+// for it, or a signature of it did, which is what DMARC would have asked for.
+func inOrder(s mailauth.Seen, d mailauth.DMARC) bool {
+	if s.DMARC != "" {
+		return s.DMARC == mailauth.Pass && strings.EqualFold(s.From, d.Domain)
+	}
+	return slices.ContainsFunc(s.DKIM, func(k mailauth.DKIM) bool {
+		return k.Result == mailauth.Pass && (k.Domain == d.Domain || d.OrgDomain != "" && !d.StrictDKIM && (k.Domain == d.OrgDomain || strings.HasSuffix(k.Domain, "."+d.OrgDomain)))
+	})
+}
