@@ -95,6 +95,7 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	// What to do. Pure: no failure is possible, and no engine's silence is clean.
 	d := policy.Decide(policy.Input{Report: m.report, Auth: senderAuth(m.auth), Recipients: m.policies(), SandboxConfigured: s.cfg.SandboxConfigured})
 	m.class, m.report.Findings, m.trace = d.Class, d.Findings, s.traceHeader(m, d)
+	d = s.sign(ctx, log, m, d) // last, as it covers what goes on top
 
 	// On record before anything follows from it.
 	if err := s.deps.Ledger.Decided(ctx, s.ledgerRow(m, d)); err != nil {

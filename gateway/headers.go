@@ -32,16 +32,21 @@ func (s *Server) traceHeader(m *mail, d policy.Decision) []byte {
 	if m.direction() == policy.Outbound {
 		return []byte(b.String()) // what we think of it is not for the rest of the world
 	}
-	auth := m.auth.Header
-	if auth == "" {
-		auth = "none"
-	}
-	fmt.Fprintf(&b, "Authentication-Results: %s\r\n", fold(s.cfg.Hostname+"; "+hop.Harmless(auth, 4000)))
+	fmt.Fprintf(&b, "Authentication-Results: %s\r\n", fold(s.authResults(m)))
 	fmt.Fprintf(&b, "X-Mailward-Verdict: %s\r\n", fold(fmt.Sprintf("%s; %.1f; %s", d.Class, d.Score, hop.Harmless(strings.Join(d.Reasons, ", "), 600))))
 	if d.Class == policy.Spam && len(d.For(policy.Tag)) > 0 {
 		b.WriteString("X-Spam-Flag: YES\r\n")
 	}
 	return []byte(b.String())
+}
+
+// authResults is the value of our Authentication-Results, with our name.
+func (s *Server) authResults(m *mail) string {
+	auth := m.auth.Header
+	if auth == "" {
+		auth = "none"
+	}
+	return s.cfg.Hostname + "; " + hop.Harmless(auth, 4000)
 }
 
 // heloName makes what the client called itself fit for a header.

@@ -85,6 +85,7 @@ type Deps struct {
 	Recipients *limit.Recipients     // asks next hops about recipients; nil: nobody is asked
 	Lists      *limit.Lists          // recipients of domains that have a list; nil: none has
 	Auth       AuthChecker           // may be nil: nothing is checked
+	Signer     Signer                // may be nil: nothing is signed
 	Metrics    prometheus.Registerer // may be nil
 }
 

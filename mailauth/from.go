@@ -8,6 +8,10 @@ import (
 // maxAuthors bounds the addresses of one From.
 const maxAuthors = 100
 
+// AuthorDomain is the domain of the author that a header names, in A-labels; ""
+// where it does not name exactly one, and then the second result says why.
+func AuthorDomain(header []byte) (domain, problem string) { return authorDomain(splitFields(header)) }
+
 // authorDomain is the domain of a mail's author (RFC 9989 §5.3.1), in A-labels.
 // Where there is not exactly one, or mail programs could read From in more than
 // one way, it is "" and the second result says why.

@@ -222,3 +222,81 @@ func TestQueries_Prepare(t *testing.T) {
 		}
 	}
 }
+
+func TestStore_Directions(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	ctx := context.Background()
+	routes := StaticRoutes{Default: "default:25", Domains: map[string]string{"ours.example": "", "other.example": "other:25"}}
+	s := NewStore(db.DB, routes, slog.New(slog.DiscardHandler))
+	if err := s.Load(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.Outbound("a@ours.example", "x@world.example"); ok {
+		t.Error("mail goes out without a route")
+	}
+	routes.Outbound = "mx"
+	s.SetStatic(routes)
+	op := pg.Operator("test")
+	put := func(p Policy) (Policy, error) { return s.PutPolicy(ctx, op, p, 0) }
+	if _, err := put(Policy{Domain: "ours.example", Direction: Outbound, Actions: map[Class]Action{DLP: Reject}}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := put(Policy{Domain: "ours.example", Actions: map[Class]Action{DLP: Tag}, Auth: &AuthSettings{DMARC: Honour, TrustedARCSealers: []string{"List.Example."}}})
+	if err != nil || p.Auth.DMARC != Honour || p.Auth.TrustedARCSealers[0] != "list.example" {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if p, err = put(Policy{Domain: "ours.example", Actions: map[Class]Action{DLP: Tag}}); err != nil || p.Auth.DMARC != Honour {
+		t.Errorf("left out, the settings went: %+v, %v", p.Auth, err)
+	}
+	in, _ := s.Lookup("a@ours.example")
+	out, ok := s.Outbound("a@ours.example", "x@World.example")
+	if !ok || in.Direction != Inbound || out.Direction != Outbound || in.Policy.Actions[DLP] != Tag || out.Policy.Actions[DLP] != Reject || out.Policy.Actions[Spam] != Quarantine {
+		t.Errorf("in %+v, out %+v", in.Policy, out.Policy)
+	}
+	if out.Domain.NextHop != "mx:world.example" || out.Policy.Auth != nil || in.Policy.Auth.DMARC != Honour {
+		t.Errorf("out %+v, in %+v", out, in)
+	}
+	if r, _ := s.Lookup("a@other.example"); r.Policy.Auth.DMARC != QuarantineOnly {
+		t.Errorf("a domain without settings: %+v", r.Policy.Auth)
+	}
+	if r, _ := s.Outbound("stranger@else.example", "x@world.example"); r.Policy.Actions[DLP] != Quarantine {
+		t.Errorf("a sender that is not ours: %+v", r.Policy)
+	}
+	for to, want := range map[string]string{"a@other.example": "other:25", "x@world.example": "mx:world.example", "x@[192.0.2.1]": "default:25"} {
+		if got := s.Route(to); got != want {
+			t.Errorf("route to %s is %q, want %q", to, got, want)
+		}
+	}
+	for _, to := range []string{"x@[192.0.2.1]", "x", "@world.example", "x@localhost"} {
+		if _, ok := s.Outbound("a@ours.example", to); ok {
+			t.Errorf("mail to %q goes out", to)
+		}
+	}
+	var invalid *InvalidError
+	for _, p := range []Policy{
+		{Domain: "*", Direction: "sideways", Actions: map[Class]Action{DLP: Tag}},
+		{Domain: "*", Direction: Outbound, Actions: map[Class]Action{DLP: Tag}, Auth: &AuthSettings{}},
+		{Domain: "*", Actions: map[Class]Action{DLP: Tag}, Auth: &AuthSettings{DMARC: "strict"}},
+		{Domain: "*", Actions: map[Class]Action{DLP: Tag}, Auth: &AuthSettings{TrustedARCSealers: []string{"no domain"}}},
+	} {
+		if _, err := put(p); !errors.As(err, &invalid) {
+			t.Errorf("%+v: %v", p, err)
+		}
+	}
+}
+
+// TestPolicy_AuthChangesAtPsqlAreOnRecord: the trigger knows the new column.
+func TestPolicy_AuthChangesAtPsqlAreOnRecord(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	ctx := context.Background()
+	if _, err := db.Admin(t).Exec(ctx, `UPDATE policy SET auth = '{"dmarc": "report"}' WHERE direction = 'inbound'`); err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	err := db.Admin(t).QueryRow(ctx, `SELECT count(*) FROM audit.event WHERE action = 'policy.update' AND convert_from(bytes, 'UTF8')::jsonb #>> '{change,after,auth,dmarc}' = 'report'`).Scan(&n)
+	if err != nil || n != 1 {
+		t.Errorf("%d records, %v", n, err)
+	}
+}
