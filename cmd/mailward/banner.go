@@ -24,6 +24,11 @@ func banner(w io.Writer, conf Config, first identity.BootstrapResult, testSignat
 		fmt.Fprintf(w, "  Takes    mail for %s; what passes is kept in %s\n", demoDomain, conf.subdir("sink"))
 		fmt.Fprintf(w, "\nSend a first mail:  %s send --to %s samples/01-clean-text.eml\nOr a set of them:   make demo\n", os.Args[0], smtp)
 	}
+	for engine, what := range map[string]string{"yara": "YARA and the look into MIME and archives", "clamav": "ClamAV"} {
+		if !conf.Scanner.uses(engine) {
+			fmt.Fprintf(w, "\nWARNING: scanner.engines leaves out %s. Mail passes WITHOUT it. This is for measuring only.\n", what)
+		}
+	}
 	if testSignatures {
 		fmt.Fprint(w, "\nClamAV knows only the EICAR test file: no signatures were found on this machine.\nFor real protection install clamav-freshclam, let it run, and start again.\n")
 	}

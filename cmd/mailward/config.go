@@ -94,7 +94,11 @@ type ClamAV struct {
 type ScannerConf struct {
 	Socket    string   `yaml:"socket"`
 	YaraRules []string `yaml:"yara_rules"`
+	Engines   []string `yaml:"engines"`
 }
+
+// uses says whether an engine is asked about mails.
+func (s *ScannerConf) uses(engine string) bool { return slices.Contains(s.Engines, engine) }
 
 // Sandbox is CAPE.
 type Sandbox struct {
@@ -134,7 +138,7 @@ func DefaultConfig() Config {
 		Relay:    Relay{MX: defaultMX(), RecipientCheck: "next_hop", OutboundSenders: "own"},
 		Limits:   limits, Greylisting: greylisting,
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
-		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}},
+		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}, Engines: []string{"yara", "clamav"}},
 	}
 }
 
@@ -232,6 +236,9 @@ func (c *Config) validateServers(p *problems) {
 	}
 	p.check(c.ClamAV.Scan == "" || c.ClamAV.Scan == "whole", "clamav.scan", "must be whole in this version, is %q", c.ClamAV.Scan)
 	p.check(c.Scanner.Socket == "" || filepath.IsAbs(c.Scanner.Socket), "scanner.socket", "must be an absolute path, is %q", c.Scanner.Socket)
+	for _, e := range c.Scanner.Engines {
+		p.check(e == "yara" || e == "clamav", "scanner.engines", "must hold yara and clamav, or be empty, has %q", e)
+	}
 	for _, d := range c.Scanner.YaraRules {
 		p.check(filepath.IsAbs(d), "scanner.yara_rules", "must hold absolute paths, has %q", d)
 	}

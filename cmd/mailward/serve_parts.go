@@ -84,10 +84,17 @@ func (p *program) startSink() (policy.StaticRoutes, error) {
 	return policy.StaticRoutes{Default: addr, Domains: map[string]string{demoDomain: addr}, Outbound: p.conf.Relay.Outbound}, nil
 }
 
-func newScanner(b *backing, log *slog.Logger) (*scanner.Scanner, *scanner.Clamd, *scanner.Sidecar, error) {
+func newScanner(b *backing, conf ScannerConf, log *slog.Logger) (*scanner.Scanner, *scanner.Clamd, *scanner.Sidecar, error) {
 	clamd := scanner.NewClamd(scanner.ClamdConfig{Address: b.clamd})
 	sidecar := scanner.NewSidecar(scanner.SidecarConfig{Socket: b.scanner})
-	s, err := scanner.New(scanner.DefaultConfig(), log, sidecar, clamd)
+	var engines []scanner.Engine
+	if conf.uses(sidecar.Name()) {
+		engines = append(engines, sidecar)
+	}
+	if conf.uses(clamd.Name()) {
+		engines = append(engines, clamd)
+	}
+	s, err := scanner.New(scanner.DefaultConfig(), log, engines...)
 	return s, clamd, sidecar, err
 }
 
@@ -110,8 +117,8 @@ func engineInfo(check func(context.Context) (scanner.Info, error), rules bool) h
 func (p *program) components(smtp bool) []health.Component {
 	list := []health.Component{
 		health.PostgreSQL(p.db), health.Redis(p.redis),
-		health.ClamAV(engineInfo(p.clamd.Check, false), p.servers.testSignatures, time.Now),
-		health.Scanner(engineInfo(p.sidecar.Check, true), p.probe),
+		health.OrOff(health.ClamAV(engineInfo(p.clamd.Check, false), p.servers.testSignatures, time.Now), !p.conf.Scanner.uses("clamav")),
+		health.OrOff(health.Scanner(engineInfo(p.sidecar.Check, true), p.probe), !p.conf.Scanner.uses("yara")),
 		health.Audit(p.auditStatus), health.DeliveryQueue(p.db, time.Now),
 		health.Disk(p.conf.DataDir, uint64(message.DefaultConfig().MinFree)),
 	}
@@ -139,7 +146,7 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 		return health.Report{}, err
 	}
 	p.audit = audit.New(p.db, audit.Options{Observer: audit.Observer{Node: nodeName(), Version: version}, Log: log})
-	if _, p.clamd, p.sidecar, err = newScanner(servers, log); err != nil {
+	if _, p.clamd, p.sidecar, err = newScanner(servers, conf.Scanner, log); err != nil {
 		return health.Report{}, err
 	}
 	dir, err := os.MkdirTemp("", "mailward-doctor")
