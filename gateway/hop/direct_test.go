@@ -225,6 +225,39 @@ func TestDANE(t *testing.T) {
 	}
 }
 
+// signedTLSA is a resolver whose TLSA records are signed, and nothing else.
+type signedTLSA struct{}
+
+func (signedTLSA) LookupTXT(context.Context, string) ([]string, error) { return nil, nil }
+
+func (signedTLSA) Secure(_ context.Context, name string, qtype uint16) ([]miekg.RR, bool, error) {
+	text := name + ". 300 IN A 127.0.0.1"
+	if qtype == miekg.TypeTLSA {
+		text = name + ". 300 IN TLSA 3 1 1 " + strings.Repeat("ab", 32)
+	}
+	rr, err := miekg.NewRR(text)
+	return []miekg.RR{rr}, qtype == miekg.TypeTLSA, err
+}
+
+// TestDANE_WholeChain: signed TLSA records of a server that an unsigned MX or
+// address has named prove nothing (RFC 7672 §2.2.1).
+func TestDANE_WholeChain(t *testing.T) {
+	t.Parallel()
+	s := &settings{Config: Config{DNS: signedTLSA{}, AllowPrivate: true}.withDefaults()}
+	for _, mxSigned := range []bool{true, false} {
+		at, err := s.locate(context.Background(), "mx1.example.org", mxSigned)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := s.demandOf(context.Background(), "example.org", at, nil); err != nil || d.dane != nil || d.mode != TLSMay {
+			t.Errorf("%+v %v", d, err)
+		}
+	}
+	if d, err := s.demandOf(context.Background(), "example.org", place{host: "mx1.example.org", end: "mx1.example.org", secure: true}, nil); err != nil || d.dane == nil {
+		t.Errorf("all signed: %+v %v", d, err)
+	}
+}
+
 // stsServer serves policies for mta-sts.example.org.
 func stsServer(t *testing.T, w *world, ca *authority, handle http.HandlerFunc) {
 	t.Helper()
@@ -276,11 +309,15 @@ func TestMTASTS(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, "example.org. 300 IN MX 10 mx1.example.org.\nmx1.example.org. 300 IN A 127.0.0.1\n"+c.record)
 			stsServer(t, w, ca, func(rw http.ResponseWriter, r *http.Request) {
+				rw.Header().Set("Content-Type", c.kind)
+				if r.URL.Path == "/elsewhere" {
+					fmt.Fprint(rw, c.policy)
+					return
+				}
 				if r.URL.Path != stsPolicyAt || r.Host != "mta-sts.example.org" {
 					t.Errorf("asked for %s%s", r.Host, r.URL.Path)
 				}
-				rw.Header().Set("Content-Type", c.kind)
-				rw.Header().Set("Location", stsPolicyAt)
+				rw.Header().Set("Location", "/elsewhere")
 				rw.WriteHeader(c.status)
 				fmt.Fprint(rw, c.policy)
 			})

@@ -235,6 +235,54 @@ func TestSend_HostileHop(t *testing.T) {
 	}
 }
 
+// TestSend_RepliesAhead: a reply that came before its command is not taken for
+// the answer to it.
+func TestSend_RepliesAhead(t *testing.T) {
+	t.Parallel()
+	h := testenv.NextHop(t)
+	h.Say("EHLO", "250-hop\r\n250 8BITMIME\r\n250 ok\r\n250 ok\r\n354 go\r\n")
+	res := sender(t, Config{}).Send(context.Background(), h.Addr, bob())
+	if !errors.Is(res.Err, errUnasked) || len(h.Commands()) != 1 {
+		t.Errorf("%+v after %q", res, h.Commands())
+	}
+}
+
+// TestConn_IsQuiet: what a hop says after its reply, or its goodbye, makes a
+// kept connection unfit.
+func TestConn_IsQuiet(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, says := range []string{"250 ok\r\n", ""} {
+		nc, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		hop, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &conn{Conn: nc, raw: nc, r: bufio.NewReader(nc)}
+		if !c.isQuiet() {
+			t.Error("a silent hop is heard")
+		}
+		pe := &peer{}
+		pe.keep(c, time.Minute)
+		io.WriteString(hop, says)
+		if says == "" {
+			hop.Close()
+		}
+		eventually(t, func() bool { return !c.isQuiet() })
+		if pe.take() != nil {
+			t.Errorf("taken after %q", says)
+		}
+		hop.Close()
+	}
+}
+
 func TestSend_TimesOut(t *testing.T) {
 	t.Parallel()
 	h := testenv.NextHop(t)
