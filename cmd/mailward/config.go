@@ -37,6 +37,7 @@ type Config struct {
 	Scanner     ScannerConf `yaml:"scanner"`
 	Sandbox     Sandbox     `yaml:"sandbox"`
 	OpenBao     OpenBao     `yaml:"openbao"`
+	Signing     Signing     `yaml:"signing"`
 	Evidence    Evidence    `yaml:"evidence"`
 	Debug       Debug       `yaml:"debug"`
 	Bootstrap   Bootstrap   `yaml:"bootstrap"`
@@ -106,13 +107,6 @@ type Sandbox struct {
 	Token Secret `yaml:"token"`
 }
 
-// OpenBao keeps keys.
-type OpenBao struct {
-	URL      string `yaml:"url"`
-	RoleID   Secret `yaml:"role_id"`
-	SecretID Secret `yaml:"secret_id"`
-}
-
 // Evidence is where forensic exports go.
 type Evidence struct {
 	Store string `yaml:"store"`
@@ -172,6 +166,7 @@ func (c *Config) Validate() error {
 	c.validateLimits(p)
 	c.validateServers(p)
 	c.validateLater(p)
+	c.validateSigning(p)
 	c.Queue.validate(p)
 	c.Debug.validate(p)
 	c.Bootstrap.validate(p)
@@ -249,7 +244,6 @@ func (c *Config) validateServers(p *problems) {
 func (c *Config) validateLater(p *problems) {
 	const later = "is not available in this version: leave it empty"
 	p.check(c.Sandbox.URL == "" && c.Sandbox.Token.Value() == "", "sandbox", later)
-	p.check(c.OpenBao.URL == "" && c.OpenBao.RoleID.Value() == "" && c.OpenBao.SecretID.Value() == "", "openbao", later)
 	p.check(c.Evidence.Store == "", "evidence.store", later)
 }
 

@@ -55,6 +55,7 @@ type cli struct {
 	Token   tokenCmd   `cmd:"" help:"Manage tokens of the HTTP API."`
 	Audit   auditCmd   `cmd:"" help:"Read the audit."`
 	Demo    demoCmd    `cmd:"" help:"Send the mails of a folder, and two that are made on the spot, through the running gateway, and say what became of each."`
+	DKIM    dkimCmd    `cmd:"" name:"dkim" help:"Print the DNS records of the keys that mail is signed with, and say whether they are published."`
 	Doctor  doctorCmd  `cmd:"" help:"Say what is missing or broken."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

@@ -24,6 +24,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/internal/bao"
 	"mailward/internal/dns"
 	"mailward/internal/message"
 	"mailward/internal/pg"
@@ -71,6 +72,8 @@ type program struct {
 	recipients *limit.Recipients // nil: next hops are not asked
 	lists      *limit.Lists
 	queue      *queue.Queue
+	bao        *bao.Client      // nil: not set up
+	signer     *mailauth.Signer // nil: nothing is signed
 	gateway    *gateway.Server
 	health     *health.Monitor
 	accepting  atomic.Bool // SMTP connections are taken
@@ -210,13 +213,16 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	p.queue = queue.New(p.conf.queueConfig(), queue.Deps{
 		Log: p.log, DB: p.db, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
 	})
+	if err := p.buildSigning(ctx); err != nil {
+		return err
+	}
 	p.gateway, err = gateway.New(gateway.Config{
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize),
 		MaxRecipients: p.conf.SMTP.MaxRecipients, MaxConnections: p.conf.SMTP.MaxConnections, Limits: p.conf.Limits.Enabled, TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
 		OutboundFrom: prefixes(p.conf.Relay.OutboundFrom), AnySender: p.conf.Relay.OutboundSenders == "any",
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Queue: p.queue, Hops: p.hops, Metrics: p.metrics,
-		Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns),
+		Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns), Signer: p.gatewaySigner(),
 	})
 	return err
 }
@@ -225,6 +231,12 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 func (p *program) runLoops(failed chan<- error) {
 	p.loop("policies", failed, p.policies.Run)
 	p.loop("audit of API calls", failed, p.audit.RunLater)
+	if p.bao != nil {
+		p.loop("token of OpenBao", failed, p.bao.Run)
+	}
+	if p.signer != nil {
+		p.loop("signing keys", failed, p.signer.Run)
+	}
 }
 
 // shutdownLimit is for the mails that are under way: a mail takes 60 s at most.

@@ -47,7 +47,10 @@ func operator() pg.Actor {
 
 func prefixes(list []string) (out []netip.Prefix) {
 	for _, s := range list {
-		out = append(out, netip.MustParsePrefix(s)) // Validate has seen to it
+		// Validate tells of one that is none, and asks here before it has.
+		if p, err := netip.ParsePrefix(s); err == nil {
+			out = append(out, p)
+		}
 	}
 	return out
 }
@@ -122,6 +125,7 @@ func (p *program) components(smtp bool) []health.Component {
 		health.Audit(p.auditStatus), health.DeliveryQueue(p.db, time.Now),
 		health.Disk(p.conf.DataDir, uint64(message.DefaultConfig().MinFree)),
 	}
+	list = append(list, p.keyComponents()...)
 	if smtp {
 		list = append(list, health.Listener(func() error {
 			if !p.accepting.Load() {
@@ -163,6 +167,9 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 		return health.Report{}, err
 	}
 	if err := p.openHops(); err != nil {
+		return health.Report{}, err
+	}
+	if err := p.buildSigning(ctx); err != nil {
 		return health.Report{}, err
 	}
 	p.policies = policy.NewStore(p.db, conf.Relay.static(), log)
@@ -309,6 +316,7 @@ func (p *program) reload() {
 	if !conf.embeddedSink() && !p.conf.embeddedSink() {
 		p.policies.SetStatic(conf.Relay.static())
 	}
+	p.reloadSigning(&conf)
 	p.guard.Reload(conf.limitConfig(p.getenv))
 	if err := p.lists.Load(conf.Relay.Recipients); err != nil {
 		p.log.Error("lists of recipients not reloaded, the old ones stay in force", "error", err)

@@ -326,3 +326,18 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+func TestToken(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	c := f.client(t, nil)
+	if at, err := c.Token(t.Context()); err != nil || time.Until(at) < 10*time.Minute {
+		t.Errorf("%v, %v", at, err)
+	}
+	f.mu.Lock()
+	f.deny = "auth/token/lookup-self"
+	f.mu.Unlock()
+	if _, err := c.Token(t.Context()); !errors.Is(err, ErrDenied) {
+		t.Errorf("a token that is not taken: %v", err)
+	}
+}

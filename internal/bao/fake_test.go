@@ -138,6 +138,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
+	case path == "auth/token/lookup-self":
+		reply(w, "data", map[string]any{"ttl": f.lease, "renewable": true})
 	case path == "auth/token/renew-self":
 		f.renewals++
 		reply(w, "auth", map[string]any{"client_token": token, "lease_duration": f.lease, "renewable": true})

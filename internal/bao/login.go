@@ -163,6 +163,16 @@ func (c *Client) lease(a *api.SecretAuth) tokenState {
 	return t
 }
 
+// Token asks the server whether our token is good, and says when it expires;
+// the zero time is never.
+func (c *Client) Token(ctx context.Context) (time.Time, error) {
+	err := c.call(ctx, "look the token up", func(ctx context.Context, a *api.Client) error {
+		_, err := a.Auth().Token().LookupSelfWithContext(ctx)
+		return err
+	})
+	return c.state().expires, err
+}
+
 // Run keeps the token alive until ctx ends, and then gives it back. Without it
 // the client works too, but then a call pays for the login after each expiry.
 func (c *Client) Run(ctx context.Context) error {
