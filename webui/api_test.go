@@ -327,6 +327,25 @@ func TestAPI_DomainsPoliciesAccounts(t *testing.T) {
 	if status, m, _ := s.call(token, "GET", "/policies/ours.example", ""); status != 200 || fmt.Sprint(m["actions"]) != "map[spam:reject]" {
 		t.Errorf("get policy: %d %v", status, m)
 	}
+	auth := `{"actions":{"spam":"reject"},"auth":{"dmarc":"honour","trusted_arc_sealers":["Lists.example.net"]},"version":1}`
+	if status, m, body := s.call(token, "PUT", "/policies/ours.example", auth); status != 200 || m["auth"].(map[string]any)["dmarc"] != "honour" || m["direction"] != "inbound" {
+		t.Errorf("settings for senders: %d %s", status, body)
+	}
+	if status, m, _ := s.call(token, "GET", "/policies/ours.example?direction=outbound", ""); status != 200 || m["inherited"] != true || m["direction"] != "outbound" || m["auth"] != nil {
+		t.Errorf("get outbound policy: %d %v", status, m)
+	}
+	for call, bad := range map[string]string{"/policies/ours.example": `{"actions":{"spam":"tag"},"auth":{"dmarc":"strict"}}`, "/policies/*": `{"actions":{"spam":"tag"},"auth":{"trusted_arc_sealers":["no domain"]}}`,
+		"/policies/*?direction=outbound": `{"actions":{"spam":"tag"},"auth":{"dmarc":"report"}}`, "/policies/*?direction=sideways": `{"actions":{"spam":"tag"}}`} {
+		if status, _, body := s.call(token, "PUT", call, bad); status != 422 {
+			t.Errorf("%s %s: %d %s", call, bad, status, body)
+		}
+	}
+	if status, _, body := s.call(token, "GET", "/messages?direction=outbound", ""); status != 200 {
+		t.Errorf("outbound mails: %d %s", status, body)
+	}
+	if status, _, body := s.call(token, "GET", "/quarantine?direction=outbound", ""); status != 200 {
+		t.Errorf("outbound items: %d %s", status, body)
+	}
 	e := s.events("policy.create")
 	if len(e) != 1 || e[0]["actor"].(map[string]any)["email"] != "admin@ours.example" || e[0]["request"].(map[string]any)["path"] != apiPrefix+"/policies/{domain}" {
 		t.Errorf("record of the policy: %v", e)

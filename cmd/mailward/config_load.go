@@ -49,7 +49,7 @@ func (s Size) String() string {
 }
 
 // Secret is a value that must not be printed. In the file it may be a
-// reference: file:/path or env:NAME.
+// reference: file:/path, env:NAME or, for keys that are no part of a list, bao:PATH#FIELD.
 type Secret struct{ reference, value string }
 
 // UnmarshalYAML keeps what stands in the file; [Secret.resolve] looks it up.
@@ -96,7 +96,7 @@ func (s *Secret) resolve(getenv func(string) (string, bool)) error {
 		}
 		s.value = v
 	case "bao":
-		return errors.New("references to OpenBao are not available in this version: use file:/path or env:NAME")
+		return errors.New("cannot be a reference to OpenBao: use file:/path or env:NAME")
 	default:
 		s.value = s.reference
 	}
@@ -149,14 +149,18 @@ func loadConfig(path string, environ []string) (Config, error) {
 		}
 		return "", false
 	}
+	kept := map[string]*Secret{} // in OpenBao
 	for _, l := range leaves(reflect.ValueOf(&c).Elem(), "") {
-		if s, ok := l.value.Addr().Interface().(*Secret); ok {
+		if s, ok := l.value.Addr().Interface().(*Secret); ok && strings.HasPrefix(s.reference, "bao:") && !strings.HasPrefix(l.key, "openbao.") {
+			kept[l.key] = s
+		} else if s, ok := l.value.Addr().Interface().(*Secret); ok {
 			if err := s.resolve(getenv); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", l.key, err))
 			}
 		}
 	}
 	errs = append(errs, c.Relay.resolveSecrets(getenv)...)
+	errs = append(errs, c.OpenBao.resolve(kept)...)
 	errs = append(errs, c.Validate())
 	if err := errors.Join(errs...); err != nil {
 		return c, &configError{path: path, err: err}

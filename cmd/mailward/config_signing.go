@@ -99,6 +99,42 @@ func (o *OpenBao) config() bao.Config {
 	return bao.Config{Address: o.URL, Namespace: o.Namespace, CACert: o.CAFile, RoleID: given(o.RoleID), SecretID: given(o.SecretID)}
 }
 
+// secretsLimit bounds how long a start waits for OpenBao to tell its secrets.
+const secretsLimit = 15 * time.Second
+
+// resolve reads the secrets that the configuration keeps in OpenBao, each as
+// bao:PATH#FIELD of its key-value store.
+func (o *OpenBao) resolve(kept map[string]*Secret) (errs []error) {
+	if len(kept) == 0 {
+		return nil
+	}
+	client, err := bao.New(o.config(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return []error{fmt.Errorf("%s: is kept in OpenBao, and openbao.url, role_id and secret_id do not say where that is", strings.Join(slices.Sorted(maps.Keys(kept)), ", "))}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), secretsLimit)
+	defer func() {
+		cancel()
+		client.Run(ctx) // gives the token back
+	}()
+	for _, key := range slices.Sorted(maps.Keys(kept)) {
+		path, field, ok := strings.Cut(strings.TrimPrefix(kept[key].reference, "bao:"), "#")
+		if !ok || field == "" {
+			errs = append(errs, fmt.Errorf("%s: a secret in OpenBao is bao:PATH#FIELD", key))
+			continue
+		}
+		data, _, err := client.KVGet(ctx, path)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+			continue
+		}
+		if kept[key].value, ok = data[field].(string); !ok || kept[key].value == "" {
+			errs = append(errs, fmt.Errorf("%s: the secret %s has no text %s", key, path, field))
+		}
+	}
+	return errs
+}
+
 // buildSigning makes the client of OpenBao and our signer, where they are set up.
 // The keys' state is asked once here, so that the first mail finds it known.
 func (p *program) buildSigning(ctx context.Context) (err error) {

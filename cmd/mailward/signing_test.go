@@ -9,6 +9,9 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +19,36 @@ import (
 
 	"mailward/internal/testenv"
 )
+
+// TestLoadConfig_SecretsInOpenBao reads a password from a key-value store.
+func TestLoadConfig_SecretsInOpenBao(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1/auth/approle/login":
+			io.WriteString(w, `{"auth": {"client_token": "t", "lease_duration": 60}}`)
+		case "/v1/secret/data/mailward/db":
+			io.WriteString(w, `{"data": {"data": {"url": "postgres://app:hunter2@db/mailward"}, "metadata": {"version": 1}}}`)
+		default:
+			w.WriteHeader(http.StatusNotFound)
+			io.WriteString(w, `{"errors": []}`)
+		}
+	}))
+	defer srv.Close()
+	environ := []string{"MAILWARD_OPENBAO_URL=" + srv.URL, "MAILWARD_OPENBAO_ROLE_ID=r", "MAILWARD_OPENBAO_SECRET_ID=s"}
+	c, err := loadConfig("", append(environ, "MAILWARD_DATABASE_URL=bao:mailward/db#url"))
+	if err != nil || c.Database.URL.Value() != "postgres://app:hunter2@db/mailward" {
+		t.Errorf("%q, %v", c.Database.URL.Value(), err)
+	}
+	for ref, want := range map[string]string{"bao:mailward/db#no": "has no text no", "bao:mailward/db": "bao:PATH#FIELD", "bao:else#url": "not found"} {
+		if _, err := loadConfig("", append(environ, "MAILWARD_DATABASE_URL="+ref)); err == nil || !strings.Contains(err.Error(), "database.url") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	if _, err := loadConfig("", []string{"MAILWARD_DATABASE_URL=bao:mailward/db#url"}); err == nil || !strings.Contains(err.Error(), "kept in OpenBao") {
+		t.Errorf("without OpenBao: %v", err)
+	}
+}
 
 // TestDKIM_Command prints what to publish, and sees when it is there.
 func TestDKIM_Command(t *testing.T) {
