@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -356,5 +358,56 @@ func TestSign_WithEd25519(t *testing.T) {
 	f.wantReply(f.dial().send("bob@ours.example", []string{"x@world.example"}, "From: Bob <bob@sub.ours.example>\r\n\r\nx\r\n"), 250)
 	if got := checked(t, r, f.wantHop(1)[0].Data); len(got.DKIM) != 1 || got.DKIM[0].Result != mailauth.Pass {
 		t.Errorf("%+v", got.DKIM)
+	}
+}
+
+// transit is an OpenBao with one key, which can go away.
+type transit struct {
+	key  ed25519.PrivateKey
+	away atomic.Bool
+}
+
+func (o *transit) TransitKeys(context.Context, string) (map[int]crypto.PublicKey, error) {
+	if o.away.Load() {
+		return nil, errors.New("bao: not reachable")
+	}
+	return map[int]crypto.PublicKey{1: o.key.Public()}, nil
+}
+
+func (o *transit) TransitSign(_ context.Context, _ string, _ int, digest []byte, _ string) ([]byte, error) {
+	if o.away.Load() {
+		return nil, errors.New("bao: not reachable")
+	}
+	return ed25519.Sign(o.key, digest), nil
+}
+
+// TestOutbound_KeyInOpenBao: signed while it is there, 451 while it is not,
+// signed again when it is back.
+func TestOutbound_KeyInOpenBao(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	fatal(t, err)
+	o := &transit{key: key}
+	r := resolver(t, "s1v1._domainkey.ours.example. TXT \"v=DKIM1; k=ed25519; p="+base64.StdEncoding.EncodeToString(pub)+"\"\n")
+	s := newSigner(t, mailauth.SignConfig{DNS: r, Transit: o, Domains: []mailauth.DomainKeys{{Domain: "ours.example", Keys: []mailauth.KeyConfig{{Selector: "s1", Source: "bao:mail"}}}}})
+	f.srv.deps.Signer = s
+	f.outbound(nil)
+	send := func() string {
+		return f.dial().send("bob@ours.example", []string{"x@world.example"}, "From: bob@ours.example\r\n\r\nx\r\n")
+	}
+	f.wantReply(send(), 250)
+	o.away.Store(true)
+	f.wantReply(send(), 451)
+	s.Refresh(context.Background())
+	f.wantReply(send(), 451)
+	// Mail in the name of a domain without a key needs none.
+	f.wantReply(f.dial().send("eve@sender.example", []string{"x@world.example"}, "From: eve@sender.example\r\n\r\nx\r\n"), 250)
+	o.away.Store(false)
+	f.wantReply(send(), 250)
+	for i, want := range []int{1, 0, 1} {
+		if got := checked(t, r, f.wantHop(3)[i].Data); len(got.DKIM) != want || want == 1 && got.DKIM[0].Result != mailauth.Pass {
+			t.Errorf("mail %d: %+v", i, got.DKIM)
+		}
 	}
 }
