@@ -19,8 +19,11 @@ import (
 
 // ClamdConfig says where clamd is.
 type ClamdConfig struct {
-	Address string        // unix:/path or host:port
-	Timeout time.Duration // of one command; default 45 s
+	Address string // unix:/path or host:port
+	// Database is the folder of its signatures; with it clean parts are remembered.
+	// "": it is not known.
+	Database string
+	Timeout  time.Duration // of one command; default 45 s
 }
 
 // Clamd asks a ClamAV daemon. Its library ignores contexts once it has dialled,
@@ -28,6 +31,7 @@ type ClamdConfig struct {
 type Clamd struct {
 	network, addr string
 	timeout       time.Duration
+	known         *verdicts
 	// pending bounds the commands that a hanging clamd has not answered yet.
 	pending chan struct{}
 
@@ -45,7 +49,7 @@ const (
 
 // NewClamd returns a client. It connects to nothing.
 func NewClamd(cfg ClamdConfig) *Clamd {
-	c := &Clamd{network: "tcp", addr: cfg.Address, timeout: cfg.Timeout, pending: make(chan struct{}, clamdPending)}
+	c := &Clamd{network: "tcp", addr: cfg.Address, timeout: cfg.Timeout, known: newVerdicts(cfg.Database, time.Now), pending: make(chan struct{}, clamdPending)}
 	if p, ok := strings.CutPrefix(cfg.Address, "unix:"); ok {
 		c.network, c.addr = "unix", p
 	}
@@ -105,23 +109,74 @@ func call[T any](ctx context.Context, c *Clamd, what string, uses io.Closer, fn 
 	}
 }
 
-// Scan implements [Engine]. Only a plain OK counts as clean.
+// Scan implements [Engine]. Only a plain OK counts as clean. A mail that can be
+// cut is given to clamd in pieces; where that does not work out, as it is.
 func (c *Clamd) Scan(ctx context.Context, job Job) (Answer, error) {
 	info := c.version(ctx)
-	// The command may outlive the mail's spool, when clamd hangs and nobody waits
-	// any more: it gets a descriptor of its own.
-	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", job.Spool.File().Fd()))
-	if err != nil {
-		return Answer{}, fmt.Errorf("open mail for clamd: %w: %w", ErrUnavailable, err)
+	if len(job.Cuts) > 0 {
+		pieces, err := split(ctx, job.Spool, job.Cuts)
+		if err == nil {
+			defer closeAll(pieces)
+			a, err := c.scanPieces(ctx, pieces)
+			a.Info = info
+			return a, err
+		}
+		if !errors.Is(err, errSplit) {
+			return Answer{}, fmt.Errorf("split mail for clamd: %w: %w", ErrUnavailable, err)
+		}
 	}
-	responses, err := call(ctx, c, "scan", f, func(cl *clamd.Client) ([]*clamd.Response, error) {
+	found, err := c.scanFile(ctx, job.Spool.File())
+	return Answer{Info: info, Findings: found}, err
+}
+
+// splitMode names the way of scanning in what is remembered.
+const splitMode = "part"
+
+// scanPieces scans the skeleton and the parts, one after the other: several
+// mails at a time keep clamd busy. Any piece without a verdict leaves the mail
+// without one, unless another piece was a hit.
+func (c *Clamd) scanPieces(ctx context.Context, pieces []piece) (a Answer, err error) {
+	for _, p := range pieces {
+		part := p.Path != ""
+		var key [32]byte
+		known := false
+		if part {
+			if key, known = c.known.key(p.sum, splitMode); known && c.known.clean(key) {
+				a.Cached = true
+				continue
+			}
+		}
+		found, serr := c.scanFile(ctx, p.file)
+		for _, f := range found {
+			f.Part, f.PartName = p.Path, p.Name
+			a.Findings = append(a.Findings, f)
+		}
+		if serr != nil {
+			err = errors.Join(err, serr)
+		} else if known && len(found) == 0 {
+			c.known.remember(key, p.sum, splitMode)
+		}
+	}
+	if len(a.Findings) > 0 {
+		return a, nil
+	}
+	return a, err
+}
+
+// scanFile scans one file from its start.
+func (c *Clamd) scanFile(ctx context.Context, file *os.File) ([]policy.Finding, error) {
+	// The command may outlive the file's owner, when clamd hangs and nobody waits
+	// any more: it gets a descriptor of its own.
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("open mail for clamd: %w: %w", ErrUnavailable, err)
+	}
+	return verdict(call(ctx, c, "scan", f, func(cl *clamd.Client) ([]*clamd.Response, error) {
 		if c.network == "unix" {
 			return cl.Fildes(context.WithoutCancel(ctx), fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 		}
 		return cl.ScanReader(context.WithoutCancel(ctx), f)
-	})
-	found, err := verdict(responses, err)
-	return Answer{Info: info, Findings: found}, err
+	}))
 }
 
 // ScanBytes looks into a decoded part.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,9 @@ var ErrUnavailable = errors.New("scanner: engine unavailable")
 type Job struct {
 	MailID uuid.UUID
 	Spool  *message.Spool
+	// Cuts are parts that an engine may scan decoded, in place of their pieces of
+	// the mail. None: it scans the mail as it is.
+	Cuts []Cut
 }
 
 // Info is what an engine says of itself.
@@ -48,6 +52,8 @@ type Answer struct {
 	Parts    []policy.Part
 	Limits   []string // limits that were hit
 	Header   HeaderSummary
+	Cuts     []Cut // where the mail can be cut, see Job
+	Cached   bool  // some of it was known as clean
 	// Extra are decoded parts that other engines may not see by themselves.
 	Extra []ExtraPart
 }
@@ -75,6 +81,9 @@ type extraScanner interface {
 	ScanBytes(ctx context.Context, part ExtraPart) ([]policy.Finding, error)
 }
 
+// cutter is an engine that says where a mail can be cut.
+type cutter interface{ cuts() }
+
 // Config holds the scanner's limits.
 type Config struct {
 	// EngineTimeout bounds one engine's work on one mail. Default: 40 s.
@@ -83,6 +92,9 @@ type Config struct {
 	Slots int
 	// SlotWait is how long a mail waits for a slot. Default: 20 s.
 	SlotWait time.Duration
+	// Split gives big parts to clamd decoded and on their own, so that it reads each
+	// byte once, in place of the whole mail.
+	Split bool
 }
 
 // DefaultConfig returns the settings used where nothing else is said.
@@ -124,9 +136,19 @@ func (s *Scanner) Scan(ctx context.Context, job Job) policy.Report {
 		return unscanned(job)
 	}
 	results := make([]engineResult, len(s.engines))
+	first := -1
+	if s.cfg.Split && job.Spool.Size() >= splitMin {
+		// Who says where the mail can be cut is asked before the others.
+		if first = slices.IndexFunc(s.engines, func(e Engine) bool { _, ok := e.(cutter); return ok }); first >= 0 {
+			results[first] = s.ask(ctx, s.engines[first], job)
+			job.Cuts = results[first].answer.Cuts
+		}
+	}
 	var wg sync.WaitGroup
 	for i, e := range s.engines {
-		wg.Go(func() { results[i] = s.ask(ctx, e, job) })
+		if i != first {
+			wg.Go(func() { results[i] = s.ask(ctx, e, job) })
+		}
 	}
 	wg.Wait()
 	s.scanExtra(ctx, results)
@@ -182,7 +204,7 @@ func (s *Scanner) merge(job Job, results []engineResult) policy.Report {
 	var rep policy.Report
 	for i, r := range results {
 		a := policy.EngineAnswer{Engine: s.engines[i].Name(), Version: r.answer.Info.Version, Database: r.answer.Info.Database,
-			DatabaseTime: r.answer.Info.DatabaseTime, Answered: r.err == nil, DurationMS: r.took.Milliseconds()}
+			DatabaseTime: r.answer.Info.DatabaseTime, Answered: r.err == nil, Cached: r.answer.Cached && r.err == nil, DurationMS: r.took.Milliseconds()}
 		if r.err != nil {
 			a.Error = shortError(r.err)
 			s.log.Warn("engine gave no answer", "mail", job.MailID, "engine", a.Engine, "error", r.err)

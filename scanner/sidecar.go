@@ -39,6 +39,8 @@ func NewSidecar(cfg SidecarConfig) *Sidecar {
 // Name implements [Engine].
 func (s *Sidecar) Name() string { return "yara" }
 
+func (*Sidecar) cuts() {}
+
 // Scan implements [Engine]. A worker that dies on a mail is no verdict; when a
 // second one dies on the same bytes, the mail itself is the cause, and it is
 // unscannable.
@@ -56,7 +58,7 @@ func (s *Sidecar) Scan(ctx context.Context, job Job) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	a := Answer{Info: infoOf(resp), Findings: resp.Findings, Parts: resp.Parts, Limits: resp.Limits,
+	a := Answer{Info: infoOf(resp), Findings: resp.Findings, Parts: resp.Parts, Limits: resp.Limits, Cuts: resp.Cuts,
 		Header: HeaderSummary{Subject: resp.Header.Subject, From: resp.Header.From, MessageID: resp.Header.MessageID, Date: resp.Header.Date}}
 	for _, x := range resp.Extra {
 		a.Extra = append(a.Extra, ExtraPart{Path: x.Path, Name: x.Name, Data: x.Data})

@@ -28,6 +28,7 @@ type backing struct {
 	adminURL       string // only of an embedded database
 	redisURL       string
 	clamd          string
+	signatures     string // folder of clamd's signatures, where it is known
 	scanner        string
 	testSignatures func() bool
 	stack          *standalone.Stack
@@ -35,7 +36,7 @@ type backing struct {
 
 // findServers starts what is needed, not configured and not running already.
 func findServers(ctx context.Context, conf Config, n needs, log *slog.Logger) (*backing, error) {
-	b := &backing{databaseURL: conf.Database.URL.Value(), redisURL: conf.Redis.URL.Value(), clamd: conf.ClamAV.Address, scanner: conf.Scanner.Socket,
+	b := &backing{databaseURL: conf.Database.URL.Value(), redisURL: conf.Redis.URL.Value(), clamd: conf.ClamAV.Address, signatures: conf.ClamAV.Database, scanner: conf.Scanner.Socket,
 		testSignatures: func() bool { return false }}
 	own := standalone.Config{
 		DataDir: conf.DataDir, Log: log, MaxMessageSize: int64(conf.SMTP.MaxMessageSize),
@@ -64,7 +65,7 @@ func findServers(ctx context.Context, conf Config, n needs, log *slog.Logger) (*
 		b.redisURL = stack.RedisURL
 	}
 	if own.Clamd {
-		b.clamd = stack.ClamdAddress
+		b.clamd, b.signatures = stack.ClamdAddress, stack.Signatures
 	}
 	if own.Scanner {
 		b.scanner = stack.ScannerSocket

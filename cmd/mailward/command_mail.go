@@ -84,7 +84,7 @@ func (cmd *scanCmd) scan(ctx context.Context, c *cli, e *env) (verdict, error) {
 		return verdict{}, fmt.Errorf("read %s: %w", cmd.File, err)
 	}
 	defer spool.Close()
-	engines, _, _, err := newScanner(servers, conf.Scanner, log)
+	engines, _, _, err := newScanner(servers, conf, log)
 	if err != nil {
 		return verdict{}, err
 	}

@@ -87,8 +87,9 @@ type SecretURL struct {
 
 // ClamAV is the clamd that scans.
 type ClamAV struct {
-	Address string `yaml:"address"`
-	Scan    string `yaml:"scan"`
+	Address  string `yaml:"address"`
+	Scan     string `yaml:"scan"`
+	Database string `yaml:"database"`
 }
 
 // ScannerConf is the sidecar.
@@ -229,7 +230,8 @@ func (c *Config) validateServers(p *problems) {
 		path, unix := strings.CutPrefix(a, "unix:")
 		p.check(unix && filepath.IsAbs(path) || !unix && validAddress(a), "clamav.address", "must be unix:/path or host:port, is %q", a)
 	}
-	p.check(c.ClamAV.Scan == "" || c.ClamAV.Scan == "whole", "clamav.scan", "must be whole in this version, is %q", c.ClamAV.Scan)
+	p.check(slices.Contains([]string{"", "whole", "split"}, c.ClamAV.Scan), "clamav.scan", "must be whole or split, is %q", c.ClamAV.Scan)
+	p.check(c.ClamAV.Database == "" || filepath.IsAbs(c.ClamAV.Database), "clamav.database", "must be an absolute path, is %q", c.ClamAV.Database)
 	p.check(c.Scanner.Socket == "" || filepath.IsAbs(c.Scanner.Socket), "scanner.socket", "must be an absolute path, is %q", c.Scanner.Socket)
 	for _, e := range c.Scanner.Engines {
 		p.check(e == "yara" || e == "clamav", "scanner.engines", "must hold yara and clamav, or be empty, has %q", e)

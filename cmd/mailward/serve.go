@@ -195,7 +195,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if p.spooler, err = message.NewSpooler(spool); err != nil {
 		return err
 	}
-	if p.scanner, p.clamd, p.sidecar, err = newScanner(p.servers, p.conf.Scanner, p.log); err != nil {
+	if p.scanner, p.clamd, p.sidecar, err = newScanner(p.servers, p.conf, p.log); err != nil {
 		return err
 	}
 	if p.cert, err = loadCertificate(p.conf.SMTP.TLS); err != nil {

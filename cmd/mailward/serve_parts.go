@@ -87,17 +87,19 @@ func (p *program) startSink() (policy.StaticRoutes, error) {
 	return policy.StaticRoutes{Default: addr, Domains: map[string]string{demoDomain: addr}, Outbound: p.conf.Relay.Outbound}, nil
 }
 
-func newScanner(b *backing, conf ScannerConf, log *slog.Logger) (*scanner.Scanner, *scanner.Clamd, *scanner.Sidecar, error) {
-	clamd := scanner.NewClamd(scanner.ClamdConfig{Address: b.clamd})
+func newScanner(b *backing, conf Config, log *slog.Logger) (*scanner.Scanner, *scanner.Clamd, *scanner.Sidecar, error) {
+	clamd := scanner.NewClamd(scanner.ClamdConfig{Address: b.clamd, Database: b.signatures})
 	sidecar := scanner.NewSidecar(scanner.SidecarConfig{Socket: b.scanner})
 	var engines []scanner.Engine
-	if conf.uses(sidecar.Name()) {
+	if conf.Scanner.uses(sidecar.Name()) {
 		engines = append(engines, sidecar)
 	}
-	if conf.uses(clamd.Name()) {
+	if conf.Scanner.uses(clamd.Name()) {
 		engines = append(engines, clamd)
 	}
-	s, err := scanner.New(scanner.DefaultConfig(), log, engines...)
+	cfg := scanner.DefaultConfig()
+	cfg.Split = conf.ClamAV.Scan != "whole"
+	s, err := scanner.New(cfg, log, engines...)
 	return s, clamd, sidecar, err
 }
 
@@ -150,7 +152,7 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 		return health.Report{}, err
 	}
 	p.audit = audit.New(p.db, audit.Options{Observer: audit.Observer{Node: nodeName(), Version: version}, Log: log})
-	if _, p.clamd, p.sidecar, err = newScanner(servers, conf.Scanner, log); err != nil {
+	if _, p.clamd, p.sidecar, err = newScanner(servers, conf, log); err != nil {
 		return health.Report{}, err
 	}
 	dir, err := os.MkdirTemp("", "mailward-doctor")

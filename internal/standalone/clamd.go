@@ -50,7 +50,7 @@ func (s *Stack) startClamd(ctx context.Context) (*child, error) {
 	if err := os.WriteFile(conf, []byte(clamdConf(db, sock, filepath.Join(dir, "tmp"), s.cfg.MaxMessageSize)), 0o644); err != nil {
 		return nil, fmt.Errorf("write clamd.conf: %w", err)
 	}
-	s.ClamdAddress = Addresses(s.cfg.DataDir).ClamdAddress
+	s.ClamdAddress, s.Signatures = Addresses(s.cfg.DataDir).ClamdAddress, db
 	c := s.child("clamd", syscall.SIGTERM, acc, bin, "--foreground", "--config-file", conf)
 	c.ready = func(context.Context) error { return ask(sock, "zPING\x00", "PONG") }
 	return c, c.run(ctx)

@@ -68,6 +68,7 @@ type Stack struct {
 	AdminURL       string // as the superuser
 	RedisURL       string
 	ClamdAddress   string
+	Signatures     string // folder of the signatures that clamd uses
 	ScannerSocket  string
 	TestSignatures bool // clamd knows only the EICAR test file
 }

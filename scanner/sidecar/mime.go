@@ -288,14 +288,17 @@ var base64Table = func() (t [256]int8) {
 // decodeBase64 reads on where strict decoders stop: junk is skipped, and after
 // padding in the middle it goes on with what follows.
 func decodeBase64(body []byte) (data []byte, odd string) {
-	// The usual case is clean, and fast.
+	// The usual case is clean, and fast: lines of base64 that end in CRLF.
+	out := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
+	if n, err := base64.StdEncoding.Decode(out, body); err == nil {
+		return out[:n], ""
+	}
 	compact := make([]byte, 0, len(body))
 	for _, c := range body {
 		if c != '\r' && c != '\n' && c != ' ' && c != '\t' {
 			compact = append(compact, c)
 		}
 	}
-	out := make([]byte, base64.StdEncoding.DecodedLen(len(compact)))
 	if n, err := base64.StdEncoding.Decode(out, compact); err == nil {
 		return out[:n], ""
 	}

@@ -96,6 +96,7 @@ type Response struct {
 	Parts        []policy.Part    `json:"parts,omitempty"`
 	Limits       []string         `json:"limits,omitempty"`
 	Extra        []Extra          `json:"extra,omitempty"`
+	Cuts         []Cut            `json:"cuts,omitempty"` // none where the mail may be read in more ways than one
 	View         *View            `json:"view,omitempty"`
 }
 

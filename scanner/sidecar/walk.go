@@ -34,6 +34,7 @@ type Vars struct {
 // walker takes one mail apart. It is used once.
 type walker struct {
 	lim      Limits
+	mail     []byte // all of it; what is walked through are pieces of it, or decoded
 	match    Matcher
 	end      time.Time
 	resp     *Response
@@ -52,7 +53,7 @@ const extraBytes = 8 << 20
 // Scan takes a mail apart and matches every piece. Limits that are hit and
 // parts that will not open are findings, not errors.
 func Scan(data []byte, lim Limits, m Matcher) (*Response, error) {
-	w := &walker{lim: lim, match: m, end: time.Now().Add(lim.Time), resp: &Response{}, anomaly: map[string]bool{}}
+	w := &walker{lim: lim, mail: data, match: m, end: time.Now().Add(lim.Time), resp: &Response{}, anomaly: map[string]bool{}}
 	err := w.entity("1", data, 0, true)
 	if err != nil && !isLimit(err) {
 		return nil, err
@@ -89,6 +90,9 @@ func (w *walker) conclude() {
 		}
 		slices.Sort(names)
 		w.resp.Findings = append(w.resp.Findings, policy.Finding{Engine: "yara", Name: "Mailward.Malformed", Class: policy.Broken, Score: 1, Reason: "it is malformed: " + strings.Join(names, ", ")})
+	}
+	if len(w.anomaly) > 0 || w.topIsOdd || len(w.resp.Limits) > 0 {
+		w.resp.Cuts = nil
 	}
 	if len(w.anomaly) > 0 || w.topIsOdd {
 		w.resp.Extra = w.decoded
@@ -204,6 +208,9 @@ func (w *walker) leaf(p string, h header, ct string, params map[string]string, b
 		if !strings.Contains(strings.ToLower(h.get("content-type")), "signed-data") {
 			w.resp.Findings = append(w.resp.Findings, policy.Finding{Engine: "yara", Name: "Mailward.SMIME", Class: policy.Encrypted, Part: p, PartName: name, Reason: "it is encrypted with S/MIME for its recipient"})
 		}
+	}
+	if cte == "base64" && odd == "" && !strings.HasPrefix(ct, "text/") {
+		w.cut(p, name, body)
 	}
 	disposition, _, _ := strings.Cut(strings.ToLower(h.get("content-disposition")), ";")
 	return w.piece(p, name, ct, strings.TrimSpace(disposition), data, depth, 0)
