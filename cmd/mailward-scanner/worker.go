@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +32,10 @@ func runWorker(ctx context.Context, opt options, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("take over the socket: %w", err)
 	}
+	// One request at a time needs no second thread for Go, and garbage is collected
+	// seldom: the memory limit sees to it that it is collected in time.
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(400)
 	// The rules are read as bytes while folders can be seen, and compiled when
 	// there is nothing left to harm.
 	files, err := readRules(opt)

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,6 +54,9 @@ const (
 	queueLength = 1024             // rows that may wait for one
 	writeLimit  = 10 * time.Second // for one transaction
 	writers     = 2                // transactions at the same time: one is flushed while the next one fills
+	// outcomeWait is how long an outcome waits for a decision to share its
+	// transaction with. Nobody waits for an outcome.
+	outcomeWait = 200 * time.Millisecond
 )
 
 // Row is one decision.
@@ -187,6 +191,7 @@ func (l *Ledger) Outcome(o Outcome) {
 }
 
 // writeLoop owns a batch at a time: it takes what is there, at least one row.
+// Outcomes alone wait a little for a decision that comes by.
 func (l *Ledger) writeLoop() {
 	for {
 		var batch []write
@@ -199,8 +204,33 @@ func (l *Ledger) writeLoop() {
 			}
 		}
 		batch = l.take(batch)
+		if !slices.ContainsFunc(batch, waitedFor) {
+			batch = l.linger(batch)
+		}
 		l.commit(batch)
 	}
+}
+
+// waitedFor says whether somebody waits for a row to be on disk.
+func waitedFor(w write) bool { return w.done != nil }
+
+// linger collects more until a row comes that somebody waits for.
+func (l *Ledger) linger(batch []write) []write {
+	t := time.NewTimer(outcomeWait)
+	defer t.Stop()
+	for len(batch) < batchMost {
+		select {
+		case w := <-l.queue:
+			if batch = append(batch, w); waitedFor(w) {
+				return l.take(batch)
+			}
+		case <-t.C:
+			return batch
+		case <-l.stop:
+			return batch
+		}
+	}
+	return batch
 }
 
 func (l *Ledger) take(batch []write) []write {

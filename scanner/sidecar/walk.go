@@ -233,15 +233,18 @@ func (w *walker) piece(p, name, ct, disposition string, data []byte, depth, arch
 		}
 	}
 	v := Vars{Path: p, Name: name, Ext: strings.ToLower(path.Ext(name)), ContentType: ct, TrueType: kind, Depth: depth + archives, Archived: archives > 0}
-	if err := w.run(data, v); err != nil {
-		return err
-	}
 	for i, u := range uuParts(data) {
 		if err := w.piece(fmt.Sprintf("%s.u%d", p, i+1), u.name, "application/octet-stream", "attachment", u.data, depth+1, archives); err != nil {
 			return err
 		}
 	}
-	err := w.open(p, name, kind, data, depth, archives)
+	opened, err := w.open(p, name, kind, data, depth, archives)
+	if head := opened.matched(); head != nil {
+		data = head
+	}
+	if merr := w.run(data, v); merr != nil {
+		return merr
+	}
 	if isLimit(err) && !errors.Is(err, errTimeLimit) && !errors.Is(err, errTotalLimit) {
 		// The rest of the mail is still looked at.
 		w.limit(err)
