@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // Range is a piece of the mail, in bytes from its start.
@@ -14,19 +16,39 @@ type Range struct{ Offset, Length int64 }
 // only we may write. That is Authentication-Results with our own name as
 // authserv-id (RFC 8601 §5) and everything called X-Mailward-. The rest of the
 // header is not ours to touch.
+//
+// A header that begins with a folded line would continue the last field that we
+// put on top of it, which is one of ours: such lines go too.
 func HeaderEdits(header []byte, authservID string) []Range {
 	var out []Range
+	ours := sameName(authservID)
 	forEachField(header, func(start, end int) {
 		name, value, ok := bytes.Cut(header[start:end], []byte(":"))
-		if !ok {
+		n := strings.ToLower(string(bytes.TrimRight(name, " \t")))
+		switch {
+		case start == 0 && (header[0] == ' ' || header[0] == '\t'):
+		case ok && strings.HasPrefix(n, "x-mailward-"):
+		case ok && n == "authentication-results" && ours(authserv(string(value))):
+		default:
 			return
 		}
-		n := strings.ToLower(string(bytes.TrimRight(name, " \t")))
-		if strings.HasPrefix(n, "x-mailward-") || n == "authentication-results" && strings.EqualFold(authserv(string(value)), authservID) {
-			out = append(out, Range{int64(start), int64(end - start)})
-		}
+		out = append(out, Range{int64(start), int64(end - start)})
 	})
 	return out
+}
+
+// sameName compares with a host name as a reader of the field would: without
+// regard to case, to a final dot, or to U-labels and A-labels (RFC 8601 §5).
+func sameName(name string) func(string) bool {
+	canonical := func(s string) string {
+		s = strings.ToLower(strings.TrimSuffix(strings.Trim(s, " \t\r\n"), "."))
+		if a, err := idna.Lookup.ToASCII(s); err == nil {
+			return a
+		}
+		return s
+	}
+	name = canonical(name)
+	return func(s string) bool { return canonical(s) == name }
 }
 
 // forEachField calls fn with the bounds of each field, its folded lines included.
@@ -54,20 +76,24 @@ func forEachField(header []byte, fn func(start, end int)) {
 }
 
 // authserv is the authserv-id of an Authentication-Results value: its first
-// token, after comments and folding (RFC 8601 §2.2), also when quoted.
+// token, after comments and folding (RFC 8601 §2.2), also when quoted. What ends
+// a token ends it here too, so that nothing behind it hides the name: a version,
+// a comment, a result where the semicolon was forgotten.
 func authserv(v string) string {
-	v = strings.TrimLeft(skipComments(v), " \t\r\n")
+	v = skipComments(v)
 	if strings.HasPrefix(v, `"`) {
 		var b strings.Builder
 		for i := 1; i < len(v) && v[i] != '"'; i++ {
 			if v[i] == '\\' && i+1 < len(v) {
 				i++
 			}
-			b.WriteByte(v[i])
+			if v[i] != '\r' && v[i] != '\n' { // folding inside the quotes (RFC 5322 §3.2.4)
+				b.WriteByte(v[i])
+			}
 		}
 		return b.String()
 	}
-	if i := strings.IndexAny(v, " \t\r\n;("); i >= 0 {
+	if i := strings.IndexAny(v, " \t\r\n;,(=/\""); i >= 0 {
 		v = v[:i]
 	}
 	return v

@@ -179,6 +179,21 @@ func TestHeaderEdits(t *testing.T) {
 		"case and version":  {"AUTHENTICATION-results: MX.OURS.EXAMPLE 1; spf=pass\r\n\r\n", "\r\n"},
 		"comment":           {"Authentication-Results: (a (nested) one) mx.ours.example; x\r\n\r\n", "\r\n"},
 		"quoted":            {"Authentication-Results: \"mx.ours.example\"; x\r\n\r\n", "\r\n"},
+		"quoted, escaped":   {"Authentication-Results: \"mx\\.ours.example \" ; x\r\n\r\n", "\r\n"},
+		"quoted, folded":    {"Authentication-Results: \"mx.ours.example\r\n \"; x\r\n\r\n", "\r\n"},
+		"comment behind":    {"Authentication-Results: mx.ours.example(x); spf=pass\r\n\r\n", "\r\n"},
+		"no semicolon":      {"Authentication-Results: mx.ours.example spf=pass\r\n\r\n", "\r\n"},
+		"nothing behind":    {"Authentication-Results: mx.ours.example\r\n\r\n", "\r\n"},
+		"a comma":           {"Authentication-Results: mx.ours.example, spf=pass\r\n\r\n", "\r\n"},
+		"version, comments": {"Authentication-Results:\r\n (a)\r\n\t(b \\) c) mx.ours.example (d) 1 (e);\r\n spf=pass\r\n\r\n", "\r\n"},
+		"final dot":         {"Authentication-Results: mx.ours.example.; spf=pass\r\n\r\n", "\r\n"},
+		"full width":        {"Authentication-Results: \uff4dx\u3002ours.example; spf=pass\r\n\r\n", "\r\n"},
+		"several":           {"Authentication-Results: mx.ours.example; a\r\nAuthentication-Results: x.example; b\r\nAuthentication-Results: Mx.Ours.Example; c\r\nA: 1\r\n\r\n", "Authentication-Results: x.example; b\r\nA: 1\r\n\r\n"},
+		"no authserv-id":    {"Authentication-Results: ; spf=pass\r\n\r\n", "Authentication-Results: ; spf=pass\r\n\r\n"},
+		"our name later":    {"Authentication-Results: x.example; spf=pass (mx.ours.example)\r\n\r\n", "Authentication-Results: x.example; spf=pass (mx.ours.example)\r\n\r\n"},
+		"ARC's":             {"ARC-Authentication-Results: i=1; mx.ours.example; x\r\n\r\n", "ARC-Authentication-Results: i=1; mx.ours.example; x\r\n\r\n"},
+		"no colon":          {"Authentication-Results mx.ours.example\r\nX-Mailward-ID\r\n\r\n", "Authentication-Results mx.ours.example\r\nX-Mailward-ID\r\n\r\n"},
+		"begins folded":     {" dkim=pass\r\n\tx: y\r\nA: 1\r\n b\r\n\r\n", "A: 1\r\n b\r\n\r\n"},
 		"blank before :":    {"Authentication-Results : mx.ours.example; x\r\nX-Mailward-ID\t: x\r\n\r\n", "\r\n"},
 		"a longer name":     {"Authentication-Results: mx.ours.example.evil.example; x\r\n\r\n", "Authentication-Results: mx.ours.example.evil.example; x\r\n\r\n"},
 		"all of X-Mailward": {"x-mailward-verdict: clean\r\nX-Mailward-Anything: y\r\n z\r\nX-Mail: 1\r\n\r\n", "X-Mail: 1\r\n\r\n"},
@@ -268,6 +283,17 @@ func FuzzHeaderEdits(f *testing.F) {
 			t.Errorf("after the edits something of ours is left: %q", a)
 		}
 	})
+}
+
+// Our name in the other form of an internationalised name is our name.
+func TestHeaderEdits_IDN(t *testing.T) {
+	for _, id := range []string{"mx.b\u00fccher.example", "mx.xn--bcher-kva.example"} {
+		for _, written := range []string{"mx.b\u00fccher.example", "MX.B\u00dcCHER.example", "mx.xn--bcher-kva.example", "\"mx.XN--bcher-kva.example\""} {
+			if len(HeaderEdits([]byte("Authentication-Results: "+written+"; spf=pass\r\n\r\n"), id)) != 1 {
+				t.Errorf("%s passes for another than %s", written, id)
+			}
+		}
+	}
 }
 
 func BenchmarkSpool(b *testing.B) {
