@@ -114,7 +114,7 @@ func call[T any](ctx context.Context, c *Clamd, what string, uses io.Closer, fn 
 func (c *Clamd) Scan(ctx context.Context, job Job) (Answer, error) {
 	info := c.version(ctx)
 	if len(job.Cuts) > 0 {
-		pieces, err := split(ctx, job.Spool, job.Cuts)
+		pieces, err := split(ctx, job.Spool, job.Cuts, c.known.dir != "")
 		if err == nil {
 			defer closeAll(pieces)
 			a, err := c.scanPieces(ctx, pieces)

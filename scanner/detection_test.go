@@ -171,7 +171,7 @@ func TestSplit_Unbelieved(t *testing.T) {
 	at := int64(bytes.Index(mail, []byte("base64\r\n\r\n")) + 10)
 	end := int64(bytes.Index(mail, []byte("\r\n--b--")))
 	sp := spool(t, mail)
-	pieces, err := split(t.Context(), sp, []Cut{{Offset: at, Length: end - at}})
+	pieces, err := split(t.Context(), sp, []Cut{{Offset: at, Length: end - at}}, true)
 	if err != nil || len(pieces) != 2 {
 		t.Fatalf("%d pieces, %v", len(pieces), err)
 	}
@@ -195,12 +195,12 @@ func TestSplit_Unbelieved(t *testing.T) {
 		"overlapping":          {{Offset: at, Length: end - at}, {Offset: at, Length: end - at}},
 		"too short":            {{Offset: at, Length: 10}},
 	} {
-		if p, err := split(t.Context(), sp, cuts); err == nil {
+		if p, err := split(t.Context(), sp, cuts, true); err == nil {
 			t.Errorf("%s: %d pieces", name, len(p))
 		}
 	}
 	junk := bytes.Replace(mail, []byte("A"), []byte("!"), 40)
-	if p, err := split(t.Context(), spool(t, junk), []Cut{{Offset: at, Length: end - at}}); err == nil {
+	if p, err := split(t.Context(), spool(t, junk), []Cut{{Offset: at, Length: end - at}}, true); err == nil {
 		t.Errorf("base64 with junk: %d pieces", len(p))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"sync"
@@ -50,7 +51,8 @@ type piece struct {
 // The sidecar only says where to cut, and is not believed: each cut must be a
 // whole body between an empty line and a boundary line, and be strict base64.
 // So a worker that was taken over cannot keep bytes from the other engines.
-func split(ctx context.Context, sp *message.Spool, cuts []Cut) (pieces []piece, err error) {
+// hashed says whether the parts' hashes are wanted.
+func split(ctx context.Context, sp *message.Spool, cuts []Cut, hashed bool) (pieces []piece, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(pieces)
@@ -70,14 +72,18 @@ func split(ctx context.Context, sp *message.Spool, cuts []Cut) (pieces []piece, 
 		}
 		out = append(out, r)
 	}
-	skeleton, err := fill(ctx, "skeleton", message.Without(sp.File(), sp.Size(), out))
+	skeleton, err := fill(ctx, "skeleton", message.Without(sp.File(), sp.Size(), out), nil)
 	if err != nil {
 		return nil, err
 	}
 	pieces = append(pieces, skeleton)
 	for _, c := range cuts {
+		var sum hash.Hash
+		if hashed {
+			sum = sha256.New()
+		}
 		bufs := decodeBuffers.Get().(*[2][]byte)
-		p, err := fill(ctx, "part", &decoder{r: io.NewSectionReader(sp.File(), c.Offset, c.Length), in: bufs[0], buf: bufs[1]})
+		p, err := fill(ctx, "part", &decoder{r: io.NewSectionReader(sp.File(), c.Offset, c.Length), in: bufs[0], buf: bufs[1]}, sum)
 		decodeBuffers.Put(bufs)
 		if err != nil {
 			return pieces, fmt.Errorf("%w: %w", errSplit, err)
@@ -169,19 +175,21 @@ func (d *decoder) more() error {
 
 var fillBuffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
 
-// fill writes a piece into a file in memory that nobody can change afterwards.
-func fill(ctx context.Context, name string, r io.Reader) (piece, error) {
+// fill writes a piece into a file in memory that nobody can change afterwards,
+// and hashes it where sum is given.
+func fill(ctx context.Context, name string, r io.Reader, sum hash.Hash) (piece, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return piece{}, fmt.Errorf("make file for a %s: %w", name, err)
 	}
 	p := piece{file: os.NewFile(uintptr(fd), name)}
-	hash := sha256.New()
 	buf := fillBuffers.Get().(*[]byte)
 	defer fillBuffers.Put(buf)
 	for {
 		n, err := io.ReadFull(r, *buf)
-		hash.Write((*buf)[:n])
+		if sum != nil {
+			sum.Write((*buf)[:n])
+		}
 		p.size += int64(n)
 		if _, werr := p.file.Write((*buf)[:n]); werr != nil || ctx.Err() != nil {
 			p.file.Close()
@@ -195,7 +203,9 @@ func fill(ctx context.Context, name string, r io.Reader) (piece, error) {
 			return piece{}, err
 		}
 	}
-	hash.Sum(p.sum[:0])
+	if sum != nil {
+		sum.Sum(p.sum[:0])
+	}
 	if _, err := unix.FcntlInt(p.file.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL); err != nil {
 		p.file.Close()
 		return piece{}, fmt.Errorf("seal %s: %w", name, err)

@@ -19,7 +19,7 @@ import (
 type Config struct {
 	// Dir holds spooled mails that are too big for memory, as files without a name.
 	Dir string
-	// MemoryLimit is the size in bytes up to which a mail stays in memory. Default: 1 MiB.
+	// MemoryLimit is the size in bytes up to which a mail stays in memory. Default: 8 MiB.
 	MemoryLimit int64
 	// MemoryBudget bounds the bytes of all mails in memory; what comes beyond goes to Dir. Default: 96 MiB.
 	MemoryBudget int64
@@ -37,7 +37,7 @@ type Config struct {
 
 // DefaultConfig returns the settings used where nothing else is said.
 func DefaultConfig() Config {
-	return Config{MemoryLimit: 1 << 20, MemoryBudget: 96 << 20, MaxSize: 50 << 20, MaxLine: 1 << 20, Budget: 16 << 30, MinFree: 256 << 20}
+	return Config{MemoryLimit: 8 << 20, MemoryBudget: 96 << 20, MaxSize: 50 << 20, MaxLine: 1 << 20, Budget: 16 << 30, MinFree: 256 << 20}
 }
 
 // Spooler makes spools.
