@@ -45,14 +45,19 @@ func splitHeader(data []byte) (head, body []byte) {
 	if bytes.HasPrefix(data, []byte("\n")) {
 		return nil, data[1:]
 	}
-	i, j := bytes.Index(data, []byte("\n\r\n")), bytes.Index(data, []byte("\n\n"))
-	switch {
-	case i >= 0 && (j < 0 || i < j):
-		return data[:i+1], data[i+3:]
-	case j >= 0:
-		return data[:j+1], data[j+2:]
-	default:
-		return data, nil
+	// Line by line: a search for either kind of empty line would run through all of the body.
+	for at := 0; ; {
+		i := bytes.IndexByte(data[at:], '\n')
+		if i < 0 {
+			return data, nil
+		}
+		at += i + 1
+		switch rest := data[at:]; {
+		case bytes.HasPrefix(rest, []byte("\r\n")):
+			return data[:at], rest[2:]
+		case bytes.HasPrefix(rest, []byte("\n")):
+			return data[:at], rest[1:]
+		}
 	}
 }
 
