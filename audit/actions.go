@@ -18,6 +18,8 @@ const (
 	ReleaseDeny      = "quarantine.release.deny"
 	ItemDelete       = "quarantine.delete"
 	ItemExpire       = "quarantine.expire"
+	QueueRetry       = "queue.retry"
+	QueueDelete      = "queue.delete"
 	APICall          = "api.call"
 	PageView         = "web.view"
 	AuditExport      = "audit.export"

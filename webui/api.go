@@ -13,6 +13,7 @@ import (
 
 	"mailward/audit"
 	"mailward/gateway/ledger"
+	"mailward/gateway/queue"
 	"mailward/identity"
 	"mailward/internal/pg"
 	"mailward/policy"
@@ -38,6 +39,7 @@ func (s *Server) registerAPI() {
 	s.registerHealth()
 	s.registerMessages()
 	s.registerQuarantine()
+	s.registerQueue()
 	s.registerAudit()
 	s.registerPolicy()
 	s.registerAccounts()
@@ -105,14 +107,14 @@ func (s *Server) problem(err error) error {
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, identity.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, identity.ErrNotFound):
 		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
-	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict),
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, queue.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, identity.ErrExists):
 		return huma.Error409Conflict(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
-	case errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor),
+	case errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired),
 		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrInvalid):
 		return huma.Error422UnprocessableEntity(publicText(err))
 	case errors.As(err, &invalid):
@@ -131,8 +133,13 @@ func (s *Server) problem(err error) error {
 
 // publicText are words of ours for errors whose text we wrote ourselves.
 func publicText(err error) string {
+	for _, known := range []error{queue.ErrState, queue.ErrReasonRequired, queue.ErrBadCursor} {
+		if errors.Is(err, known) {
+			err = known // What was tried is ours to know.
+		}
+	}
 	t := err.Error()
-	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: "} {
+	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: "} {
 		t = strings.Replace(t, pkg, "", 1)
 	}
 	return t

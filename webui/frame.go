@@ -39,6 +39,16 @@ func (v *Person) CanIn(right string, workspace uuid.UUID) bool {
 	return v != nil && v.can != nil && v.can(right, workspace)
 }
 
+// WorkspacesWith lists the workspaces in which the person has a right.
+func (v *Person) WorkspacesWith(right string) (list []uuid.UUID) {
+	for _, w := range v.Workspaces {
+		if v.CanIn(right, w) {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
 // auditFilter keeps a person to the events that they may read.
 func (v *Person) auditFilter(f audit.Filter) audit.Filter {
 	if v.AuditAll {

@@ -17,6 +17,7 @@ import (
 
 	"mailward/audit"
 	"mailward/gateway/ledger"
+	"mailward/gateway/queue"
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
@@ -56,6 +57,7 @@ type pages struct {
 	opener   opener
 	mails    mails
 	record   record
+	queue    deliveries
 	monitor  monitor
 
 	// session sets and clears the cookie; person reads who calls.
@@ -90,6 +92,11 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/quarantine/:id/delete", rightDelete, audit.ItemDelete, s.postDelete)
 	r.page(http.MethodGet, "/messages", rightViewMeta, audit.PageView, s.getMessages)
 	r.page(http.MethodGet, "/messages/:id", rightViewMeta, audit.PageView, s.getMessage)
+	r.page(http.MethodGet, "/queue", rightViewMeta, audit.PageView, s.getQueue)
+	r.page(http.MethodPost, "/queue/retry", rightRelease, audit.QueueRetry, s.postQueueRetry)
+	r.page(http.MethodGet, "/queue/:id", rightViewMeta, audit.PageView, s.getDelivery)
+	r.page(http.MethodPost, "/queue/:id/retry", rightRelease, audit.QueueRetry, s.postDeliveryRetry)
+	r.page(http.MethodPost, "/queue/:id/delete", rightDelete, audit.QueueDelete, s.postDeliveryDelete)
 	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
@@ -134,7 +141,8 @@ func (s *pages) navigation(f *frame) []navGroup {
 		watch.Items = append(watch.Items, navItem{Key: "d", Section: "dashboard", Href: "/", Icon: "layout-dashboard", Title: f.T("nav.dashboard")})
 		look.Items = append(look.Items,
 			navItem{Key: "q", Section: "quarantine", Href: "/quarantine", Icon: "shield-alert", Title: f.T("nav.quarantine")},
-			navItem{Key: "m", Section: "messages", Href: "/messages", Icon: "mail", Title: f.T("nav.messages")})
+			navItem{Key: "m", Section: "messages", Href: "/messages", Icon: "mail", Title: f.T("nav.messages")},
+			navItem{Key: "e", Section: "queue", Href: "/queue", Icon: "send", Title: f.T("nav.queue")})
 	}
 	if f.Can(rightHealthRead) {
 		n := 0
@@ -236,14 +244,14 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
-	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson):
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, queue.ErrState):
 		return s.fail(c, http.StatusConflict, err)
 	case errors.Is(err, quarantine.ErrGone):
 		return s.fail(c, http.StatusGone, err)
 	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor),
-		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, errBadInput):
+		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, errBadInput):
 		return s.fail(c, http.StatusBadRequest, err)
 	case errors.Is(err, context.Canceled):
 		return nil

@@ -17,6 +17,7 @@ import (
 
 	"mailward/audit"
 	"mailward/gateway/ledger"
+	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
 	"mailward/internal/pg"
@@ -41,6 +42,7 @@ type Deps struct {
 	Identity   *identity.Store
 	Quarantine *quarantine.Store
 	Ledger     *ledger.Ledger
+	Queue      *queue.Queue
 	Policies   *policy.Store
 	Health     *health.Monitor
 	Sidecar    *scanner.Sidecar
@@ -104,7 +106,7 @@ func (s *Server) newPages() error {
 	}
 	s.pages = &pages{
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
-		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), held: newHeld(s.deps.Quarantine), opener: newOpener(s.deps.Sidecar),
+		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, monitor: s.deps.Health,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
 	}

@@ -12,7 +12,7 @@ import (
 var mayImport = map[string][]string{
 	"cmd/mailward":         {"audit", "gateway", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "mailauth", "policy", "quarantine", "scanner", "webui"},
 	"cmd/mailward-scanner": {"policy", "scanner/rules", "scanner/sidecar"},
-	"webui":                {"audit", "gateway/ledger", "health", "identity", "internal/pg", "policy", "quarantine", "scanner"},
+	"webui":                {"audit", "gateway/ledger", "gateway/queue", "health", "identity", "internal/pg", "policy", "quarantine", "scanner"},
 	"gateway":              {"audit", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner"},
 	"gateway/hop":          {},
 	"gateway/limit":        {},

@@ -77,6 +77,8 @@ test('every page: no accessibility violation, no overflow, no error, in both the
     ['item-history', `/quarantine/${item}?tab=history`],
     ['item-release', `/quarantine/${item}?act=release`],
     ['messages', '/messages'],
+    ['queue', '/queue'],
+    ['queue-all', '/queue?state=all'],
     ['message', mail],
     ['health', '/health'],
     ['audit', '/audit'],
@@ -116,7 +118,7 @@ test('every page: no accessibility violation, no overflow, no error, in both the
 test('every page in German, at 320 pixels too, without overflow', async () => {
   for (const width of [1440, 390, 320]) {
     await look(context, 'light', 'de')
-    for (const path of ['/', '/quarantine', '/messages', '/health', '/audit', '/password']) {
+    for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/password']) {
       await withPage(async (page) => {
         await page.goto(base + path)
         assert.equal(await page.getAttribute('html', 'lang'), 'de')
