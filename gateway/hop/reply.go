@@ -38,6 +38,12 @@ func newReply(code int, lines []string) Reply {
 	return h
 }
 
+// Line is the reply without its code, as it is kept: "4.1.1 not here".
+func (r *Reply) Line() string { return strings.TrimSpace(r.Enhanced + " " + r.Text) }
+
+// ReadReply makes a reply of what was kept of one.
+func ReadReply(code int, line string) Reply { return newReply(code, []string{line}) }
+
 // Harmless makes foreign text fit for one line of a reply, a header or a log.
 func Harmless(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {

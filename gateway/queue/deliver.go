@@ -363,7 +363,7 @@ func (q *Queue) putOff(ctx context.Context, log *slog.Logger, d delivery, e end,
 	log.Info("delivery put off", "next_hop", e.route, "error", why, "again_in", wait.String())
 	err := q.insist(ctx, func(ctx context.Context) error {
 		return q.deps.DB.Act(ctx, pg.System("delivery", d.Kind), func(ctx context.Context, tx pgx.Tx) error {
-			tag, err := tx.Exec(ctx, retrySQL, d.ID, q.owner, wait, e.route, e.reply.Code, e.reply.Text)
+			tag, err := tx.Exec(ctx, retrySQL, d.ID, q.owner, wait, e.route, e.reply.Code, e.reply.Line())
 			if err != nil || tag.RowsAffected() == 0 {
 				return err
 			}

@@ -79,7 +79,7 @@ func (w waiting) reply() hop.Reply {
 	if w.DestError != "" {
 		return hop.Reply{Text: w.DestError}
 	}
-	return hop.Reply{Code: w.Code, Text: w.Text}
+	return hop.ReadReply(w.Code, w.Text)
 }
 
 // expire ends deliveries whose time is over, as failed.
