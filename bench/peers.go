@@ -65,15 +65,15 @@ const (
 // peers is everybody, in the order of the tables.
 var peers = []peer{
 	{clamdAlone, "INSTREAM of the raw mails over its unix socket, no gateway: the ceiling of whoever scans whole mails", true, startClamdAlone},
-	{mailwardWhole, "`mailward serve` with its own PostgreSQL, Redis and sidecar, `clamav.scan: whole`", true, mailwardWith("clamav: {address: %q, scan: whole}\n")},
-	{mailwardSplit, "the same with `clamav.scan: split`", true, mailwardWith("clamav: {address: %q, scan: split}\n")},
+	{mailwardWhole, "`mailward serve` with its own PostgreSQL, Redis and sidecar, `clamav.scan: whole`", true, mailwardWith("clamav: {address: %[1]q, scan: whole}\n")},
+	{mailwardSplit, "the same with `clamav.scan: split`, which remembers clean parts", true, mailwardWith("clamav: {address: %[1]q, scan: split, database: %[2]q}\n")},
 	{postfixAlone, "no filter: takes the mail into its queue and passes it on", false, startPostfixAlone},
 	{"clamav-milter", "Postfix with clamav-milter", true, startClamavMilter},
 	{"rspamd", "Postfix with rspamd's proxy as milter (2 workers), antivirus module with the whole mail, what is not antivirus switched off where it asks others", true, startRspamd},
 	{"amavisd", "Postfix with amavisd as before-queue filter (4 children), without SpamAssassin; it takes mails and archives apart itself and gives clamd the files", true, startAmavis},
 	{"clamsmtp", "SMTP proxy in front of the next hop", true, startClamsmtp},
 	{"haraka", "2 workers, its clamd plugin, queue/smtp_forward", true, startHaraka},
-	{mailwardOff, "`mailward serve` with `scanner.engines: []`: spool, hash, sender checks, ledger, relay", false, mailwardWith("clamav: {address: %q}\nscanner: {engines: []}\n")},
+	{mailwardOff, "`mailward serve` with `scanner.engines: []`: spool, hash, sender checks, ledger, relay", false, mailwardWith("clamav: {address: %[1]q}\nscanner: {engines: []}\n")},
 }
 
 // choose finds peers by name. "all" is everybody who scans, and Postfix alone.
@@ -123,12 +123,31 @@ func startBed(ctx context.Context, o options, large bool, out io.Writer) (b *bed
 	if err := writeSignatures(filepath.Join(dir, "db"), large); err != nil {
 		return nil, stop, err
 	}
+	// They are of an hour ago: Mailward remembers nothing while signatures may be
+	// newer than those that clamd has loaded.
+	if err := age(filepath.Join(dir, "db"), time.Now().Add(-time.Hour)); err != nil {
+		return nil, stop, err
+	}
 	s, err := startClamd(ctx, dir, b.clamd)
 	if s != nil {
 		stops = append(stops, func() { s.stop(10 * time.Second) })
 		b.clamdTree = tree{name: "clamd", root: s.pid()}
 	}
 	return b, stop, err
+}
+
+// age sets the time of all files in a folder.
+func age(dir string, to time.Time) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := os.Chtimes(filepath.Join(dir, f.Name()), to, to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // startClamd runs the clamd that scans for everybody. It keeps no cache: a
@@ -173,7 +192,7 @@ func startClamdAlone(_ context.Context, b *bed, _, _ string) (*running, error) {
 // mailwardWith starts `mailward serve` with some lines of its configuration.
 func mailwardWith(conf string) func(context.Context, *bed, string, string) (*running, error) {
 	return func(ctx context.Context, b *bed, _, hop string) (*running, error) {
-		g, err := startGateway(ctx, b, hop, fmt.Sprintf(conf, "unix:"+b.clamd))
+		g, err := startGateway(ctx, b, hop, fmt.Sprintf(conf, "unix:"+b.clamd, filepath.Join(b.dir, "db")))
 		if err != nil {
 			g.stop()
 			return nil, err

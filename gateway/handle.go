@@ -84,6 +84,9 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	if m.spool.ReceivedCount() > maxReceived {
 		return s.refuse(log, m, errLoop)
 	}
+	if m.spool.HeaderLen() > headerLimit {
+		return s.refuse(log, m, errHeaderSize)
+	}
 	var err error
 	if m.edits, m.header, err = s.headerEdits(m.spool); err != nil {
 		return s.refuse(log, m, err)

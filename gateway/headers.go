@@ -94,6 +94,6 @@ func (s *Server) headerEdits(sp *message.Spool) ([]message.Range, []byte, error)
 	return message.HeaderEdits(head, s.cfg.Hostname), head, nil
 }
 
-// headerLimit is how much of a header is looked at and kept; a mail with more
-// is unscannable anyway.
+// headerLimit is the largest header that is taken: forged fields are looked for
+// in all of it.
 const headerLimit = 1 << 20

@@ -21,6 +21,7 @@ var (
 	errRelayDenied   = errors.New("gateway: not a domain of ours")
 	errNoRoute       = errors.New("gateway: domain has no next hop")
 	errOtherRoute    = errors.New("gateway: recipient has another route")
+	errHeaderSize   = errors.New("gateway: the header is too big")
 	errNoRecipient   = errors.New("gateway: the recipient is not on the list")
 	errParameter     = errors.New("gateway: parameter of an extension that is not offered")
 	errLoop          = errors.New("gateway: too many hops")
@@ -144,6 +145,8 @@ func mailReply(err error) *smtp.SMTPError {
 	switch {
 	case errors.As(err, &limited):
 		return say(limited.Code, limited.Enhanced[0], limited.Enhanced[1], limited.Enhanced[2], limited.Text)
+	case errors.Is(err, errHeaderSize):
+		return say(552, 5, 3, 4, "The header of the mail is too big")
 	case errors.Is(err, errNoRecipient):
 		return say(550, 5, 1, 1, "Recipient unknown")
 	case errors.Is(err, errParameter):
