@@ -21,7 +21,7 @@ var (
 	errRelayDenied   = errors.New("gateway: not a domain of ours")
 	errNoRoute       = errors.New("gateway: domain has no next hop")
 	errOtherRoute    = errors.New("gateway: recipient has another route")
-	errHeaderSize   = errors.New("gateway: the header is too big")
+	errHeaderSize    = errors.New("gateway: the header is too big")
 	errNoRecipient   = errors.New("gateway: the recipient is not on the list")
 	errParameter     = errors.New("gateway: parameter of an extension that is not offered")
 	errLoop          = errors.New("gateway: too many hops")

@@ -29,6 +29,7 @@ const grace = 5 * time.Second
 
 // Run serves until ctx ends, after the request in hand.
 func (w *Worker) Run(ctx context.Context, l *net.UnixListener) error {
+	w.Matcher = newMemory(w.Matcher, time.Now)
 	stop := context.AfterFunc(ctx, func() { l.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for n := 0; w.MaxRequests == 0 || n < w.MaxRequests; n++ {

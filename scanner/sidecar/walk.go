@@ -29,6 +29,8 @@ type Vars struct {
 	TrueType        string // as the bytes say
 	Depth           int
 	Archived        bool // inside of an archive
+	// Sum is the hash of the whole piece, no rule sees it; zero: it is not known.
+	Sum [sha256.Size]byte
 }
 
 // walker takes one mail apart. It is used once.
@@ -232,7 +234,7 @@ func (w *walker) piece(p, name, ct, disposition string, data []byte, depth, arch
 			w.decoded = append(w.decoded, Extra{Path: p, Name: name, Data: data})
 		}
 	}
-	v := Vars{Path: p, Name: name, Ext: strings.ToLower(path.Ext(name)), ContentType: ct, TrueType: kind, Depth: depth + archives, Archived: archives > 0}
+	v := Vars{Path: p, Name: name, Ext: strings.ToLower(path.Ext(name)), ContentType: ct, TrueType: kind, Depth: depth + archives, Archived: archives > 0, Sum: sum}
 	for i, u := range uuParts(data) {
 		if err := w.piece(fmt.Sprintf("%s.u%d", p, i+1), u.name, "application/octet-stream", "attachment", u.data, depth+1, archives); err != nil {
 			return err
