@@ -1,0 +1,150 @@
+package gateway
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
+)
+
+// script is a client that says everything at once and then goes away.
+type script struct {
+	in  *bytes.Reader
+	mu  sync.Mutex // guards out
+	out bytes.Buffer
+	end chan struct{}
+	off sync.Once
+}
+
+func (s *script) Read(p []byte) (int, error) { return s.in.Read(p) }
+
+func (s *script) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.out.Write(p)
+}
+
+func (s *script) Close() error                     { s.off.Do(func() { close(s.end) }); return nil }
+func (s *script) LocalAddr() net.Addr              { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 25} }
+func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4000} }
+func (s *script) SetDeadline(time.Time) error      { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }
+
+// oneConn is a listener with one connection.
+type oneConn struct {
+	c    net.Conn
+	once sync.Once
+	end  chan struct{}
+}
+
+func (l *oneConn) Accept() (c net.Conn, err error) {
+	l.once.Do(func() { c = l.c })
+	if c == nil {
+		<-l.end
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+// bodies takes mails as a session does, and keeps their bodies.
+type bodies struct {
+	wire  *wire
+	mails *[]string
+}
+
+func (b *bodies) Reset()                                   {}
+func (b *bodies) Logout() error                            { return nil }
+func (b *bodies) Mail(string, *smtp.MailOptions) error     { return nil }
+func (b *bodies) Rcpt(_ string, _ *smtp.RcptOptions) error { return nil }
+
+func (b *bodies) Data(r io.Reader) error {
+	if b.wire.mode == modeBody {
+		r = b.wire.body()
+	}
+	got, err := io.ReadAll(r)
+	if err != nil {
+		return reply(err)
+	}
+	*b.mails = append(*b.mails, string(got))
+	return nil
+}
+
+// converse plays one client against the wire and go-smtp.
+func converse(t testing.TB, said []byte) (mails []string, replies string) {
+	t.Helper()
+	c := &script{in: bytes.NewReader(said), end: make(chan struct{})}
+	opt := &wireOptions{hostname: "mx.ours.example", features: func() []string { return []string{"PIPELINING", "CHUNKING"} },
+		patience: func() time.Duration { return time.Minute }, bad: func(_ *wire, n int) error {
+			if n > 5 {
+				return errTooManyCommands
+			}
+			return nil
+		}}
+	w := newWire(c, opt, func() {})
+	srv := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &bodies{w, &mails}, nil }))
+	srv.Domain, srv.EnableDSN, srv.EnableSMTPUTF8, srv.ErrorLog = "mx.ours.example", true, true, smtpLog{slog.New(slog.DiscardHandler)}
+	l := &oneConn{c: w, end: c.end}
+	done := make(chan struct{})
+	go func() { srv.Serve(l); close(done) }()
+	select {
+	case <-c.end:
+	case <-time.After(5 * time.Second):
+		t.Fatalf("the session does not end after %q", said)
+	}
+	srv.Close()
+	<-done
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return mails, c.out.String()
+}
+
+const hello = "EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"
+
+func TestWire_Converse(t *testing.T) {
+	t.Parallel()
+	mails, replies := converse(t, []byte(hello+"DATA\r\nSubject: x\r\n\r\n..y\r\n.\r\nQUIT\r\n"))
+	if len(mails) != 1 || mails[0] != "Subject: x\r\n\r\n.y\r\n" || !strings.HasSuffix(replies, "221 2.0.0 Bye\r\n") {
+		t.Errorf("%q\n%s", mails, replies)
+	}
+}
+
+var replyForm = regexp.MustCompile(`\A([2-5][0-9][0-9][ -][^\r\n]*\r\n)*\z`)
+
+// FuzzDialog: whatever a client says, the session ends, every reply is one, and
+// a body ends where RFC 5321 §4.1.1.4 says and nowhere else.
+func FuzzDialog(f *testing.F) {
+	for _, s := range []string{
+		hello + "DATA\r\nSubject: x\r\n\r\n..y\r\n.\r\nQUIT\r\n", hello + "DATA\r\nx\n.\nMAIL FROM:<e@v.il>\r\n.\r\n", hello + "DATA\r\nx\r\n.\rRSET\r\n.\r\n",
+		hello + "DATA\r\nx\r\r\n.\r\nRSET\r\n", hello + "BDAT 3\r\nabcBDAT 0 LAST\r\nQUIT\r\n", hello + "BDAT 99999999999 LAST\r\n", "PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", "STARTTLS\r\nEHLO x\r\n",
+		"EHLO x\r\nMAIL FROM:<> SIZE=99999999999999999999 BODY=8BITMIME\r\nRCPT TO:<Postmaster>\r\n", "\x00\r\n\r\r\nHELO\r\n", strings.Repeat("A", 5000) + "\r\nNOOP\r\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		mails, replies := converse(t, said)
+		if !replyForm.MatchString(replies) {
+			t.Errorf("after %q: %q", said, replies)
+		}
+		if bytes.Contains(bytes.ToUpper(said), []byte("BDAT")) {
+			return // A chunk may have anything in it.
+		}
+		// What was said, with the dot of each line taken off (RFC 5321 §4.5.2), has
+		// each mail in one piece, and behind it the empty rest of the line of its end.
+		plain := strings.ReplaceAll(string(said), "\r\n.", "\r\n")
+		for _, m := range mails {
+			if m != "" && !strings.HasSuffix(m, "\r\n") || !strings.Contains(plain, m+"\r\n") {
+				t.Errorf("%q became the mail %q", said, m)
+			}
+		}
+	})
+}
