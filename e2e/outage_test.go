@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,12 +18,19 @@ import (
 // its own.)
 func (s *server) paused(pattern string, fn func()) {
 	s.t.Helper()
-	pids := withChildren(s.childPIDs(pattern))
+	var pids []int
+	// Again until nobody new is found: a supervisor may have been starting one.
+	for more := true; more; {
+		more = false
+		for _, p := range withChildren(s.childPIDs(pattern)) {
+			if !slices.Contains(pids, p) {
+				syscall.Kill(p, syscall.SIGSTOP)
+				pids, more = append(pids, p), true
+			}
+		}
+	}
 	if len(pids) == 0 {
 		s.t.Fatalf("no process matches %q", pattern)
-	}
-	for _, p := range pids {
-		syscall.Kill(p, syscall.SIGSTOP)
 	}
 	defer func() {
 		for _, p := range pids {
