@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"mailward/gateway/queue"
 	"mailward/internal/testenv"
 	"mailward/policy"
 	"mailward/quarantine"
@@ -143,4 +145,56 @@ func TestRelease_Forged(t *testing.T) {
 	f.wantState(it, quarantine.Failed)
 	f.wantHop(0)
 	f.wait("alarm", func() bool { return f.count("SELECT count(*) FROM audit.event WHERE action = 'guard.violation'") == 1 })
+}
+
+// TestRelease_TakenOut: a released mail that a person takes out of the delivery
+// queue is back in quarantine, and can be released again.
+func TestRelease_TakenOut(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	it := f.heldItem("malware taken out")
+	f.release(it)
+	var id uuid.UUID
+	fatal(t, f.db.Pool.QueryRow(context.Background(), "SELECT id FROM delivery WHERE kind = 'release'").Scan(&id))
+	fatal(t, f.queue.Delete(context.Background(), queue.Person{Actor: f.analyst, Reason: "the wrong one"}, id, true))
+	f.wantState(it, quarantine.Failed)
+	if n := f.count("SELECT count(*) FROM delivery WHERE kind = 'dsn'"); n != 0 {
+		t.Error("the sender of malware was told that it did not arrive")
+	}
+	if n := f.count("SELECT count(*) FROM audit.event WHERE action = 'queue.delete'"); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	if n := f.count("SELECT count(*) FROM release WHERE state = 'approved'"); n != 0 {
+		t.Error("the release is still open")
+	}
+	f.work()
+	f.release(it)
+	f.wantState(it, quarantine.Released)
+	f.wantHop(1)
+}
+
+// TestRelease_CarriesWishes: what the client asked to hear of a held mail goes
+// on with its release.
+func TestRelease_CarriesWishes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.hop.Features("PIPELINING", "8BITMIME", "DSN")
+	f.newHops()
+	_, err := f.srv.deps.Hops.Check(context.Background(), f.hop.Addr) // learns what the hop can do
+	fatal(t, err)
+	f.srv.deps.Policies.SetStatic(routesTo(f.hop.Addr))
+	c := f.dial()
+	c.say("MAIL FROM:<erika@sender.example> RET=HDRS ENVID=e1")
+	f.wantReply(c.say("RCPT TO:<bob@ours.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;bobby@ours.example"), 250)
+	c.say("DATA")
+	io.WriteString(c, "Subject: malware with wishes\r\n\r\nx\r\n.\r\n")
+	f.wantReply(c.reply(), 250)
+	p, err := f.held.List(context.Background(), quarantine.Filter{Workspaces: []uuid.UUID{policy.DefaultWorkspace}, Query: "with wishes"})
+	if err != nil || len(p.Items) != 1 {
+		t.Fatalf("%v %v", p.Items, err)
+	}
+	f.release(p.Items[0])
+	if n := f.count("SELECT count(*) FROM delivery WHERE ret = 'HDRS' AND envid = 'e1' AND notify = 'SUCCESS,DELAY' AND orcpt = 'rfc822;bobby@ours.example'"); n != 1 {
+		t.Error("the wishes are lost")
+	}
 }

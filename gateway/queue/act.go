@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"mailward/audit"
-	"mailward/gateway/hop"
 	"mailward/internal/pg"
 	"mailward/quarantine"
 )
@@ -164,7 +163,7 @@ func (q *Queue) farewell(ctx context.Context, id uuid.UUID) (*row, error) {
 	if err != nil || d.Kind != Relay {
 		return nil, err
 	}
-	dsn, err := q.notification(ctx, q.mail(d), []fate{{rcpt: d.rcpt(), action: actionFailed, reply: hop.Reply{Enhanced: "5.0.0"}}})
+	dsn, err := q.notification(ctx, q.mail(d), []fate{{rcpt: d.rcpt(), action: actionFailed, taken: true}})
 	if dsn != nil {
 		dsn.wait = 0
 	}

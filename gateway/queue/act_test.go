@@ -140,7 +140,7 @@ func TestDelete(t *testing.T) {
 	}
 	f.work(f.queue)
 	f.wait("notification at the sender", func() bool { return len(f.hop.Messages()) == 1 })
-	if m := string(f.hop.Messages()[0].Data); !strings.Contains(m, "bob@dead.example") || strings.Contains(m, "eve@dead.example") {
+	if m := string(f.hop.Messages()[0].Data); !strings.Contains(m, "bob@dead.example") || !strings.Contains(m, "have ended the delivery") || strings.Contains(m, "eve@dead.example") {
 		t.Errorf("the notification:\n%s", m)
 	}
 }

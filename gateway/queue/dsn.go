@@ -58,6 +58,7 @@ type fate struct {
 	action action
 	reply  hop.Reply // code 0: not the words of a mail server, so not for the sender
 	gaveUp bool
+	taken  bool      // out of the queue, by a person
 	until  time.Time // how long a delayed one is tried
 }
 

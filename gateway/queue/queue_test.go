@@ -32,6 +32,7 @@ type fixture struct {
 	db     *testenv.DB
 	hop    *testenv.Hop
 	hops   *hop.Sender
+	blobs  string // their folder
 	deps   Deps
 	queue  *Queue
 	person pg.Actor
@@ -47,7 +48,8 @@ func newFixture(t testing.TB) *fixture {
 	dir := t.TempDir()
 	key, err := quarantine.OpenLocalKey(filepath.Join(dir, "blob.key"))
 	fatal(t, err)
-	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
+	f.blobs = filepath.Join(dir, "blobs")
+	blobs, err := quarantine.NewBlobs(f.blobs, key)
 	fatal(t, err)
 	trail := audit.New(f.db.DB, audit.Options{})
 	routes := policy.StaticRoutes{Domains: map[string]string{"ours.example": f.hop.Addr, "sender.example": f.hop.Addr, "dead.example": "127.0.0.1:1"}}

@@ -158,6 +158,9 @@ func (r report) to() string {
 	return (&mail.Address{Address: a.Address}).String()
 }
 
+// encodedMost keeps the line of an encoded address within 998 octets (RFC 5322 §2.1.1).
+const encodedMost = 900
+
 // address is a Final-Recipient. In an ASCII report other addresses are encoded
 // as RFC 6533 §3 has it.
 func (r report) address(a string) string {
@@ -169,6 +172,9 @@ func (r report) address(a string) string {
 	}
 	var b strings.Builder
 	for _, c := range clip(a, 320) {
+		if b.Len() > encodedMost {
+			break
+		}
 		if c > 0x20 && c < 0x7f && c != '\\' && c != '+' && c != '=' {
 			b.WriteRune(c)
 			continue

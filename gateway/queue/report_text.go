@@ -20,6 +20,7 @@ type phrases struct {
 	silent       string // it gave no answer
 	cannot       string // the mail is not fit for it
 	gaveUp       string
+	taken        string // out of the queue, by a person
 	until        string
 }
 
@@ -38,6 +39,7 @@ var english = phrases{
 	silent: "The recipient's mail server could not be reached.",
 	cannot: "The mail cannot be passed on in this form.",
 	gaveUp: "It was tried for as long as we try.",
+	taken:  "Those who run this mail system have ended the delivery.",
 	until:  "It is tried until %s.",
 }
 
@@ -56,6 +58,7 @@ var german = phrases{
 	silent: "Der Mailserver des Empfängers war nicht erreichbar.",
 	cannot: "Die E-Mail kann in dieser Form nicht weitergegeben werden.",
 	gaveUp: "Es wurde so lange versucht, wie wir es versuchen.",
+	taken:  "Die Betreiber dieses Mailsystems haben die Zustellung beendet.",
 	until:  "Es wird versucht bis %s.",
 }
 
@@ -73,6 +76,8 @@ func (r report) in(p phrases) string {
 		fmt.Fprintf(&b, "\n  <%s>\n", report{utf8: true}.clean(f.rcpt.Address, 320))
 		switch {
 		case what == actionRelayed:
+		case f.taken:
+			fmt.Fprintf(&b, "    %s\n", p.taken)
 		case f.reply.Code != 0:
 			fmt.Fprintf(&b, "    "+p.said+"\n", f.said())
 		case f.gaveUp || what == actionDelayed:

@@ -75,13 +75,16 @@ func IsUnavailable(err error) bool {
 	if err == nil {
 		return false
 	}
+	var connErr *pgconn.ConnectError
+	if errors.As(err, &connErr) {
+		return true // Also where the server itself said no: nothing was asked yet.
+	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		// Class 57 (operator intervention), 53 (no resources), 08 (connection).
 		return strings.HasPrefix(pgErr.Code, "57P") || strings.HasPrefix(pgErr.Code, "53") || strings.HasPrefix(pgErr.Code, "08")
 	}
-	var connErr *pgconn.ConnectError
-	return errors.As(err, &connErr) || pgconn.SafeToRetry(err) || pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) ||
+	return pgconn.SafeToRetry(err) || pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) ||
 		// The server went away in the middle of a call: what was asked may have been done.
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		errors.Is(err, net.ErrClosed)
