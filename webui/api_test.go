@@ -22,7 +22,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailward/audit"
+	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
+	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
 	"mailward/internal/message"
@@ -46,6 +48,7 @@ type realSite struct {
 	audit  *audit.Log
 	held   *quarantine.Store
 	ledger *ledger.Ledger
+	queue  *queue.Queue
 	spool  *message.Spooler
 	admin  identity.User
 }
@@ -73,12 +76,15 @@ func newRealSite(t *testing.T, fourEyes string) *realSite {
 	must(t, err)
 	policies := policy.NewStore(db.DB, policy.StaticRoutes{Default: "127.0.0.1:25"}, log)
 	must(t, policies.Load(ctx))
+	hops := hop.New(hop.Config{Hostname: "mx.ours.example"})
+	t.Cleanup(hops.Close)
+	s.queue = queue.New(queue.DefaultConfig("mx.ours.example"), queue.Deps{Log: log, DB: db.DB, Policies: policies, Ledger: s.ledger, Quarantine: s.held, Audit: s.audit, Hops: hops})
 	mon := health.New([]health.Component{health.PostgreSQL(db.DB)}, log)
 	_, err = s.ids.Bootstrap(ctx, identity.Bootstrap{Email: "admin@ours.example", Password: sitePassword, FourEyes: fourEyes})
 	must(t, err)
 	s.admin, err = s.ids.UserByEmail(ctx, "admin@ours.example")
 	must(t, err)
-	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger,
+	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
 		Policies: policies, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())
