@@ -226,7 +226,9 @@ func (s *Server) relayed(ctx context.Context, log *slog.Logger, m *mail, route s
 	}
 	switch {
 	case res.Err == nil:
-		s.tellRelayed(ctx, log, m, route, rest)
+		if !res.DSN {
+			s.tellRelayed(ctx, log, m, rest)
+		}
 		s.outcomes(m, rest, ledger.Relayed, route, res.Reply.Code, res.Reply.Text)
 		s.metrics.mails.WithLabelValues("relayed").Inc()
 		log.Info("mail relayed", "next_hop", route, "host", res.Host, "tls", res.TLS, "reply", res.Reply.Text)
@@ -234,7 +236,7 @@ func (s *Server) relayed(ctx context.Context, log *slog.Logger, m *mail, route s
 	case res.ReplyLost:
 		// It may have the mail. The client tries again: a double at worst, never a loss.
 		s.outcomes(m, who, ledger.OutcomeUnknown, route, 0, "the last reply was lost")
-		log.Warn("next route's last reply was lost", "next_hop", route, "error", res.Err)
+		log.Warn("next hop's last reply was lost", "next_hop", route, "error", res.Err)
 		return reply(withID(res.Err, m.env.ID))
 	}
 	var no *hop.Reply
@@ -250,12 +252,12 @@ func (s *Server) relayed(ctx context.Context, log *slog.Logger, m *mail, route s
 
 // tellRelayed sends the reports that a client asked for and the next hop does
 // not give. The mail is delivered, so a failure here is no failure of the mail.
-func (s *Server) tellRelayed(ctx context.Context, log *slog.Logger, m *mail, route string, who []policy.RecipientDecision) {
+func (s *Server) tellRelayed(ctx context.Context, log *slog.Logger, m *mail, who []policy.RecipientDecision) {
 	to := make([]hop.Recipient, len(who))
 	for i, r := range who {
 		to[i] = m.rcpt(r.Address)
 	}
-	if err := s.deps.Queue.Relayed(ctx, m.queued(), route, to); err != nil {
+	if err := s.deps.Queue.Relayed(ctx, m.queued(), to); err != nil {
 		log.Error("sender not told that the mail was passed on", "error", err)
 	}
 }

@@ -168,6 +168,27 @@ type actForm struct {
 	WrongPass string // key of a text
 }
 
+// reasonForm reads the form of an act. Wrong says what is wrong with the
+// reason, which each act needs (3 to 500 characters); the error is that of a
+// body that is no form.
+func reasonForm(c echo.Context) (actForm, error) {
+	params, err := c.FormParams()
+	if err != nil {
+		return actForm{}, err
+	}
+	form := actForm{
+		Reason: strings.TrimSpace(strings.ToValidUTF8(params.Get("reason"), "")),
+		Chosen: params["recipient"],
+	}
+	switch n := len([]rune(form.Reason)); {
+	case n < 3:
+		form.Wrong = "act.wrong.reason"
+	case n > 500:
+		form.Wrong = "act.wrong.long"
+	}
+	return form, nil
+}
+
 var itemTabs = []string{"message", "headers", "parts", "history"}
 
 func (v itemView) tab(name string) string {
@@ -354,16 +375,9 @@ func (s *pages) actInput(c echo.Context, right string) (quarantine.Item, actForm
 	if err != nil {
 		return it, actForm{}, err
 	}
-	params, err := c.FormParams()
+	form, err := reasonForm(c)
 	if err != nil {
 		return it, actForm{}, err
-	}
-	form := actForm{Reason: strings.TrimSpace(strings.ToValidUTF8(params.Get("reason"), "")), Chosen: params["recipient"]}
-	switch n := len([]rune(form.Reason)); {
-	case n < 3:
-		form.Wrong = "act.wrong.reason"
-	case n > 500:
-		form.Wrong = "act.wrong.long"
 	}
 	return it, form, nil
 }

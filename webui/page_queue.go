@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
@@ -146,7 +145,10 @@ func (s *pages) deliveryAct(c echo.Context, name, right string, do func(context.
 	if err != nil {
 		return s.failure(c, err)
 	}
-	form := reasonForm(c)
+	form, err := reasonForm(c)
+	if err != nil {
+		return s.failure(c, err)
+	}
 	if form.Wrong == "" && name == "delete" {
 		if form.WrongPass, err = s.stepUp(c); err != nil {
 			return s.failure(c, err)
@@ -164,26 +166,19 @@ func (s *pages) deliveryAct(c echo.Context, name, right string, do func(context.
 
 // postQueueRetry tries all that waits for a destination.
 func (s *pages) postQueueRetry(c echo.Context) error {
-	form, who := reasonForm(c), s.person(c)
-	if form.Wrong != "" {
-		return s.failure(c, queue.ErrReasonRequired)
+	form, err := reasonForm(c)
+	if err == nil && form.Wrong != "" {
+		err = queue.ErrReasonRequired
 	}
-	_, err := s.queue.RetryDestination(c.Request().Context(), queue.Person{Actor: who.Actor, Roles: who.Roles, Reason: form.Reason}, who.WorkspacesWith(rightRelease), c.FormValue("destination"))
+	if err != nil {
+		return s.failure(c, err)
+	}
+	who := s.person(c)
+	_, err = s.queue.RetryDestination(c.Request().Context(), queue.Person{Actor: who.Actor, Roles: who.Roles, Reason: form.Reason}, who.WorkspacesWith(rightRelease), c.FormValue("destination"))
 	if err != nil && !errors.Is(err, queue.ErrNotFound) {
 		return s.failure(c, err)
 	}
 	return s.done(c, "flash.queue.retry", "/queue")
-}
-
-func reasonForm(c echo.Context) actForm {
-	form := actForm{Reason: strings.TrimSpace(strings.ToValidUTF8(c.FormValue("reason"), ""))}
-	switch n := len([]rune(form.Reason)); {
-	case n < 3:
-		form.Wrong = "act.wrong.reason"
-	case n > 500:
-		form.Wrong = "act.wrong.long"
-	}
-	return form
 }
 
 // queueOf is the list of what waits for a destination.

@@ -461,3 +461,20 @@ func FuzzTLSA(f *testing.F) {
 		}
 	})
 }
+
+// TestDirect_TakesWishes: who asks for reports of success is told by us only
+// where the server reached does not promise to (RFC 3461 §5.2.1), and of a
+// server out in the world nothing is known beforehand.
+func TestDirect_TakesWishes(t *testing.T) {
+	t.Parallel()
+	for _, offers := range []bool{false, true} {
+		w := newWorld(t, twoServers)
+		if offers {
+			w.one.Features("PIPELINING", "DSN")
+		}
+		res := sender(t, w.cfg).Send(context.Background(), "mx:example.org", bob())
+		if res.Err != nil || res.DSN != offers {
+			t.Errorf("offered: %v, %+v", offers, res)
+		}
+	}
+}

@@ -63,13 +63,14 @@ const (
 
 // end is how an attempt went. An empty state means that there will be another.
 type end struct {
-	state   string
-	route   string
-	reply   hop.Reply // code 0: not the next hop's words
-	gaveUp  bool      // the delivery ends because its time is over
-	intent  uuid.UUID // of a release
-	dsn     *row      // for the sender, written together with the end
-	attempt attempt
+	state       string
+	route       string
+	reply       hop.Reply // code 0: not the next hop's words
+	gaveUp      bool      // the delivery ends because its time is over
+	wishesTaken bool      // the next hop tells the sender what it wishes to hear (RFC 3461)
+	intent      uuid.UUID // of a release
+	dsn         *row      // for the sender, written together with the end
+	attempt     attempt
 }
 
 // text is the end in words.
@@ -150,7 +151,7 @@ func judge(d delivery, res hop.Result, now time.Time, e *end) {
 	said := errors.As(res.Err, &no)
 	switch {
 	case res.Err == nil && len(res.Refused) == 0:
-		e.state, e.reply = Delivered, res.Reply
+		e.state, e.reply, e.wishesTaken = Delivered, res.Reply, res.DSN
 		return
 	case said:
 		e.reply = *no

@@ -86,11 +86,8 @@ func (q *Queue) Undeliverable(ctx context.Context, m Mail, route string, refused
 }
 
 // Relayed tells the sender who asked for it that the mail has gone to a next
-// hop that does not take over such wishes (RFC 3461 §5.2.1).
-func (q *Queue) Relayed(ctx context.Context, m Mail, route string, to []hop.Recipient) error {
-	if f, ok := q.deps.Hops.Features(route); ok && f.DSN {
-		return nil
-	}
+// hop that did not take over such wishes (RFC 3461 §5.2.1).
+func (q *Queue) Relayed(ctx context.Context, m Mail, to []hop.Recipient) error {
 	var fates []fate
 	for _, r := range to {
 		fates = append(fates, fate{rcpt: r, action: actionRelayed})
@@ -115,10 +112,7 @@ func (q *Queue) tell(ctx context.Context, d delivery, e *end) (err error) {
 		return nil
 	case e.state == Failed && d.Kind == Relay:
 		f.action = actionFailed
-	case e.state == Delivered && wants(d.Notify, notifySuccess):
-		if has, ok := q.deps.Hops.Features(e.route); ok && has.DSN {
-			return nil
-		}
+	case e.state == Delivered && !e.wishesTaken && wants(d.Notify, notifySuccess):
 		f.action = actionRelayed
 	default:
 		return nil
