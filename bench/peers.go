@@ -128,7 +128,12 @@ func startBed(ctx context.Context, o options, large bool, out io.Writer) (b *bed
 	if err := age(filepath.Join(dir, "db"), time.Now().Add(-time.Hour)); err != nil {
 		return nil, stop, err
 	}
-	s, err := startClamd(ctx, dir, b.clamd)
+	tmp, err := os.MkdirTemp(clamdTemp, "mwb")
+	if err != nil {
+		return nil, stop, fmt.Errorf("make folder for clamd's temporary files: %w", err)
+	}
+	stops = append(stops, func() { os.RemoveAll(tmp) })
+	s, err := startClamd(ctx, dir, tmp, b.clamd)
 	if s != nil {
 		stops = append(stops, func() { s.stop(10 * time.Second) })
 		b.clamdTree = tree{name: "clamd", root: s.pid()}
@@ -150,13 +155,14 @@ func age(dir string, to time.Time) error {
 	return nil
 }
 
+// clamdTemp is where clamd keeps its temporary files: in memory, for everybody.
+// A folder and some files for each scan, made and removed on a disk, would
+// measure the file system.
+const clamdTemp = "/dev/shm"
+
 // startClamd runs the clamd that scans for everybody. It keeps no cache: a
 // made-up load repeats what real mail does not.
-func startClamd(ctx context.Context, dir, socket string) (*service, error) {
-	tmp := filepath.Join(dir, "tmp")
-	if err := os.MkdirAll(tmp, 0o777); err != nil {
-		return nil, err
-	}
+func startClamd(ctx context.Context, dir, tmp, socket string) (*service, error) {
 	user := ""
 	if os.Getuid() == 0 {
 		user = "User root\n"

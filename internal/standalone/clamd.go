@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // systemSignatures is where Debian's freshclam puts the signatures.
@@ -31,7 +33,8 @@ func (s *Stack) startClamd(ctx context.Context) (*child, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of clamd: %w", err)
 	}
-	if err := acc.ownDir(filepath.Join(dir, "tmp")); err != nil {
+	tmp, err := s.clamdTemp(dir, acc)
+	if err != nil {
 		return nil, err
 	}
 	run, err := s.socketDir("scan", acc, "clamd.sock")
@@ -47,13 +50,49 @@ func (s *Stack) startClamd(ctx context.Context) (*child, error) {
 		}
 	}
 	sock, conf := filepath.Join(run, "clamd.sock"), filepath.Join(dir, "clamd.conf")
-	if err := os.WriteFile(conf, []byte(clamdConf(db, sock, filepath.Join(dir, "tmp"), s.cfg.MaxMessageSize)), 0o644); err != nil {
+	if err := os.WriteFile(conf, []byte(clamdConf(db, sock, tmp, s.cfg.MaxMessageSize)), 0o644); err != nil {
 		return nil, fmt.Errorf("write clamd.conf: %w", err)
 	}
 	s.ClamdAddress, s.Signatures = Addresses(s.cfg.DataDir).ClamdAddress, db
 	c := s.child("clamd", syscall.SIGTERM, acc, bin, "--foreground", "--config-file", conf)
 	c.ready = func(context.Context) error { return ask(sock, "zPING\x00", "PONG") }
 	return c, c.run(ctx)
+}
+
+const (
+	sharedMemory = "/dev/shm"
+	// sharedMemoryFree is what has to be free there for clamd to use it, in bytes.
+	sharedMemoryFree = 1 << 30
+)
+
+// clamdTemp makes the folder for clamd's temporary files. clamd makes and
+// removes a folder and some files for every scan, which on a disk can cost it
+// more than the scan of a small mail: they are kept in memory where there is
+// enough. The name of a folder there is kept as a link, so that the next start
+// can clear up what a killed program left.
+func (s *Stack) clamdTemp(dir string, acc account) (string, error) {
+	link := filepath.Join(dir, "tmp")
+	if old, err := os.Readlink(link); err == nil && filepath.Dir(old) == sharedMemory {
+		if err := os.RemoveAll(old); err != nil {
+			return "", fmt.Errorf("remove clamd's old temporary files: %w", err)
+		}
+	}
+	if err := os.RemoveAll(link); err != nil {
+		return "", fmt.Errorf("remove clamd's old temporary files: %w", err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(sharedMemory, &st); err != nil || st.Type != unix.TMPFS_MAGIC || int64(st.Bavail)*st.Bsize < sharedMemoryFree {
+		return link, acc.ownDir(link)
+	}
+	tmp, err := os.MkdirTemp(sharedMemory, "mailward-clamd-")
+	if err != nil {
+		return link, acc.ownDir(link)
+	}
+	s.scratch = tmp
+	if err := os.Symlink(tmp, link); err != nil {
+		return "", fmt.Errorf("note the folder of clamd's temporary files: %w", err)
+	}
+	return tmp, acc.ownDir(tmp)
 }
 
 func findClamd() (string, error) {

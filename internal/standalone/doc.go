@@ -62,6 +62,7 @@ type Stack struct {
 	cfg      Config
 	lock     *os.File
 	children []*child // in the order of their start
+	scratch  string   // clamd's temporary files, in memory; removed at the end
 
 	// Addresses of what was asked for; empty otherwise.
 	PostgresURL    string // as the runtime role
@@ -189,6 +190,9 @@ func (s *Stack) Stop(ctx context.Context) {
 		s.children[i].stop(ctx)
 	}
 	s.children = nil
+	if s.scratch != "" {
+		os.RemoveAll(s.scratch) // what is left is found at the next start
+	}
 	if s.lock != nil {
 		s.lock.Close()
 		s.lock = nil

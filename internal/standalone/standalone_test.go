@@ -100,6 +100,36 @@ func TestSupervision_DeadServerComesBack(t *testing.T) {
 	}
 }
 
+// TestClamdTemp: clamd's temporary files are in memory, and go with it or, when
+// it was killed, with the next start.
+func TestClamdTemp(t *testing.T) {
+	s := &Stack{cfg: config(t)}
+	dir := s.cfg.DataDir
+	if err := os.MkdirAll(filepath.Join(dir, "tmp"), 0o700); err != nil { // as older versions had it
+		t.Fatal(err)
+	}
+	first, err := s.clamdTemp(dir, account{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Dir(first) != sharedMemory || s.scratch != first {
+		t.Fatalf("they are in %s", first)
+	}
+	t.Cleanup(func() { os.RemoveAll(first) })
+	next := &Stack{cfg: s.cfg} // the first was killed
+	second, err := next.clamdTemp(dir, account{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(first); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what a killed one left is still there: %v", err)
+	}
+	next.Stop(context.Background())
+	if _, err := os.Stat(second); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the files outlive clamd: %v", err)
+	}
+}
+
 // TestLeftovers ends a server that a killed process has left behind, and spares
 // a stranger that has got its number since.
 func TestLeftovers(t *testing.T) {
