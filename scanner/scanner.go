@@ -88,7 +88,8 @@ type cutter interface{ cuts() }
 type Config struct {
 	// EngineTimeout bounds one engine's work on one mail. Default: 40 s.
 	EngineTimeout time.Duration
-	// Slots is how many mails are scanned at a time. Default: 8.
+	// Slots is how many mails are scanned at a time, those left out that take more
+	// than two seconds. Default: one more than there are processors, 3 to 8.
 	Slots int
 	// SlotWait is how long a mail waits for a slot. Default: 20 s.
 	SlotWait time.Duration
@@ -99,7 +100,7 @@ type Config struct {
 
 // DefaultConfig returns the settings used where nothing else is said.
 func DefaultConfig() Config {
-	return Config{EngineTimeout: 40 * time.Second, Slots: 8, SlotWait: 20 * time.Second}
+	return Config{EngineTimeout: 40 * time.Second, Slots: defaultSlots(), SlotWait: 20 * time.Second}
 }
 
 // Scanner asks all engines about each mail.
@@ -107,7 +108,7 @@ type Scanner struct {
 	cfg     Config
 	log     *slog.Logger
 	engines []Engine
-	slots   chan struct{}
+	slots   *slots
 }
 
 // New returns a Scanner. Without engines it scans nothing, and finds nothing:
@@ -118,7 +119,7 @@ func New(cfg Config, log *slog.Logger, engines ...Engine) (*Scanner, error) {
 	if cfg.EngineTimeout <= 0 || cfg.Slots < 1 || cfg.SlotWait <= 0 {
 		return nil, fmt.Errorf("scanner: limits %+v do not work", cfg)
 	}
-	return &Scanner{cfg: cfg, log: log, engines: engines, slots: make(chan struct{}, cfg.Slots)}, nil
+	return &Scanner{cfg: cfg, log: log, engines: engines, slots: newSlots(cfg.Slots, slotPatience)}, nil
 }
 
 // Scan asks all engines at the same time and waits for each up to its limit.
@@ -126,12 +127,11 @@ func New(cfg Config, log *slog.Logger, engines ...Engine) (*Scanner, error) {
 func (s *Scanner) Scan(ctx context.Context, job Job) policy.Report {
 	wait, cancel := context.WithTimeout(ctx, s.cfg.SlotWait)
 	defer cancel()
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	case <-wait.Done():
+	release, ok := s.slots.take(wait)
+	if !ok {
 		return s.busy()
 	}
+	defer release()
 	if len(s.engines) == 0 {
 		return unscanned(job)
 	}

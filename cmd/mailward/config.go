@@ -97,6 +97,7 @@ type ScannerConf struct {
 	Socket    string   `yaml:"socket"`
 	YaraRules []string `yaml:"yara_rules"`
 	Engines   []string `yaml:"engines"`
+	Slots     int      `yaml:"slots"`
 }
 
 // uses says whether an engine is asked about mails.
@@ -236,6 +237,7 @@ func (c *Config) validateServers(p *problems) {
 	for _, e := range c.Scanner.Engines {
 		p.check(e == "yara" || e == "clamav", "scanner.engines", "must hold yara and clamav, or be empty, has %q", e)
 	}
+	p.check(c.Scanner.Slots >= 0 && c.Scanner.Slots <= 256, "scanner.slots", "must be 0 (automatic) to 256, is %d", c.Scanner.Slots)
 	for _, d := range c.Scanner.YaraRules {
 		p.check(filepath.IsAbs(d), "scanner.yara_rules", "must hold absolute paths, has %q", d)
 	}

@@ -99,6 +99,9 @@ func newScanner(b *backing, conf Config, log *slog.Logger) (*scanner.Scanner, *s
 	}
 	cfg := scanner.DefaultConfig()
 	cfg.Split = conf.ClamAV.Scan != "whole"
+	if conf.Scanner.Slots > 0 {
+		cfg.Slots = conf.Scanner.Slots
+	}
 	s, err := scanner.New(cfg, log, engines...)
 	return s, clamd, sidecar, err
 }
