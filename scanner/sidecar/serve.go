@@ -22,6 +22,8 @@ type Worker struct {
 	Exit func()
 	// Requests after which Run returns, so that a new process takes over. 0: never.
 	MaxRequests int
+
+	known *memory
 }
 
 // grace is what a worker gets beyond the time limit of a mail.
@@ -29,7 +31,7 @@ const grace = 5 * time.Second
 
 // Run serves until ctx ends, after the request in hand.
 func (w *Worker) Run(ctx context.Context, l *net.UnixListener) error {
-	w.Matcher = newMemory(w.Matcher, time.Now)
+	w.known = newMemory(time.Now)
 	stop := context.AfterFunc(ctx, func() { l.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for n := 0; w.MaxRequests == 0 || n < w.MaxRequests; n++ {
@@ -85,7 +87,7 @@ func (w *Worker) answer(req Request, f *os.File) (resp Response, done func()) {
 	case OpView:
 		resp.View = Look(data, w.Limits)
 	case OpScan:
-		found, err := Scan(data, w.Limits, w.Matcher)
+		found, err := scan(data, w.Limits, w.Matcher, w.known)
 		if err != nil {
 			resp.Error = "the rules could not be matched"
 			w.Log.Error("mail not scanned", "error", err)

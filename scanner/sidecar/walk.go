@@ -29,8 +29,6 @@ type Vars struct {
 	TrueType        string // as the bytes say
 	Depth           int
 	Archived        bool // inside of an archive
-	// Sum is the hash of the whole piece, no rule sees it; zero: it is not known.
-	Sum [sha256.Size]byte
 }
 
 // walker takes one mail apart. It is used once.
@@ -38,6 +36,7 @@ type walker struct {
 	lim      Limits
 	mail     []byte // all of it; what is walked through are pieces of it, or decoded
 	match    Matcher
+	known    *memory // nil: nothing is remembered
 	end      time.Time
 	resp     *Response
 	parts    int
@@ -52,10 +51,10 @@ type walker struct {
 // extraBytes bounds the decoded parts that go back to the gateway.
 const extraBytes = 8 << 20
 
-// Scan takes a mail apart and matches every piece. Limits that are hit and
-// parts that will not open are findings, not errors.
-func Scan(data []byte, lim Limits, m Matcher) (*Response, error) {
-	w := &walker{lim: lim, mail: data, match: m, end: time.Now().Add(lim.Time), resp: &Response{}, anomaly: map[string]bool{}}
+// scan takes a mail apart and matches every piece. Limits that are hit and
+// parts that will not open are findings, not errors. known may be nil.
+func scan(data []byte, lim Limits, m Matcher, known *memory) (*Response, error) {
+	w := &walker{lim: lim, mail: data, match: m, known: known, end: time.Now().Add(lim.Time), resp: &Response{}, anomaly: map[string]bool{}}
 	err := w.entity("1", data, 0, true)
 	if err != nil && !isLimit(err) {
 		return nil, err
@@ -223,32 +222,57 @@ func (w *walker) piece(p, name, ct, disposition string, data []byte, depth, arch
 	if err := w.late(); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(data)
-	kind := mimetype.Detect(data).String()
-	kind, _, _ = strings.Cut(kind, ";")
+	part := policy.Part{Path: p, Name: name, ContentType: ct, Size: int64(len(data)), Depth: depth + archives, Disposition: disposition}
+	key := pieceKey{sha256.Sum256(data), name, ct, depth, archives}
+	part.SHA256 = hex.EncodeToString(key.sum[:])
+	known, ok := w.known.recall(key, len(data))
+	if ok {
+		part.TrueType = known.kind
+	} else {
+		part.TrueType, _, _ = strings.Cut(mimetype.Detect(data).String(), ";")
+	}
 	if len(w.resp.Parts) < w.lim.Parts {
-		w.resp.Parts = append(w.resp.Parts, policy.Part{Path: p, Name: name, ContentType: ct, TrueType: kind, SHA256: hex.EncodeToString(sum[:]), Size: int64(len(data)), Depth: depth + archives, Disposition: disposition})
+		w.resp.Parts = append(w.resp.Parts, part)
 	}
 	if archives == 0 {
 		if w.extra += len(data); w.extra <= extraBytes {
 			w.decoded = append(w.decoded, Extra{Path: p, Name: name, Data: data})
 		}
 	}
-	v := Vars{Path: p, Name: name, Ext: strings.ToLower(path.Ext(name)), ContentType: ct, TrueType: kind, Depth: depth + archives, Archived: archives > 0, Sum: sum}
+	if ok {
+		return w.limited(w.again(known, p))
+	}
+	before := w.mark()
+	if err := w.look(part, data, depth, archives); err != nil {
+		return err
+	}
+	if c, ok := w.since(before, p, part.TrueType); ok {
+		w.known.remember(key, len(data), c)
+	}
+	return nil
+}
+
+// look opens a piece and matches the rules.
+func (w *walker) look(part policy.Part, data []byte, depth, archives int) error {
 	for i, u := range uuParts(data) {
-		if err := w.piece(fmt.Sprintf("%s.u%d", p, i+1), u.name, "application/octet-stream", "attachment", u.data, depth+1, archives); err != nil {
+		if err := w.piece(fmt.Sprintf("%s.u%d", part.Path, i+1), u.name, "application/octet-stream", "attachment", u.data, depth+1, archives); err != nil {
 			return err
 		}
 	}
-	opened, err := w.open(p, name, kind, data, depth, archives)
+	opened, err := w.open(part.Path, part.Name, part.TrueType, data, depth, archives)
 	if head := opened.matched(); head != nil {
 		data = head
 	}
-	if merr := w.run(data, v); merr != nil {
+	if merr := w.run(data, Vars{Path: part.Path, Name: part.Name, Ext: strings.ToLower(path.Ext(part.Name)), ContentType: part.ContentType, TrueType: part.TrueType, Depth: part.Depth, Archived: archives > 0}); merr != nil {
 		return merr
 	}
+	return w.limited(err)
+}
+
+// limited notes a limit that one piece has hit: the rest of the mail is still
+// looked at, unless the limit is one of the whole mail.
+func (w *walker) limited(err error) error {
 	if isLimit(err) && !errors.Is(err, errTimeLimit) && !errors.Is(err, errTotalLimit) {
-		// The rest of the mail is still looked at.
 		w.limit(err)
 		return nil
 	}
