@@ -28,6 +28,7 @@ need gcc command -v gcc
 need libc6-dev test -e /usr/include/stdio.h
 need pkg-config command -v pkg-config
 need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
+need libdeflate-dev pkg-config --exists libdeflate
 need postgresql postgres_there
 need redis-server command -v redis-server
 need clamav-daemon clamd_there

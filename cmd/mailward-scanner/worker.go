@@ -56,7 +56,11 @@ func runWorker(ctx context.Context, opt options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	w := &sidecar.Worker{Matcher: m, Limits: sidecar.DefaultLimits(), Log: log, Exit: func() { os.Exit(3) }, MaxRequests: 20_000,
+	inflate, err := newInflate()
+	if err != nil {
+		return err
+	}
+	w := &sidecar.Worker{Matcher: m, Inflate: inflate, Limits: sidecar.DefaultLimits(), Log: log, Exit: func() { os.Exit(3) }, MaxRequests: 20_000,
 		About: sidecar.Response{Version: "libyara " + yaraVersion, RulesVersion: set.version, RulesTime: set.newest, Rules: set.count}}
 	return w.Run(ctx, l.(*net.UnixListener))
 }

@@ -9,6 +9,7 @@ import (
 	"compress/gzip"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"path"
 	"slices"
@@ -130,40 +131,57 @@ const growMost = 8 << 20
 // file unpacks one file and looks at it. packed is its size in the archive, size
 // what the archive says that it unpacks to; 0 where that is not known.
 func (c *container) file(name string, packed, size int64, r io.Reader) error {
-	w := c.w
-	if w.files++; w.files > w.lim.Files {
-		return errFilesLimit
+	limit, err := c.next(packed)
+	if err != nil {
+		return err
+	}
+	return c.read(name, size, limit, r)
+}
+
+// read unpacks a file of at most limit bytes from r, and looks at it.
+func (c *container) read(name string, size, limit int64, r io.Reader) error {
+	var b bytes.Buffer
+	if size > 0 {
+		b.Grow(int(min(size, limit, growMost)) + bytes.MinRead)
+	}
+	lr := &timedReader{r: io.LimitReader(r, limit+1), w: c.w}
+	_, err := b.ReadFrom(lr)
+	if int64(b.Len()) > limit {
+		if limit == c.w.lim.TotalBytes-c.w.total {
+			return errTotalLimit
+		}
+		return errRatioLimit
+	}
+	if errors.Is(err, errTimeLimit) {
+		return err
+	}
+	if perr := c.unpacked(name, b.Bytes()); perr != nil {
+		return perr
+	}
+	return err // What came out before the fault was looked at.
+}
+
+// next counts a file, and says how many bytes may come out of it.
+func (c *container) next(packed int64) (limit int64, err error) {
+	if c.w.files++; c.w.files > c.w.lim.Files {
+		return 0, errFilesLimit
 	}
 	c.n++
 	if packed <= 0 {
 		packed = int64(len(c.data))
 	}
-	limit := min(w.lim.TotalBytes-w.total, max(packed*w.lim.Ratio, 1<<20))
-	var b bytes.Buffer
-	if size > 0 {
-		b.Grow(int(min(size, limit, growMost)) + bytes.MinRead)
-	}
-	lr := &timedReader{r: io.LimitReader(r, limit+1), w: w}
-	_, err := b.ReadFrom(lr)
-	got := int64(b.Len())
-	if got > limit {
-		if limit == w.lim.TotalBytes-w.total {
-			return errTotalLimit
-		}
-		return errRatioLimit
-	}
-	w.total += got
-	if errors.Is(err, errTimeLimit) {
-		return err
-	}
+	return min(c.w.lim.TotalBytes-c.w.total, max(packed*c.w.lim.Ratio, 1<<20)), nil
+}
+
+// unpacked looks at what came out of a file.
+func (c *container) unpacked(name string, data []byte) error {
+	c.w.total += int64(len(data))
 	sub := fmt.Sprintf("%s.a%d", c.path, c.n)
-	if perr := w.piece(sub, path.Base(strings.ReplaceAll(name, `\`, "/")), "", "", b.Bytes(), c.depth, c.archives+1); perr != nil {
-		if !isLimit(perr) {
-			return fmt.Errorf("%w: %w", errMatch, perr)
-		}
-		return perr
+	err := c.w.piece(sub, path.Base(strings.ReplaceAll(name, `\`, "/")), "", "", data, c.depth, c.archives+1)
+	if err != nil && !isLimit(err) {
+		return fmt.Errorf("%w: %w", errMatch, err)
 	}
-	return err // What came out before the fault was looked at.
+	return err
 }
 
 // timedReader ends a reading that takes too long.
@@ -201,13 +219,7 @@ func openZip(c *container) error {
 			locked = errPassword
 			continue
 		}
-		r, err := f.Open()
-		if err != nil {
-			locked = cmp.Or(locked, err)
-			continue
-		}
-		err = c.file(f.Name, int64(f.CompressedSize64), int64(min(f.UncompressedSize64, growMost)), r)
-		r.Close()
+		err := c.zipFile(f)
 		if isLimit(err) || errors.Is(err, errMatch) {
 			return err
 		}
@@ -217,6 +229,42 @@ func openZip(c *container) error {
 		}
 	}
 	return locked
+}
+
+// zipFile unpacks one file of a zip archive.
+func (c *container) zipFile(f *zip.File) error {
+	limit, err := c.next(int64(f.CompressedSize64))
+	if err != nil {
+		return err
+	}
+	if data, ok := c.inflated(f, limit); ok {
+		return c.unpacked(f.Name, data)
+	}
+	r, err := f.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return c.read(f.Name, int64(min(f.UncompressedSize64, growMost)), limit, r)
+}
+
+// inflated unpacks a file in one step where all is as the archive says: its
+// sizes, which are within the limits, and its checksum. For the others there is
+// the reader, which knows how to fail.
+func (c *container) inflated(f *zip.File, limit int64) ([]byte, bool) {
+	size, packed := int64(f.UncompressedSize64), int64(f.CompressedSize64)
+	if c.w.inflate == nil || f.Method != zip.Deflate || size <= 0 || size > min(limit, growMost) || packed <= 0 || packed > int64(len(c.data)) {
+		return nil, false
+	}
+	at, err := f.DataOffset()
+	if err != nil || at < 0 || at > int64(len(c.data))-packed {
+		return nil, false
+	}
+	data := make([]byte, size)
+	if !c.w.inflate(data, c.data[at:at+packed]) || crc32.ChecksumIEEE(data) != f.CRC32 {
+		return nil, false
+	}
+	return data, true
 }
 
 func open7z(c *container) error {

@@ -68,7 +68,7 @@ func TestMemory(t *testing.T) {
 	asked := func(what string, want int, mail []byte) *Response {
 		t.Helper()
 		before := c.n
-		resp, err := scan(mail, lim, c, known)
+		resp, err := (&Worker{Matcher: c, Limits: lim, known: known}).scan(mail)
 		if err != nil && c.err == nil {
 			t.Fatal(err)
 		}

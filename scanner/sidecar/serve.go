@@ -14,6 +14,9 @@ import (
 // Worker serves requests, one at a time.
 type Worker struct {
 	Matcher Matcher
+	// Inflate unpacks a DEFLATE stream that fills dst exactly; false: src is not just
+	// that. It is a quick way for what the package can do by itself, and may be nil.
+	Inflate func(dst, src []byte) bool
 	About   Response // version and rules, the same in every answer
 	Limits  Limits
 	Log     *slog.Logger
@@ -87,7 +90,7 @@ func (w *Worker) answer(req Request, f *os.File) (resp Response, done func()) {
 	case OpView:
 		resp.View = Look(data, w.Limits)
 	case OpScan:
-		found, err := scan(data, w.Limits, w.Matcher, w.known)
+		found, err := w.scan(data)
 		if err != nil {
 			resp.Error = "the rules could not be matched"
 			w.Log.Error("mail not scanned", "error", err)

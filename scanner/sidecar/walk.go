@@ -36,7 +36,8 @@ type walker struct {
 	lim      Limits
 	mail     []byte // all of it; what is walked through are pieces of it, or decoded
 	match    Matcher
-	known    *memory // nil: nothing is remembered
+	inflate  func(dst, src []byte) bool // may be nil, as may be known
+	known    *memory
 	end      time.Time
 	resp     *Response
 	parts    int
@@ -52,9 +53,9 @@ type walker struct {
 const extraBytes = 8 << 20
 
 // scan takes a mail apart and matches every piece. Limits that are hit and
-// parts that will not open are findings, not errors. known may be nil.
-func scan(data []byte, lim Limits, m Matcher, known *memory) (*Response, error) {
-	w := &walker{lim: lim, mail: data, match: m, known: known, end: time.Now().Add(lim.Time), resp: &Response{}, anomaly: map[string]bool{}}
+// parts that will not open are findings, not errors.
+func (s *Worker) scan(data []byte) (*Response, error) {
+	w := &walker{lim: s.Limits, mail: data, match: s.Matcher, inflate: s.Inflate, known: s.known, end: time.Now().Add(s.Limits.Time), resp: &Response{}, anomaly: map[string]bool{}}
 	err := w.entity("1", data, 0, true)
 	if err != nil && !isLimit(err) {
 		return nil, err

@@ -1,0 +1,95 @@
+package sidecar
+
+import (
+	"archive/zip"
+	"bytes"
+	"compress/flate"
+	"hash/crc32"
+	"io"
+	"reflect"
+	"testing"
+)
+
+// goInflate keeps the contract of Worker.Inflate with Go's own reader.
+func goInflate(dst, src []byte) bool {
+	from := bytes.NewReader(src)
+	got, err := io.ReadAll(flate.NewReader(from))
+	return err == nil && from.Len() == 0 && len(got) == copy(dst, got) && len(got) == len(dst)
+}
+
+// rawZip makes an archive whose directory says size and sum of a file that
+// unpacks to data, followed by extra packed bytes.
+func rawZip(t *testing.T, data, extra []byte, size uint64, sum uint32) []byte {
+	t.Helper()
+	var packed, b bytes.Buffer
+	f, err := flate.NewWriter(&packed, flate.BestSpeed)
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed.Write(extra)
+	z := zip.NewWriter(&b)
+	w, err := z.CreateRaw(&zip.FileHeader{Name: "f.bin", Method: zip.Deflate, CompressedSize64: uint64(packed.Len()), UncompressedSize64: size, CRC32: sum})
+	if err == nil {
+		_, err = w.Write(packed.Bytes())
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestInflate: the quick way is taken for what is as the archive says, gives
+// what the reader gives, and leaves everything else to it.
+func TestInflate(t *testing.T) {
+	t.Parallel()
+	data := bytes.Repeat(junk(1, 9<<10), 3)
+	size, sum := uint64(len(data)), crc32.ChecksumIEEE(data)
+	bomb := make([]byte, 4<<20)
+	for name, tt := range map[string]struct {
+		archive  []byte
+		unpacked bool // whether the quick way unpacks it; a checksum is looked at later
+	}{
+		"as it says":        {rawZip(t, data, nil, size, sum), true},
+		"a writer's":        {zipped(t, data, junk(2, 100), nil), true},
+		"less than it says": {rawZip(t, data, nil, size+1, sum), false},
+		"more than it says": {rawZip(t, data, nil, size-1, sum), false},
+		"wrong checksum":    {rawZip(t, data, nil, size, sum^1), true},
+		"bytes behind it":   {rawZip(t, data, []byte("behind"), size, sum), false},
+		"size of 0":         {rawZip(t, data, nil, 0, sum), false},
+		"size beyond all":   {rawZip(t, data, nil, 1<<62, sum), false},
+		"over the ratio":    {rawZip(t, bomb, nil, uint64(len(bomb)), crc32.ChecksumIEEE(bomb)), false},
+	} {
+		lim := DefaultLimits()
+		lim.Ratio = 10
+		mail := attached("a.zip", tt.archive)
+		want, err := (&Worker{Matcher: &countingMatcher{}, Limits: lim}).scan(mail)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unpacked := false
+		w := &Worker{Matcher: &countingMatcher{}, Limits: lim, Inflate: func(dst, src []byte) bool {
+			ok := goInflate(dst, src)
+			unpacked = unpacked || ok
+			return ok
+		}}
+		got, err := w.scan(mail)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, and without the quick way %+v", name, got, want)
+		}
+		if unpacked != tt.unpacked {
+			t.Errorf("%s: unpacked in one step %v, want %v", name, unpacked, tt.unpacked)
+		}
+	}
+}
