@@ -23,7 +23,7 @@ func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
 	if opts.RequireTLS {
 		return reply(errParameter) // RFC 8689 is not offered.
 	}
-	if !isASCII(from) && !opts.UTF8 || opts.UTF8 && !ss.s.carries().SMTPUTF8 {
+	if !message.IsASCII(from) && !opts.UTF8 || opts.UTF8 && !ss.s.carries().SMTPUTF8 {
 		return reply(errUTF8Address)
 	}
 	if (opts.Return != "" || opts.EnvelopeID != "") && !ss.s.carries().DSN {
@@ -44,7 +44,7 @@ func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
 
 // Rcpt implements [smtp.Session].
 func (ss *session) Rcpt(to string, opts *smtp.RcptOptions) error {
-	if !isASCII(to) && !ss.utf8 {
+	if !message.IsASCII(to) && !ss.utf8 {
 		return reply(errUTF8Address)
 	}
 	if (len(opts.Notify) > 0 || opts.OriginalRecipient != "") && !ss.s.carries().DSN {

@@ -1,7 +1,6 @@
 package scanner
 
 import (
-	"container/list"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 const (
@@ -35,17 +36,12 @@ type verdicts struct {
 	print   string     // of the signatures' files
 	looked  time.Time
 	changed time.Time
-	order   *list.List // of *cleanVerdict, used last in front
-	byKey   map[[sha256.Size]byte]*list.Element
-}
-
-type cleanVerdict struct {
-	key   [sha256.Size]byte
-	until time.Time
+	until   *simplelru.LRU[[sha256.Size]byte, time.Time]
 }
 
 func newVerdicts(dir string, now func() time.Time) *verdicts {
-	return &verdicts{dir: dir, now: now, order: list.New(), byKey: map[[sha256.Size]byte]*list.Element{}}
+	until, _ := simplelru.NewLRU[[sha256.Size]byte, time.Time](verdictMost, nil) // the size is no mistake
+	return &verdicts{dir: dir, now: now, until: until}
 }
 
 // key is the name of some bytes under today's signatures; false: they are not known.
@@ -63,16 +59,12 @@ func (v *verdicts) key(sum [sha256.Size]byte, mode string) (key [sha256.Size]byt
 func (v *verdicts) clean(key [sha256.Size]byte) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	el, ok := v.byKey[key]
-	if !ok {
+	until, ok := v.until.Get(key)
+	if ok && v.now().After(until) {
+		v.until.Remove(key)
 		return false
 	}
-	if v.now().After(el.Value.(*cleanVerdict).until) {
-		v.drop(el)
-		return false
-	}
-	v.order.MoveToFront(el)
-	return true
+	return ok
 }
 
 // remember notes a clean verdict, unless the signatures have changed lately or
@@ -86,18 +78,7 @@ func (v *verdicts) remember(key [sha256.Size]byte, sum [sha256.Size]byte, mode s
 	if v.now().Sub(v.changed) < settle {
 		return
 	}
-	if el, ok := v.byKey[key]; ok {
-		v.drop(el)
-	}
-	v.byKey[key] = v.order.PushFront(&cleanVerdict{key, v.now().Add(verdictKept)})
-	if v.order.Len() > verdictMost {
-		v.drop(v.order.Back())
-	}
-}
-
-func (v *verdicts) drop(el *list.Element) {
-	v.order.Remove(el)
-	delete(v.byKey, el.Value.(*cleanVerdict).key)
+	v.until.Add(key, v.now().Add(verdictKept))
 }
 
 // fingerprint is what the signatures' files look like. v.mu is held.

@@ -5,6 +5,7 @@ import (
 	"mime"
 	"strings"
 
+	"mailward/internal/message"
 	"mailward/policy"
 )
 
@@ -29,28 +30,16 @@ func unscanned(job Job) policy.Report {
 // field is the first field of a name, unfolded and with its encoded words
 // (RFC 2047) in UTF-8 and Latin-1 decoded.
 func field(head []byte, name string) string {
-	for len(head) > 0 {
-		end := 0
-		for {
-			i := bytes.IndexByte(head[end:], '\n')
-			if i < 0 {
-				end = len(head)
-				break
-			}
-			end += i + 1
-			if end >= len(head) || head[end] != ' ' && head[end] != '\t' {
-				break
-			}
+	for f := range message.Fields(head) {
+		key, value, ok := bytes.Cut(f, []byte(":"))
+		if !ok || !strings.EqualFold(string(bytes.TrimRight(key, " \t")), name) {
+			continue
 		}
-		key, value, ok := bytes.Cut(head[:end], []byte(":"))
-		if ok && strings.EqualFold(string(bytes.TrimRight(key, " \t")), name) {
-			text := strings.Join(strings.Fields(string(value)), " ")
-			if plain, err := new(mime.WordDecoder).DecodeHeader(text); err == nil {
-				text = plain
-			}
-			return strings.ToValidUTF8(text, "\uFFFD")
+		text := strings.Join(strings.Fields(string(value)), " ")
+		if plain, err := new(mime.WordDecoder).DecodeHeader(text); err == nil {
+			text = plain
 		}
-		head = head[end:]
+		return strings.ToValidUTF8(text, "\uFFFD")
 	}
 	return ""
 }

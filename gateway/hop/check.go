@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"mailward/internal/message"
 )
 
 // Checked is what one host of a route is like.
@@ -114,7 +116,7 @@ func (p *Sender) Verify(ctx context.Context, route, rcpt string) (known bool, re
 // verify needs the null sender: any other could be refused for its own sake.
 func (c *conn) verify(ctx context.Context, rcpt string) (*Reply, stage, error) {
 	utf8 := ""
-	if !isASCII(rcpt) {
+	if !message.IsASCII(rcpt) {
 		if !c.has("SMTPUTF8") {
 			return nil, open, ErrUTF8
 		}

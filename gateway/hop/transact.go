@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"mailward/internal/message"
 )
 
 // groupMost is how many recipients are sent before their replies are read, so
@@ -67,24 +69,15 @@ func fits(address string) bool {
 // needsUTF8: a header outside of ASCII has bytes above 127, so a mail without
 // such bytes, to and from ASCII addresses, is not internationalised.
 func (t *Transfer) needsUTF8() bool {
-	if t.UTF8 && t.EightBit || !isASCII(t.From) {
+	if t.UTF8 && t.EightBit || !message.IsASCII(t.From) {
 		return true
 	}
 	for _, to := range t.To {
-		if !isASCII(to.Address) {
+		if !message.IsASCII(to.Address) {
 			return true
 		}
 	}
 	return false
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
 }
 
 // envelope gives sender, recipients and DATA, in as few groups as the hop

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 const (
@@ -89,7 +91,7 @@ type dnsbl struct {
 	mu        sync.Mutex // guards what follows; wg.Add against close
 	lists     []*listState
 	threshold int
-	clients   *lru[netip.Addr, *question]
+	clients   *simplelru.LRU[netip.Addr, *question]
 	closed    bool
 	wg        sync.WaitGroup
 	recheck   chan struct{}
@@ -152,7 +154,7 @@ func (d *dnsbl) start(client netip.Addr) *question {
 	if len(d.lists) == 0 || d.closed {
 		return nil
 	}
-	if q, ok := d.clients.get(client); ok && (q.until.IsZero() || d.now().Before(q.until)) {
+	if q, ok := d.clients.Get(client); ok && (q.until.IsZero() || d.now().Before(q.until)) {
 		return q
 	}
 	select {
@@ -162,7 +164,7 @@ func (d *dnsbl) start(client netip.Addr) *question {
 		return nil // more clients at a time than we ask about: not a hit
 	}
 	q := &question{done: make(chan struct{})}
-	d.clients.put(client, q)
+	d.clients.Add(client, q)
 	lists, threshold := d.lists, d.threshold
 	d.wg.Go(func() { d.ask(q, client, lists, threshold) })
 	return q

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -39,11 +40,11 @@ type greylist struct {
 	now    func() time.Time
 
 	mu       sync.Mutex // guards what follows
-	triplets *lru[id, triplet]
-	clients  *lru[id, int]
+	triplets *simplelru.LRU[id, triplet]
+	clients  *simplelru.LRU[id, int]
 	// came holds the clients with a recipient that passed and a mail not yet
 	// taken. Mail to exempt recipients alone earns nothing.
-	came *lru[id, struct{}]
+	came *simplelru.LRU[id, struct{}]
 }
 
 type triplet struct {
@@ -78,7 +79,7 @@ func (g *greylist) ask(ctx context.Context, cfg *Greylist, client netip.Addr, se
 	}
 	if wait == 0 {
 		g.mu.Lock()
-		g.came.put(who, struct{}{})
+		g.came.Add(who, struct{}{})
 		g.mu.Unlock()
 	}
 	return wait
@@ -106,23 +107,23 @@ func (g *greylist) askRedis(ctx context.Context, cfg *Greylist, client netip.Add
 func (g *greylist) askLocal(cfg *Greylist, key, client id) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if n, _ := g.clients.get(client); n >= greyEnough {
+	if n, _ := g.clients.Get(client); n >= greyEnough {
 		return 0
 	}
 	now := g.now()
-	t, known := g.triplets.get(key)
+	t, known := g.triplets.Get(key)
 	switch {
 	case !known || !now.Before(t.until):
 		if !known && !g.room(now) {
 			return 0
 		}
-		g.triplets.put(key, triplet{first: now, until: now.Add(cfg.Window)})
+		g.triplets.Add(key, triplet{first: now, until: now.Add(cfg.Window)})
 		return cfg.Delay
 	case !t.passed && now.Sub(t.first) < cfg.Delay:
 		return cfg.Delay - now.Sub(t.first)
 	}
 	t.passed, t.until = true, now.Add(cfg.Keep)
-	g.triplets.put(key, t)
+	g.triplets.Add(key, t)
 	return 0
 }
 
@@ -130,10 +131,10 @@ func (g *greylist) askLocal(cfg *Greylist, key, client id) time.Duration {
 // time. To drop one that still waits would make its sender wait for ever: when
 // memory is full of those, nobody new is greylisted.
 func (g *greylist) room(now time.Time) bool {
-	if g.triplets.len() < greyMost {
+	if g.triplets.Len() < greyMost {
 		return true
 	}
-	_, t, _ := g.triplets.oldest()
+	_, t, _ := g.triplets.GetOldest()
 	return t.passed || !now.Before(t.until)
 }
 
@@ -141,10 +142,10 @@ func (g *greylist) room(now time.Time) bool {
 func (g *greylist) sent(ctx context.Context, cfg *Greylist, client netip.Addr) {
 	who := g.salt.hash(greyClient(client))
 	g.mu.Lock()
-	_, came := g.came.get(who)
-	if g.came.remove(who); came && g.redis.client == nil {
-		n, _ := g.clients.get(who)
-		g.clients.put(who, min(n+1, greyEnough))
+	_, came := g.came.Get(who)
+	if g.came.Remove(who); came && g.redis.client == nil {
+		n, _ := g.clients.Get(who)
+		g.clients.Add(who, min(n+1, greyEnough))
 	}
 	g.mu.Unlock()
 	if !came || g.redis.client == nil {

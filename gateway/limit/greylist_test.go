@@ -149,7 +149,7 @@ func TestGreylist_FullOfWaitingSenders(t *testing.T) {
 		binary.BigEndian.PutUint64(k[:], uint64(i))
 		g.grey.askLocal(&cfg, k, id{1})
 	}
-	if n := g.grey.triplets.len(); n != greyMost {
+	if n := g.grey.triplets.Len(); n != greyMost {
 		t.Errorf("%d triplets", n)
 	}
 	if err := g.Rcpt(ctx, someone4(), "x@a.example", "b@ours.example"); err != nil {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 )
@@ -54,7 +55,7 @@ type Guard struct {
 
 	mu    sync.Mutex // guards open and good; never held while Redis is asked
 	open  map[netip.Prefix]int
-	good  *lru[netip.Prefix, time.Time]
+	good  *simplelru.LRU[netip.Prefix, time.Time]
 	ctx   context.Context // of what runs in the background; ends with Close
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
@@ -247,7 +248,7 @@ func (g *Guard) GreetPause(client netip.Addr) time.Duration {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if until, ok := g.good.get(clientOf(client)); ok && g.now().Before(until) {
+	if until, ok := g.good.Get(clientOf(client)); ok && g.now().Before(until) {
 		return 0
 	}
 	return cfg.GreetPause
@@ -333,7 +334,7 @@ func (g *Guard) Sent(ctx context.Context, client netip.Addr, sender string, byte
 	cfg, client := g.cfg.Load(), plain(client)
 	if !g.free(cfg, client) {
 		g.mu.Lock()
-		g.good.put(clientOf(client), g.now().Add(goodClient))
+		g.good.Add(clientOf(client), g.now().Add(goodClient))
 		g.mu.Unlock()
 		g.count(ctx, []entry{
 			{subject: subject("bytes", clientOf(client).String()), op: opForce, amount: bytes, limit: cfg.PerMinute.Bytes, window: window},
@@ -354,7 +355,7 @@ func (g *Guard) BadCommand(ctx context.Context, client netip.Addr) {
 	}
 	who := clientOf(client)
 	g.mu.Lock()
-	g.good.remove(who)
+	g.good.Remove(who)
 	g.mu.Unlock()
 	g.count(ctx, []entry{{subject: subject("bad", who.String()), kind: KindBanned, op: opForce, amount: 1, limit: badMost, window: badWindow, ban: badBan}}, nil)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -39,10 +40,10 @@ type Recipients struct {
 	salt   salt
 
 	mu      sync.Mutex // guards what follows; wg.Go against Close
-	known   *lru[id, time.Time]
-	unknown *lru[id, time.Time]
+	known   *simplelru.LRU[id, time.Time]
+	unknown *simplelru.LRU[id, time.Time]
 	flights map[id]*flight
-	resting *lru[string, time.Time] // routes, until when they are not asked
+	resting *simplelru.LRU[string, time.Time] // routes, until when they are not asked
 	closed  bool
 	wg      sync.WaitGroup
 	ctx     context.Context // of the questions, which outlive their first asker
@@ -110,16 +111,16 @@ func (r *Recipients) begin(key id, about, route, rcpt string) (*flight, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
-	if until, ok := r.known.get(key); ok && now.Before(until) {
+	if until, ok := r.known.Get(key); ok && now.Before(until) {
 		return nil, true
 	}
-	if until, ok := r.unknown.get(key); ok && now.Before(until) {
+	if until, ok := r.unknown.Get(key); ok && now.Before(until) {
 		return nil, false
 	}
 	if f, ok := r.flights[key]; ok {
 		return f, true
 	}
-	if until, ok := r.resting.get(route); ok && now.Before(until) || r.closed || len(r.flights) >= verifyBusy {
+	if until, ok := r.resting.Get(route); ok && now.Before(until) || r.closed || len(r.flights) >= verifyBusy {
 		return nil, true
 	}
 	f := &flight{done: make(chan struct{}), known: true}
@@ -147,7 +148,7 @@ func (r *Recipients) find(key id, about, route, rcpt string) (known bool) {
 	case err != nil:
 		r.log.Debug("recipient not checked", "route", route, "error", err)
 		r.mu.Lock()
-		r.resting.put(route, r.now().Add(restAfter))
+		r.resting.Add(route, r.now().Add(restAfter))
 		r.mu.Unlock()
 		return true
 	case known:
@@ -182,12 +183,12 @@ func (r *Recipients) remember(key id, known bool, keep time.Duration) {
 	defer r.mu.Unlock()
 	until := r.now().Add(keep)
 	if known {
-		r.unknown.remove(key)
-		r.known.put(key, until)
+		r.unknown.Remove(key)
+		r.known.Add(key, until)
 		return
 	}
-	r.known.remove(key)
-	r.unknown.put(key, until)
+	r.known.Remove(key)
+	r.unknown.Add(key, until)
 }
 
 // What Redis holds of a recipient.

@@ -217,8 +217,8 @@ func TestRecipients_AreBounded(t *testing.T) {
 	for i := range verifyMost + 10 {
 		r.remember(id{2, byte(i), byte(i >> 8), byte(i >> 16)}, false, time.Hour)
 	}
-	if _, ok := r.known.get(id{1}); !ok || r.unknown.len() != verifyMost {
-		t.Errorf("known kept: %v, %d unknown", ok, r.unknown.len())
+	if _, ok := r.known.Get(id{1}); !ok || r.unknown.Len() != verifyMost {
+		t.Errorf("known kept: %v, %d unknown", ok, r.unknown.Len())
 	}
 }
 

@@ -3,6 +3,8 @@ package limit
 import (
 	"sync"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // A counter is a sliding window made of two buckets: this one, and the one
@@ -86,13 +88,23 @@ const maxCounters = 100_000
 // local counts in this process.
 type local struct {
 	mu       sync.Mutex // guards counters
-	counters *lru[id, *counter]
+	counters *simplelru.LRU[id, *counter]
+}
+
+// newLRU makes a map of bounded size: the entry not used for longest goes first.
+// It is not safe for use by several goroutines; its owner's lock guards it.
+func newLRU[K comparable, V any](most int) *simplelru.LRU[K, V] {
+	l, err := simplelru.NewLRU[K, V](most, nil)
+	if err != nil {
+		panic(err) // A size below 1, and all sizes are constants.
+	}
+	return l
 }
 
 func newLocal() *local { return &local{counters: newLRU[id, *counter](maxCounters)} }
 
 func (l *local) at(i id, e *entry, ms int64) *counter {
-	c, ok := l.counters.get(i)
+	c, ok := l.counters.Get(i)
 	if !ok {
 		c = &counter{}
 	}
@@ -117,7 +129,7 @@ func (l *local) take(ids []id, entries []entry, ms int64) int {
 		}
 		c := l.at(ids[i], e, ms)
 		c.add(e, ms)
-		l.counters.put(ids[i], c)
+		l.counters.Add(ids[i], c)
 	}
 	return -1
 }
@@ -127,7 +139,7 @@ func (l *local) undo(ids []id, entries []entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range entries {
-		if c, ok := l.counters.get(ids[i]); ok && entries[i].op == opAdd {
+		if c, ok := l.counters.Get(ids[i]); ok && entries[i].op == opAdd {
 			c.now = max(0, c.now-float64(entries[i].amount))
 		}
 	}
@@ -136,5 +148,5 @@ func (l *local) undo(ids []id, entries []entry) {
 func (l *local) len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.counters.len()
+	return l.counters.Len()
 }

@@ -102,33 +102,6 @@ func TestLocal_IsBounded(t *testing.T) {
 	}
 }
 
-func TestLRU(t *testing.T) {
-	t.Parallel()
-	l := newLRU[int, string](2)
-	if _, _, ok := l.oldest(); ok {
-		t.Error("empty, and has an oldest")
-	}
-	l.put(1, "a")
-	l.put(2, "b")
-	l.get(1)
-	l.put(3, "c")
-	if _, ok := l.get(2); ok {
-		t.Error("the oldest is still there")
-	}
-	l.put(1, "A")
-	if v, _ := l.get(1); v != "A" || l.len() != 2 {
-		t.Errorf("%q, %d entries", v, l.len())
-	}
-	if k, _, _ := l.oldest(); k != 3 {
-		t.Errorf("oldest is %d", k)
-	}
-	l.remove(3)
-	l.remove(3)
-	if l.len() != 1 {
-		t.Error("not removed")
-	}
-}
-
 // ownRedis is a Redis that this test stops and starts.
 type ownRedis struct {
 	t     *testing.T

@@ -13,6 +13,7 @@ import (
 
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
+	"mailward/internal/message"
 	"mailward/quarantine"
 )
 
@@ -164,7 +165,7 @@ func (q *Queue) notification(ctx context.Context, m Mail, fates []fate) (*row, e
 		return nil, fmt.Errorf("make notification id: %w", err)
 	}
 	r := report{id: id, boundary: "mailward-" + uuid.NewString(), mailID: m.Envelope.ID, hostname: q.cfg.Hostname, sender: m.Envelope.From, envID: m.Envelope.EnvID,
-		arrived: m.Envelope.ReceivedAt, now: time.Now(), utf8: !isASCII(m.Envelope.From), fates: told}
+		arrived: m.Envelope.ReceivedAt, now: time.Now(), utf8: !message.IsASCII(m.Envelope.From), fates: told}
 	original, err := q.original(ctx, m, &r)
 	if err != nil {
 		return nil, err
@@ -236,13 +237,4 @@ func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
 }

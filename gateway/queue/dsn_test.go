@@ -206,7 +206,7 @@ func TestReport_InternationalisedAddresses(t *testing.T) {
 func TestXtext(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{"": "", "a+2Bb": "a+b", "+3D": "=", "+": "+", "+2": "+2", "+zz": "+zz", "a+0Ab": "a\nb"} {
-		if got := xtext(in); got != want {
+		if got := fromXtext(in); got != want {
 			t.Errorf("%q: %q", in, got)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"mailward/gateway/hop"
+	"mailward/internal/message"
 )
 
 // report is a notification as it is written: RFC 3464 in the frame of RFC 6522.
@@ -93,7 +94,7 @@ func (report) encoding(eightBit bool) string {
 // status writes the fields that programs read (RFC 3464 §2.2 and §2.3).
 func (r report) status(w func(string, ...any)) {
 	w("Reporting-MTA: dns; %s", r.hostname)
-	if id := r.clean(xtext(r.envID), 100); id != "" {
+	if id := r.clean(fromXtext(r.envID), 100); id != "" {
 		w("Original-Envelope-Id: %s", id)
 	}
 	if !r.arrived.IsZero() {
@@ -165,7 +166,7 @@ const encodedMost = 900
 // as RFC 6533 §3 has it.
 func (r report) address(a string) string {
 	switch {
-	case isASCII(a):
+	case message.IsASCII(a):
 		return "rfc822; " + hop.Harmless(a, 320)
 	case r.utf8:
 		return "utf-8; " + r.clean(a, 320)
@@ -193,9 +194,9 @@ func (r report) originalRecipient(orcpt string) string {
 		return ""
 	}
 	if !strings.EqualFold(kind, "utf-8") {
-		value = xtext(value)
+		value = fromXtext(value)
 	}
-	if !r.utf8 && !isASCII(value) {
+	if !r.utf8 && !message.IsASCII(value) {
 		return ""
 	}
 	if value = r.clean(value, 320); value == "" {
@@ -232,8 +233,8 @@ func clip(s string, limit int) string {
 	return s
 }
 
-// xtext decodes RFC 3461 §4. What is no xtext stays as it is.
-func xtext(s string) string {
+// fromXtext decodes RFC 3461 §4. What is no xtext stays as it is.
+func fromXtext(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] == '+' && i+2 < len(s) {

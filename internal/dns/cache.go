@@ -1,9 +1,10 @@
 package dns
 
 import (
-	"container/list"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // How long answers are kept, whatever they ask for, and how many.
@@ -19,63 +20,51 @@ const (
 
 // cache keeps the answers used last.
 type cache struct {
-	most, mostBytes int
+	mostBytes int
 
-	mu    sync.Mutex // guards all below
-	order *list.List // of *entry, used last in front
-	byKey map[key]*list.Element
-	bytes int
+	mu      sync.Mutex // guards all below
+	answers *simplelru.LRU[key, entry]
+	bytes   int
 }
 
 type entry struct {
-	key    key
 	answer *answer
 	until  time.Time
 }
 
 func newCache(most, mostBytes int) *cache {
-	return &cache{most: most, mostBytes: mostBytes, order: list.New(), byKey: map[key]*list.Element{}}
+	c := &cache{mostBytes: mostBytes}
+	c.answers, _ = simplelru.NewLRU(most, func(_ key, e entry) { c.bytes -= e.answer.size + entryCost }) // the size is no mistake
+	return c
 }
 
 func (c *cache) get(k key, now time.Time) *answer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	el, ok := c.byKey[k]
+	e, ok := c.answers.Get(k)
 	if !ok {
 		return nil
 	}
-	e := el.Value.(*entry)
 	if !now.Before(e.until) {
-		c.drop(el)
+		c.answers.Remove(k)
 		return nil
 	}
-	c.order.MoveToFront(el)
 	return e.answer
 }
 
 func (c *cache) put(k key, a *answer, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if el, ok := c.byKey[k]; ok {
-		c.drop(el)
-	}
-	c.byKey[k] = c.order.PushFront(&entry{key: k, answer: a, until: now.Add(a.ttl)})
+	c.answers.Remove(k) // so that its bytes are no longer counted
+	c.answers.Add(k, entry{answer: a, until: now.Add(a.ttl)})
 	c.bytes += a.size + entryCost
-	for c.order.Len() > c.most || c.bytes > c.mostBytes {
-		c.drop(c.order.Back())
+	for c.bytes > c.mostBytes {
+		c.answers.RemoveOldest()
 	}
-}
-
-// drop takes an entry out. The caller holds the lock.
-func (c *cache) drop(el *list.Element) {
-	e := el.Value.(*entry)
-	c.order.Remove(el)
-	delete(c.byKey, e.key)
-	c.bytes -= e.answer.size + entryCost
 }
 
 func (c *cache) len() (entries, bytes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.order.Len(), c.bytes
+	return c.answers.Len(), c.bytes
 }

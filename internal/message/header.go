@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"iter"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -22,18 +23,21 @@ type Range struct{ Offset, Length int64 }
 func HeaderEdits(header []byte, authservID string) []Range {
 	var out []Range
 	ours := sameName(authservID)
-	forEachField(header, func(start, end int) {
-		name, value, ok := bytes.Cut(header[start:end], []byte(":"))
+	end := 0
+	for f := range Fields(header) {
+		start := end
+		end += len(f)
+		name, value, ok := bytes.Cut(f, []byte(":"))
 		n := strings.ToLower(string(bytes.TrimRight(name, " \t")))
 		switch {
-		case start == 0 && (header[0] == ' ' || header[0] == '\t'):
+		case start == 0 && (f[0] == ' ' || f[0] == '\t'):
 		case ok && strings.HasPrefix(n, "x-mailward-"):
 		case ok && n == "authentication-results" && ours(authserv(string(value))):
 		default:
-			return
+			continue
 		}
-		out = append(out, Range{int64(start), int64(end - start)})
-	})
+		out = append(out, Range{int64(start), int64(len(f))})
+	}
 	return out
 }
 
@@ -51,27 +55,26 @@ func sameName(name string) func(string) bool {
 	return func(s string) bool { return canonical(s) == name }
 }
 
-// forEachField calls fn with the bounds of each field, its folded lines included.
-func forEachField(header []byte, fn func(start, end int)) {
-	start := 0
-	for start < len(header) {
-		end := start
-		for {
-			i := bytes.IndexByte(header[end:], '\n')
-			if i < 0 {
-				end = len(header)
-				break
+// Fields are the header's fields one after the other without a gap, folded lines
+// and line ends included. They end at the empty line, where the body starts.
+func Fields(header []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(header) > 0 {
+			end := 0
+			for end == 0 || end < len(header) && (header[end] == ' ' || header[end] == '\t') {
+				i := bytes.IndexByte(header[end:], '\n')
+				if i < 0 {
+					end = len(header)
+					break
+				}
+				end += i + 1
 			}
-			end += i + 1
-			if end >= len(header) || header[end] != ' ' && header[end] != '\t' {
-				break
+			f := header[:end]
+			if len(bytes.TrimRight(f, "\r\n")) == 0 || !yield(f) {
+				return
 			}
+			header = header[end:]
 		}
-		if bytes.TrimRight(header[start:end], "\r\n") == nil || len(bytes.TrimRight(header[start:end], "\r\n")) == 0 {
-			return // the empty line: the body starts here
-		}
-		fn(start, end)
-		start = end
 	}
 }
 

@@ -156,6 +156,9 @@ func hasEightBit(b []byte) bool {
 	return false
 }
 
+// IsASCII says whether an address or a header value is no more than US-ASCII.
+func IsASCII(s string) bool { return !hasEightBit([]byte(s)) }
+
 // length is where the body starts; the whole mail where there is none.
 func (h *headScanner) length() int {
 	if h.done {
