@@ -40,8 +40,9 @@ const (
 type AuthSettings struct {
 	DMARC DMARCMode `json:"dmarc,omitempty" enum:"honour,quarantine,report"`
 	// TrustedARCSealers are domains that are believed when they say that a mail
-	// was in order before they passed it on (RFC 8617 §5.2).
-	TrustedARCSealers []string `json:"trusted_arc_sealers,omitempty"`
+	// was in order before they passed it on (RFC 8617 §5.2). An empty list trusts
+	// nobody.
+	TrustedARCSealers []string `json:"trusted_arc_sealers,omitzero" required:"false" doc:"left out: the default policy's; empty: nobody"`
 }
 
 // over is a domain's own settings on top of the workspace's.

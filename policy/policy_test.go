@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,10 +140,11 @@ func TestStore(t *testing.T) {
 	if _, err := s.Policy(ctx, DefaultWorkspace, "else.example", Inbound); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a domain that we do not serve: %v", err)
 	}
-	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Tag}}, 0); err != nil {
+	none := int64(0)
+	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Tag}}, &none); err != nil {
 		t.Fatal(err)
 	}
-	p, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Reject}}, 0)
+	p, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Reject}}, nil)
 	if p.Version != 2 {
 		t.Errorf("the second one has version %d", p.Version)
 	}
@@ -153,21 +155,43 @@ func TestStore(t *testing.T) {
 	if r.Policy.Actions[Malware] != Reject || r.Policy.Actions[Phishing] != Quarantine {
 		t.Errorf("merged policy %v", r.Policy.Actions)
 	}
-	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Tag}}, p.Version+1); !errors.Is(err, ErrConflict) {
+	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Tag}}, &none); !errors.Is(err, ErrConflict) {
+		t.Errorf("a first one where somebody has just made it: %v", err)
+	}
+	never := p.Version + 1
+	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "new.example", Actions: map[Class]Action{Malware: Tag}}, &never); !errors.Is(err, ErrConflict) {
 		t.Errorf("with a version that was never there: %v", err)
 	}
 	var invalid *InvalidError
-	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "*", Actions: map[Class]Action{"nice": Tag}}, 1); !errors.As(err, &invalid) {
+	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "*", Actions: map[Class]Action{"nice": Tag}}, nil); !errors.As(err, &invalid) {
 		t.Errorf("an unknown class: %v", err)
 	}
-	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "else.example", Actions: map[Class]Action{Spam: Tag}}, 0); !errors.Is(err, ErrNotFound) {
+	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "else.example", Actions: map[Class]Action{Spam: Tag}}, nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a domain that we do not serve: %v", err)
+	}
+	if err := s.DeletePolicy(ctx, op, DefaultWorkspace, "New.example", Inbound); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := s.Policy(ctx, DefaultWorkspace, "new.example", Inbound); err != nil || !p.Inherited || p.Actions[Malware] != Quarantine {
+		t.Errorf("back to the default policy: %+v, %v", p, err)
+	}
+	if err := s.DeletePolicy(ctx, op, DefaultWorkspace, "new.example", Inbound); !errors.Is(err, ErrNotFound) {
+		t.Errorf("deleted twice: %v", err)
+	}
+	if err := s.DeletePolicy(ctx, op, DefaultWorkspace, "*", Inbound); !errors.As(err, &invalid) {
+		t.Errorf("the default policy deleted: %v", err)
+	}
+	if got, want := s.NextHops(), []string{"default:25", "fixed:25"}; !slices.Equal(got, want) {
+		t.Errorf("next hops %v, want %v", got, want)
 	}
 	if err := s.DeleteDomain(ctx, op, d.Name); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := s.Lookup("a@new.example"); ok {
 		t.Error("mail is still taken for a deleted domain")
+	}
+	if got := s.NextHops(); !slices.Equal(got, []string{"fixed:25"}) {
+		t.Errorf("next hops %v after the last domain of one is gone", got)
 	}
 	if err := s.DeleteDomain(ctx, op, "fixed.example"); !errors.Is(err, ErrStatic) {
 		t.Errorf("deleting a domain of the file: %v", err)
@@ -238,7 +262,7 @@ func TestStore_Directions(t *testing.T) {
 	routes.Outbound = "mx"
 	s.SetStatic(routes)
 	op := pg.Operator("test")
-	put := func(p Policy) (Policy, error) { return s.PutPolicy(ctx, op, p, 0) }
+	put := func(p Policy) (Policy, error) { return s.PutPolicy(ctx, op, p, nil) }
 	if _, err := put(Policy{Domain: "ours.example", Direction: Outbound, Actions: map[Class]Action{DLP: Reject}}); err != nil {
 		t.Fatal(err)
 	}
@@ -256,6 +280,17 @@ func TestStore_Directions(t *testing.T) {
 	}
 	if out.Domain.NextHop != "mx:world.example" || out.Policy.Auth != nil || in.Policy.Auth.DMARC != Honour {
 		t.Errorf("out %+v, in %+v", out, in)
+	}
+	if _, err := put(Policy{Domain: "*", Actions: map[Class]Action{DLP: Tag}, Auth: &AuthSettings{TrustedARCSealers: []string{"trusted.example"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = put(Policy{Domain: "ours.example", Actions: map[Class]Action{DLP: Tag}, Auth: &AuthSettings{TrustedARCSealers: []string{}}}); err != nil || p.Auth.TrustedARCSealers == nil {
+		t.Errorf("a domain that trusts nobody: %+v, %v", p.Auth, err)
+	}
+	for addr, want := range map[string]int{"a@ours.example": 0, "a@other.example": 1} {
+		if r, _ := s.Lookup(addr); len(r.Policy.Auth.TrustedARCSealers) != want {
+			t.Errorf("sealers for %s: %v", addr, r.Policy.Auth.TrustedARCSealers)
+		}
 	}
 	if r, _ := s.Lookup("a@other.example"); r.Policy.Auth.DMARC != QuarantineOnly {
 		t.Errorf("a domain without settings: %+v", r.Policy.Auth)

@@ -31,6 +31,8 @@ var (
 	deleteDomainSQL = pg.Query(queryFiles, "delete_domain")
 	putPolicySQL    = pg.Query(queryFiles, "put_policy")
 	updatePolicySQL = pg.Query(queryFiles, "update_policy")
+	insertPolicySQL = pg.Query(queryFiles, "insert_policy")
+	deletePolicySQL = pg.Query(queryFiles, "delete_policy")
 )
 
 // Errors of the store.
@@ -72,6 +74,13 @@ type policyKey struct {
 	direction Direction
 }
 
+// nextHops is a list of next hops and what it was made from.
+type nextHops struct {
+	static *StaticRoutes
+	snap   *snapshot
+	list   []string
+}
+
 // Store keeps domains and policies, and a snapshot of them in memory.
 type Store struct {
 	db     *pg.DB
@@ -79,6 +88,7 @@ type Store struct {
 	log    *slog.Logger
 	now    func() time.Time
 	snap   atomic.Pointer[snapshot]
+	hops   atomic.Pointer[nextHops] // the last list, made anew when its sources change
 }
 
 // NewStore returns a Store that knows nothing until [Store.Load] or [Store.Run].
@@ -290,9 +300,19 @@ func (s *Store) Postmaster() (Recipient, bool) {
 // to senders. It may be empty.
 func (s *Store) DefaultHop() string { return s.static.Load().Default }
 
-// NextHops lists every next hop that is in use.
+// NextHops lists every next hop that is in use. The list is shared: every EHLO
+// asks for it. It is not to be changed.
 func (s *Store) NextHops() []string {
-	static := s.static.Load()
+	static, snap := s.static.Load(), s.snap.Load()
+	if last := s.hops.Load(); last != nil && last.static == static && last.snap == snap {
+		return last.list
+	}
+	made := &nextHops{static: static, snap: snap, list: hopsOf(static, snap)}
+	s.hops.Store(made)
+	return made.list
+}
+
+func hopsOf(static *StaticRoutes, snap *snapshot) []string {
 	hops := map[string]bool{}
 	add := func(h string) {
 		if h == "" {
@@ -308,7 +328,7 @@ func (s *Store) NextHops() []string {
 	if static.Outbound != "" && static.Outbound != "mx" {
 		add(static.Outbound)
 	}
-	if snap := s.snap.Load(); snap != nil {
+	if snap != nil {
 		for n, d := range snap.domains {
 			if _, fixed := static.Domains[n]; !fixed && d.Enabled {
 				add(d.NextHop)

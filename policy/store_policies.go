@@ -61,24 +61,28 @@ func (s *Store) Policy(ctx context.Context, workspace uuid.UUID, domain string, 
 
 // PutPolicy changes the policy of a domain that we serve, or of "*", and makes
 // it where there is none. Without Auth the settings that were there stay.
-// version is the one that the caller has read: when somebody else has changed
-// the policy since, it is [ErrConflict]. 0 means that the caller has read none
-// and wants this one, whatever was there.
-func (s *Store) PutPolicy(ctx context.Context, actor pg.Actor, p Policy, version int64) (Policy, error) {
+// version is the one that the caller has read, 0 where there was none: when
+// somebody else has changed the policy since, it is [ErrConflict]. nil is for
+// who wants this policy whatever was there.
+func (s *Store) PutPolicy(ctx context.Context, actor pg.Actor, p Policy, version *int64) (Policy, error) {
 	actions, auth, err := s.checkPolicy(&p)
 	if err != nil {
 		return Policy{}, err
 	}
 	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		if version != 0 {
-			p, err = scanPolicy(tx.QueryRow(ctx, updatePolicySQL, p.Workspace, p.Domain, p.Direction, actions, auth, version))
+		if version != nil && *version != 0 {
+			p, err = scanPolicy(tx.QueryRow(ctx, updatePolicySQL, p.Workspace, p.Domain, p.Direction, actions, auth, *version))
 			return err
+		}
+		query := putPolicySQL
+		if version != nil {
+			query = insertPolicySQL
 		}
 		id, err := uuid.NewV7()
 		if err != nil {
 			return err
 		}
-		p, err = scanPolicy(tx.QueryRow(ctx, putPolicySQL, id, p.Workspace, p.Domain, p.Direction, actions, auth))
+		p, err = scanPolicy(tx.QueryRow(ctx, query, id, p.Workspace, p.Domain, p.Direction, actions, auth))
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -88,6 +92,25 @@ func (s *Store) PutPolicy(ctx context.Context, actor pg.Actor, p Policy, version
 		return Policy{}, fmt.Errorf("store policy of %s: %w", p.Domain, err)
 	}
 	return p, s.Load(ctx)
+}
+
+// DeletePolicy takes a domain's own policy away, so that the workspace's is in
+// force for it. The workspace's own, "*", stays: without it nothing is decided.
+func (s *Store) DeletePolicy(ctx context.Context, actor pg.Actor, workspace uuid.UUID, domain string, dir Direction) error {
+	if domain == "*" {
+		return &InvalidError{"domain", "must not be *: the default policy can be changed, not deleted"}
+	}
+	err := s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, deletePolicySQL, workspace, strings.ToLower(domain), dir)
+		if err == nil && tag.RowsAffected() == 0 {
+			return ErrNotFound
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("delete policy of %s: %w", domain, err)
+	}
+	return s.Load(ctx)
 }
 
 // checkPolicy fills in what is left out, and encodes what is kept as JSON.

@@ -35,7 +35,7 @@ type policyInput struct {
 	Body struct {
 		Actions map[policy.Class]policy.Action `json:"actions" doc:"what is done with mail of each class; one that is not named falls back to the default policy"`
 		Auth    *policy.AuthSettings           `json:"auth,omitempty" doc:"what is made of the sender's authentication; left out: as it is"`
-		Version int64                          `json:"version,omitempty" minimum:"0" doc:"the version that you have read; 0: there is none yet"`
+		Version *int64                         `json:"version,omitempty" minimum:"0" doc:"the version that you have read; 0: there was none; left out: whatever was there"`
 	}
 }
 
@@ -93,6 +93,14 @@ func (s *Server) registerPolicy() {
 			}
 			pol, err := s.deps.Policies.PutPolicy(ctx, p.Actor(), policy.Policy{Workspace: w, Domain: in.Domain, Direction: in.Direction, Actions: in.Body.Actions, Auth: in.Body.Auth}, in.Body.Version)
 			return &one[policy.Policy]{Body: pol}, err
+		})
+	register(s, endpoint{http.MethodDelete, "/policies/{domain}", "delete-policy", "Takes a domain's own policy away: the default policy is in force again", identity.PolicyWrite, http.StatusNoContent},
+		func(ctx context.Context, p identity.Principal, in *ByPolicy) (*nothing, error) {
+			w, err := s.workspaceOfDomain(p, in.Domain, identity.PolicyWrite)
+			if err != nil {
+				return nil, err
+			}
+			return &nothing{}, s.deps.Policies.DeletePolicy(ctx, p.Actor(), w, in.Domain, in.Direction)
 		})
 }
 

@@ -340,6 +340,21 @@ func TestAPI_DomainsPoliciesAccounts(t *testing.T) {
 	if status, m, _ := s.call(token, "GET", "/policies/ours.example?direction=outbound", ""); status != 200 || m["inherited"] != true || m["direction"] != "outbound" || m["auth"] != nil {
 		t.Errorf("get outbound policy: %d %v", status, m)
 	}
+	if status, _, body := s.call(token, "DELETE", "/policies/ours.example", ""); status != 204 {
+		t.Errorf("back to the default policy: %d %s", status, body)
+	}
+	if status, m, _ := s.call(token, "GET", "/policies/ours.example", ""); status != 200 || m["inherited"] != true {
+		t.Errorf("a policy that was deleted: %d %v", status, m)
+	}
+	if status, _, body := s.call(token, "DELETE", "/policies/*", ""); status != 422 {
+		t.Errorf("the default policy deleted: %d %s", status, body)
+	}
+	if status, m, body := s.call(token, "PUT", "/policies/ours.example", `{"actions":{"spam":"reject"},"auth":{"trusted_arc_sealers":[]},"version":0}`); status != 200 || fmt.Sprint(m["auth"].(map[string]any)["trusted_arc_sealers"]) != "[]" {
+		t.Errorf("a policy that trusts nobody: %d %s", status, body)
+	}
+	if status, _, _ := s.call(token, "PUT", "/policies/ours.example", `{"actions":{"spam":"tag"},"version":0}`); status != 409 {
+		t.Errorf("a first policy where there is one: %d", status)
+	}
 	for call, bad := range map[string]string{"/policies/ours.example": `{"actions":{"spam":"tag"},"auth":{"dmarc":"strict"}}`, "/policies/*": `{"actions":{"spam":"tag"},"auth":{"trusted_arc_sealers":["no domain"]}}`,
 		"/policies/*?direction=outbound": `{"actions":{"spam":"tag"},"auth":{"dmarc":"report"}}`, "/policies/*?direction=sideways": `{"actions":{"spam":"tag"}}`} {
 		if status, _, body := s.call(token, "PUT", call, bad); status != 422 {
@@ -353,7 +368,7 @@ func TestAPI_DomainsPoliciesAccounts(t *testing.T) {
 		t.Errorf("outbound items: %d %s", status, body)
 	}
 	e := s.events("policy.create")
-	if len(e) != 1 || e[0]["actor"].(map[string]any)["email"] != "admin@ours.example" || e[0]["request"].(map[string]any)["path"] != apiPrefix+"/policies/{domain}" {
+	if len(e) != 2 || e[0]["actor"].(map[string]any)["email"] != "admin@ours.example" || e[0]["request"].(map[string]any)["path"] != apiPrefix+"/policies/{domain}" {
 		t.Errorf("record of the policy: %v", e)
 	}
 	status, m, body = s.call(token, "POST", "/users", `{"email":"eve@ours.example","password":"`+sitePassword+`","roles":["viewer"]}`)
