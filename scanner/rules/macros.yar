@@ -1,5 +1,5 @@
 // Office macros. The sidecar hands their source over in clear, as a piece of
-// type text/x-vba.
+// type text/x-vba. Names in OOXML have the case that its readers insist on.
 
 rule Macro_Dropper
 {
@@ -62,8 +62,8 @@ rule Remote_Template
         severity = "warn"
         reference = "https://attack.mitre.org/techniques/T1221/"
     strings:
-        $rel = "attachedTemplate" nocase
-        $ext = "TargetMode=\"External\"" nocase
+        $rel = "attachedTemplate"
+        $ext = "TargetMode=\"External\""
         $url = /Target="(https?|file|\\\\)/ nocase
     condition:
         part_ext == ".rels" and in_archive and all of them
