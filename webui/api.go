@@ -109,7 +109,7 @@ func (s *Server) problem(err error) error {
 		return err
 	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, identity.ErrNotFound):
 		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
-	case errors.Is(err, quarantine.ErrState), errors.Is(err, queue.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict),
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, identity.ErrExists):
 		return huma.Error409Conflict(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):
@@ -133,7 +133,7 @@ func (s *Server) problem(err error) error {
 
 // publicText are words of ours for errors whose text we wrote ourselves.
 func publicText(err error) string {
-	for _, known := range []error{queue.ErrState, queue.ErrReasonRequired, queue.ErrBadCursor} {
+	for _, known := range []error{queue.ErrState, queue.ErrUnderWay, queue.ErrReasonRequired, queue.ErrBadCursor} {
 		if errors.Is(err, known) {
 			err = known // What was tried is ours to know.
 		}

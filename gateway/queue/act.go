@@ -52,29 +52,40 @@ func (q *Queue) Retry(ctx context.Context, who Person, id uuid.UUID) error {
 }
 
 // RetryDestination makes all that waits for a destination due now, in the given
-// workspaces, and says how many those are.
+// workspaces, and says how many those are. Each workspace that is concerned has
+// it on record.
 func (q *Queue) RetryDestination(ctx context.Context, who Person, workspaces []uuid.UUID, destination string) (n int64, err error) {
 	if err := who.check(); err != nil {
 		return 0, err
 	}
 	err = q.deps.DB.Act(pg.WithReason(ctx, who.Reason), who.Actor, func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, retryDestinationSQL, destination, workspaces)
+		type share struct {
+			Workspace uuid.UUID
+			Count     int64
+		}
+		rows, err := tx.Query(ctx, retryDestinationSQL, destination, workspaces)
 		if err != nil {
 			return err
 		}
-		if n = tag.RowsAffected(); n == 0 {
+		shares, err := pgx.CollectRows(rows, pgx.RowToStructByPos[share])
+		if err != nil {
+			return err
+		}
+		if len(shares) == 0 {
 			return ErrNotFound
 		}
 		if _, err := tx.Exec(ctx, destinationUpSQL, destination); err != nil {
 			return err
 		}
-		ev := audit.Event{Action: audit.QueueRetry, Actor: who.Actor, Roles: who.Roles, Reason: who.Reason, Retention: audit.Retention3Years,
-			Targets: []audit.Target{{Type: "destination", ID: destination}}, After: map[string]any{"deliveries": n, "next_attempt": "now"}}
-		if len(workspaces) == 1 {
-			ev.Workspace = workspaces[0]
+		for _, s := range shares {
+			n += s.Count
+			ev := audit.Event{Action: audit.QueueRetry, Workspace: s.Workspace, Actor: who.Actor, Roles: who.Roles, Reason: who.Reason, Retention: audit.Retention3Years,
+				Targets: []audit.Target{{Type: "destination", ID: destination}}, After: map[string]any{"deliveries": s.Count, "next_attempt": "now"}}
+			if _, err := q.deps.Audit.Append(ctx, tx, ev); err != nil {
+				return err
+			}
 		}
-		_, err = q.deps.Audit.Append(ctx, tx, ev)
-		return err
+		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("retry destination %s: %w", destination, err)
@@ -129,7 +140,11 @@ func (q *Queue) act(ctx context.Context, who Person, id uuid.UUID, action string
 			}
 			return err
 		}
-		if state != "queued" {
+		switch state {
+		case "queued":
+		case "delivering":
+			return ErrUnderWay
+		default:
 			return ErrState
 		}
 		e, err := q.entry(ctx, tx, id)

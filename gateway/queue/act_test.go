@@ -105,15 +105,18 @@ func TestRetryDestination(t *testing.T) {
 	if _, err := f.queue.RetryDestination(ctx, f.who("up"), []uuid.UUID{uuid.New()}, f.hop.Addr); !errors.Is(err, ErrNotFound) {
 		t.Errorf("another workspace's: %v", err)
 	}
+	other := uuid.New()
+	f.exec("INSERT INTO workspace (id, name) VALUES ($1, 'other')", other)
+	f.exec("UPDATE delivery SET workspace_id = $2 WHERE id = $1", ids[1], other)
 	f.work(f.queue)
-	if n, err := f.queue.RetryDestination(ctx, f.who("up"), here, f.hop.Addr); err != nil || n != 2 {
+	if n, err := f.queue.RetryDestination(ctx, f.who("up"), append(here, other), f.hop.Addr); err != nil || n != 2 {
 		t.Fatalf("%d, %v", n, err)
 	}
 	for _, id := range ids {
 		f.wantState(id, Delivered)
 	}
-	if n := f.events("queue.retry"); n != 1 {
-		t.Errorf("%d events, want 1", n)
+	if n := f.events("queue.retry"); n != 2 {
+		t.Errorf("%d events, want one for each workspace", n)
 	}
 }
 
@@ -151,10 +154,10 @@ func TestDelete_UnderWay(t *testing.T) {
 	f := newFixture(t)
 	id := f.later(f.mail(), rcpt("bob@ours.example"))[0]
 	f.exec("UPDATE delivery SET state = 'delivering', lease_owner = 'x', lease_until = $2 WHERE id = $1", id, time.Now().Add(time.Hour))
-	if err := f.queue.Delete(context.Background(), f.who("now"), id, false); !errors.Is(err, ErrState) {
+	if err := f.queue.Delete(context.Background(), f.who("now"), id, false); !errors.Is(err, ErrUnderWay) {
 		t.Errorf("%v", err)
 	}
-	if err := f.queue.Retry(context.Background(), f.who("now"), id); !errors.Is(err, ErrState) {
+	if err := f.queue.Retry(context.Background(), f.who("now"), id); !errors.Is(err, ErrUnderWay) {
 		t.Errorf("%v", err)
 	}
 	if n := f.events("queue.delete") + f.events("queue.retry"); n != 0 {

@@ -24,8 +24,10 @@ var (
 var (
 	ErrNotFound  = errors.New("queue: delivery not found")
 	ErrBadCursor = errors.New("queue: bad cursor")
-	// ErrState means that a delivery is under way, or has come to its end.
+	// ErrState means that a delivery has come to its end.
 	ErrState = errors.New("queue: the delivery does not wait any more")
+	// ErrUnderWay means that a delivery is being tried at this moment.
+	ErrUnderWay = errors.New("queue: the delivery is being tried at this moment; look again when that has ended")
 	// ErrReasonRequired means that a person gave no reason for an act.
 	ErrReasonRequired = errors.New("queue: a reason is required")
 )
