@@ -10,7 +10,6 @@ import (
 	"io"
 	"math/big"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -75,42 +74,5 @@ func TestSTARTTLS(t *testing.T) {
 	f.wantReply(old.say("STARTTLS"), 220)
 	if err := tls.Client(old.Conn, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}).Handshake(); err == nil {
 		t.Error("TLS 1.1 was taken")
-	}
-}
-
-func TestPROXY(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, false)
-	f.listen(func(c *Config) { c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
-	conn, err := net.Dial("tcp", f.addr)
-	fatal(t, err)
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Minute))
-	io.WriteString(conn, "PROXY TCP4 203.0.113.7 192.0.2.1 4000 25\r\n")
-	c := &client{conn, bufio.NewReader(conn)}
-	f.wantReply(c.reply(), 220)
-	c.say("EHLO client.example")
-	f.wantReply(c.send("erika@sender.example", []string{"bob@ours.example"}, "Subject: proxied\r\n\r\nx\r\n"), 250)
-	if !strings.Contains(string(f.wantHop(1)[0].Data), "([203.0.113.7])") {
-		t.Error("the client's address is not the one that the proxy told")
-	}
-	// From an upstream that must send the header, a session without it is none.
-	bare, err := net.Dial("tcp", f.addr)
-	fatal(t, err)
-	defer bare.Close()
-	bare.SetDeadline(time.Now().Add(time.Minute))
-	io.WriteString(bare, "EHLO client.example\r\n")
-	if b, _ := io.ReadAll(bare); strings.Contains(string(b), "250") {
-		t.Errorf("a session without the header: %q", b)
-	}
-	// From anybody else the header could claim any address.
-	f.listen(func(c *Config) { c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")} })
-	liar, err := net.Dial("tcp", f.addr)
-	fatal(t, err)
-	defer liar.Close()
-	liar.SetDeadline(time.Now().Add(time.Minute))
-	io.WriteString(liar, "PROXY TCP4 203.0.113.7 192.0.2.1 4000 25\r\nEHLO client.example\r\n")
-	if b, _ := io.ReadAll(liar); strings.Contains(string(b), "250") {
-		t.Errorf("a header from a stranger: %q", b)
 	}
 }

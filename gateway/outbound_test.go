@@ -232,7 +232,7 @@ func TestOutbound_KeyAway(t *testing.T) {
 func (f *fixture) dmarc(mode policy.DMARCMode, sealers ...string) {
 	f.t.Helper()
 	_, err := f.srv.deps.Policies.PutPolicy(context.Background(), pg.Operator("test"), policy.Policy{Domain: "ours.example", Actions: map[policy.Class]policy.Action{policy.Spam: policy.Tag},
-		Auth: &policy.AuthSettings{DMARC: mode, TrustedARCSealers: sealers}}, 0)
+		Auth: &policy.AuthSettings{DMARC: mode, TrustedARCSealers: sealers}}, nil)
 	fatal(f.t, err)
 }
 

@@ -175,6 +175,9 @@ func (l *edgeListener) Accept() (net.Conn, error) {
 		case l.slots <- struct{}{}:
 			return newWire(c, l.opt, func() { <-l.slots }), nil
 		default:
+			if pc, ok := c.(*proxyproto.Conn); ok {
+				c = pc.Raw() // It does not write before it has read the header, and nobody waits for that here.
+			}
 			c.SetDeadline(time.Now().Add(100 * time.Millisecond))
 			io.WriteString(c, replyFor(errCrowded).line())
 			c.Close()
