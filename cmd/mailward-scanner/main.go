@@ -16,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"mailward/internal/timerslack"
 	"mailward/scanner/sidecar"
 )
 
@@ -62,6 +63,9 @@ func run(opt options, log *slog.Logger) error {
 		return errors.New("--socket is needed")
 	case opt.Check:
 		return check(opt.Socket)
+	}
+	if err := timerslack.Widen(); err != nil {
+		log.Warn("the scanner will need more processor time", "error", err)
 	}
 	return runParent(ctx, opt, log)
 }

@@ -13,16 +13,24 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"mailward/internal/timerslack"
 )
 
 // version is set when the binary is linked.
 var version = "development"
 
 func main() {
+	if slices.Contains(os.Args[1:], "serve") {
+		if err := timerslack.Widen(); err != nil {
+			fmt.Fprintf(os.Stderr, "mailward: it will need more processor time: %v\n", err)
+		}
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, env{args: os.Args[1:], environ: os.Environ(), in: os.Stdin, out: os.Stdout, err: os.Stderr})
 	cancel()
