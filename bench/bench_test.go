@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	netmail "net/mail"
@@ -360,7 +361,7 @@ func TestBench_SmallRunAgainstMailward(t *testing.T) {
 		c := exec.Command("go", "build", "-o", filepath.Join(dir, name), "mailward/cmd/"+name)
 		c.Env = append(os.Environ(), cgo)
 		if out, err := c.CombinedOutput(); err != nil {
-			t.Skipf("%s cannot be built here: %v\n%s", name, err, out)
+			testenv.Missing(t, fmt.Errorf("%s cannot be built: %w\n%s", name, err, out))
 		}
 	}
 	testenv.Clamd(t) // skips, or fails, where there is none

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailward/internal/testenv"
 )
 
 // need skips on a laptop without a program, and fails where everything must be there.
@@ -28,10 +30,7 @@ func need(t *testing.T, program string) string {
 	if err == nil && (program != "postfix" || os.Getuid() == 0) {
 		return path
 	}
-	if os.Getenv("MAILWARD_TEST_REQUIRE") != "" {
-		t.Fatalf("%s is not there (or needs root): %v", program, err)
-	}
-	t.Skipf("%s is not there (or needs root)", program)
+	testenv.Missing(t, fmt.Errorf("%s is not there, or needs root: %v", program, err))
 	return ""
 }
 

@@ -60,12 +60,14 @@ func Require(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
-			missing(t, fmt.Errorf("%s is not installed", p))
+			Missing(t, fmt.Errorf("%s is not installed", p))
 		}
 	}
 }
 
-func missing(t testing.TB, err error) {
+// Missing skips a test that lacks something, or fails it where
+// MAILWARD_TEST_REQUIRE is set.
+func Missing(t testing.TB, err error) {
 	t.Helper()
 	if os.Getenv("MAILWARD_TEST_REQUIRE") != "" {
 		t.Fatal(err)
@@ -147,7 +149,7 @@ func Postgres(t testing.TB) *DB {
 	t.Helper()
 	s, err := env.postgres()
 	if err != nil {
-		missing(t, err)
+		Missing(t, err)
 	}
 	ctx := context.Background()
 	name := fmt.Sprintf("t%d", env.clones.Add(1))
@@ -200,7 +202,7 @@ func Redis(t testing.TB) string {
 	t.Helper()
 	s, err := env.redis()
 	if err != nil {
-		missing(t, err)
+		Missing(t, err)
 	}
 	return s.RedisURL
 }
@@ -222,7 +224,7 @@ func Sidecar(t testing.TB, rules ...string) *Server {
 	t.Helper()
 	bin, err := env.scanner()
 	if err != nil {
-		missing(t, err)
+		Missing(t, err)
 	}
 	cfg := standalone.Config{Scanner: true, ScannerBinary: bin}
 	for _, r := range rules {
@@ -253,7 +255,7 @@ func (s *Server) Start() {
 	s.t.Helper()
 	st, err := standalone.Start(context.Background(), s.cfg)
 	if err != nil {
-		missing(s.t, err)
+		Missing(s.t, err)
 	}
 	s.stack = st
 	if s.Address = st.ClamdAddress; s.cfg.Scanner {
