@@ -154,7 +154,8 @@ func (cmd *sendCmd) Run(ctx context.Context, e *env) error {
 // sendMail hands one mail over and returns the reply to its final dot.
 func sendMail(ctx context.Context, server, from string, to []string, raw []byte) (string, error) {
 	eightBit := bytes.ContainsFunc(raw, func(r rune) bool { return r >= 0x80 })
-	t := hop.Transfer{From: from, Size: int64(len(raw)), EightBit: eightBit, Body: bytes.NewReader(raw)}
+	// What a server makes of line ends that SMTP forbids is what people want to see.
+	t := hop.Transfer{From: from, Size: int64(len(raw)), EightBit: eightBit, Raw: true, Body: bytes.NewReader(raw)}
 	for _, r := range to {
 		t.To = append(t.To, hop.Recipient{Address: r})
 	}

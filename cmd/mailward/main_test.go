@@ -109,6 +109,25 @@ func TestEveryCommandHasHelp(t *testing.T) {
 	}
 }
 
+// TestSend_Raw: with --raw the bytes go out as they are, without it with line
+// ends as SMTP wants them.
+func TestSend_Raw(t *testing.T) {
+	t.Parallel()
+	h := testenv.NextHop(t)
+	for i, tt := range []struct {
+		flags []string
+		want  string
+	}{{nil, "alone\r\nand"}, {[]string{"--raw"}, "alone\nand"}} {
+		args := append([]string{"send", "--to", h.Addr, "--from", "a@sender.example", "--rcpt", "b@ours.example", "-"}, tt.flags...)
+		if code, out, errs := command(t, "Subject: x\r\n\r\nalone\nand more\r\n", args...); code != 0 {
+			t.Fatalf("%v: %d %s%s", tt.flags, code, out, errs)
+		}
+		if m := h.Messages(); len(m) != i+1 || !strings.Contains(string(m[i].Data), tt.want) {
+			t.Errorf("%v: %q", tt.flags, m)
+		}
+	}
+}
+
 func TestSendAndSink(t *testing.T) {
 	t.Parallel()
 	dir, addr := shortDir(t), freeAddress(t)
