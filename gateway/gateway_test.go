@@ -179,7 +179,7 @@ func TestRelay_SomeRecipientsRefused(t *testing.T) {
 	if m := f.wantHop(1)[0]; strings.Join(m.To, ",") != "bob@ours.example" {
 		t.Errorf("went to %v", m.To)
 	}
-	if n := f.count("SELECT count(*) FROM delivery WHERE kind = 'relay' AND recipient = 'later@ours.example'"); n != 1 {
+	if n := f.count("SELECT count(*) FROM delivery WHERE kind = 'relay' AND recipient = 'later@ours.example' AND reply_code = 450 AND reply_text <> ''"); n != 1 {
 		t.Errorf("%d deliveries for later", n)
 	}
 	if n := f.count("SELECT count(*) FROM delivery WHERE kind = 'dsn' AND recipient = 'erika@sender.example' AND envelope_from = ''"); n != 1 {

@@ -31,8 +31,7 @@ func suspect(c policy.Class) bool {
 // and a word to the sender (RFC 3464) about one that was refused for good. If
 // it fails, nobody gets the mail and the client tries again.
 func (s *Server) keepRefused(ctx context.Context, m *mail, route string, who []policy.RecipientDecision, refused map[string]*hop.Reply) error {
-	var later []hop.Recipient
-	var never []queue.Refusal
+	var later, never []queue.Refusal
 	for _, r := range who {
 		switch no := refused[r.Address]; {
 		case no == nil:
@@ -40,7 +39,7 @@ func (s *Server) keepRefused(ctx context.Context, m *mail, route string, who []p
 			// LMTP says so of this recipient alone, and the client keeps its copy.
 			m.answer(r.Address, reply(withID(no, m.env.ID)))
 		case no.Temporary():
-			later = append(later, m.rcpt(r.Address))
+			later = append(later, queue.Refusal{Recipient: m.rcpt(r.Address), Reply: *no})
 		default:
 			never = append(never, queue.Refusal{Recipient: m.rcpt(r.Address), Reply: *no})
 		}

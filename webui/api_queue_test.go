@@ -24,7 +24,7 @@ func (s *realSite) later(workspace uuid.UUID, to string) string {
 	const text = "Subject: late\r\n\r\nbody\r\n"
 	ids, err := s.queue.Later(context.Background(), queue.Mail{Workspace: workspace, Size: int64(len(text)),
 		Envelope: message.Envelope{ID: uuid.Must(uuid.NewV7()), From: "erika@sender.example", ReceivedAt: time.Now()},
-		Open:     func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}, []hop.Recipient{{Address: to}})
+		Open:     func(context.Context) (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}, []queue.Refusal{{Recipient: hop.Recipient{Address: to}}})
 	must(s.t, err)
 	return ids[0].String()
 }

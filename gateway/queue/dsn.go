@@ -63,7 +63,7 @@ type fate struct {
 	until  time.Time // how long a delayed one is tried
 }
 
-// Refusal is a recipient that a next hop refused for good.
+// Refusal is a recipient that a next hop refused, and what it said.
 type Refusal struct {
 	Recipient hop.Recipient
 	Reply     hop.Reply

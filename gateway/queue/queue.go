@@ -138,9 +138,9 @@ type Mail struct {
 // the next hop does not take the mail for the others after all, they are taken back.
 const notBegun = 2 * time.Minute
 
-// Later keeps a mail for recipients that cannot get it now. After an error
+// Later keeps a mail for recipients that were refused for now. After an error
 // nothing of it may be believed to be there.
-func (q *Queue) Later(ctx context.Context, m Mail, to []hop.Recipient) (ids []uuid.UUID, err error) {
+func (q *Queue) Later(ctx context.Context, m Mail, refused []Refusal) (ids []uuid.UUID, err error) {
 	r, err := m.Open(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read mail to keep it for later: %w", err)
@@ -150,11 +150,12 @@ func (q *Queue) Later(ctx context.Context, m Mail, to []hop.Recipient) (ids []uu
 	if err != nil {
 		return nil, fmt.Errorf("keep mail for later: %w", err)
 	}
-	rows := make([]row, len(to))
-	for i, rcpt := range to {
-		if rows[i], err = q.newRow(Relay, m, rcpt, ref); err != nil {
+	rows := make([]row, len(refused))
+	for i, no := range refused {
+		if rows[i], err = q.newRow(Relay, m, no.Recipient, ref); err != nil {
 			return nil, err
 		}
+		rows[i].reply = no.Reply
 	}
 	return q.insert(ctx, m.Envelope.ID, rows)
 }
@@ -180,6 +181,7 @@ type row struct {
 	destination string
 	tell        bool
 	wait        time.Duration
+	reply       hop.Reply // why it waits; empty where nobody was asked yet
 }
 
 func (q *Queue) newRow(kind string, m Mail, to hop.Recipient, ref quarantine.Ref) (row, error) {
@@ -232,7 +234,7 @@ func (q *Queue) write(ctx context.Context, tx pgx.Tx, r row) error {
 		warn = &at
 	}
 	_, err = tx.Exec(ctx, insertSQL, r.id, m.Workspace, r.kind, m.Envelope.ID, m.Envelope.From, r.rcpt.Address, r.ref.Key, r.ref.Name, edits, trace,
-		m.Envelope.SMTPUTF8, m.EightBit, r.destination, m.Size, arrived, m.Envelope.Ret, m.Envelope.EnvID, r.rcpt.Notify, r.rcpt.ORCPT, r.tell, warn, now.Add(q.cfg.Lifetime), r.wait)
+		m.Envelope.SMTPUTF8, m.EightBit, r.destination, m.Size, arrived, m.Envelope.Ret, m.Envelope.EnvID, r.rcpt.Notify, r.rcpt.ORCPT, r.tell, warn, now.Add(q.cfg.Lifetime), r.wait, r.reply.Code, r.reply.Line())
 	if err != nil {
 		return fmt.Errorf("queue delivery: %w", err)
 	}

@@ -110,7 +110,11 @@ func (f *fixture) mail(change ...func(*Mail)) Mail {
 // later queues a mail, due at once.
 func (f *fixture) later(m Mail, to ...hop.Recipient) []uuid.UUID {
 	f.t.Helper()
-	ids, err := f.queue.Later(context.Background(), m, to)
+	var refused []Refusal
+	for _, r := range to {
+		refused = append(refused, Refusal{r, hop.Reply{Code: 451, Enhanced: "4.2.0", Text: "Later"}})
+	}
+	ids, err := f.queue.Later(context.Background(), m, refused)
 	fatal(f.t, err)
 	f.exec("UPDATE delivery SET next_attempt_at = now() WHERE id = ANY ($1)", ids)
 	return ids
