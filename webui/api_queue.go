@@ -18,6 +18,7 @@ type queueFilter struct {
 	Destination string   `query:"destination" maxLength:"300"`
 	MailID      string   `query:"mail_id" maxLength:"36" doc:"deliveries of one mail"`
 	Query       string   `query:"q" maxLength:"200" doc:"part of an address or of the last reply; or an id"`
+	Order       string   `query:"order" enum:"newest,oldest" default:"newest" doc:"what comes first"`
 }
 
 // queueDetail is a delivery with its attempts, the last one first.
@@ -54,9 +55,9 @@ type retried struct {
 
 func (s *Server) registerQueue() {
 	q := s.deps.Queue
-	register(s, endpoint{http.MethodGet, "/queue", "list-queue", "Deliveries that wait or have ended, newest first", identity.ViewMeta, 0},
+	register(s, endpoint{http.MethodGet, "/queue", "list-queue", "Deliveries that wait or have ended", identity.ViewMeta, 0},
 		func(ctx context.Context, p identity.Principal, in *queueFilter) (*list[queue.Entry], error) {
-			f := queue.Filter{States: in.State, Kinds: in.Kind, Destination: in.Destination, Query: in.Query, Cursor: in.Cursor, Limit: in.Limit}
+			f := queue.Filter{States: in.State, Kinds: in.Kind, Destination: in.Destination, Query: in.Query, Oldest: in.Order == "oldest", Cursor: in.Cursor, Limit: in.Limit}
 			var err error
 			if in.MailID != "" {
 				if f.MailID, err = uuid.Parse(in.MailID); err != nil {

@@ -44,6 +44,8 @@ func TestAPI_Queue(t *testing.T) {
 		{viewer, "GET", "/queue?state=nonsense", "", 422, ""},
 		{viewer, "GET", "/queue?cursor=x", "", 422, "cursor"},
 		{viewer, "GET", "/queue?mail_id=x", "", 422, "mail_id"},
+		{viewer, "GET", "/queue?order=oldest", "", 200, two},
+		{viewer, "GET", "/queue?order=sideways", "", 422, "order"},
 		{viewer, "GET", "/queue/destinations", "", 200, "127.0.0.1:25"},
 		{viewer, "GET", "/queue/" + one, "", 200, `"tries":[]`},
 		{viewer, "GET", "/queue/" + uuid.NewString(), "", 404, ""},

@@ -29,6 +29,7 @@ var queueStates = []string{"waiting", "delivered", "failed", "outcome_unknown", 
 // queueView is the list of deliveries.
 type queueView struct {
 	Query, State, Destination, MailID string
+	Order                             string // oldest, or "" for the newest first
 	Link                              listLink
 	Items                             []queue.Entry
 	Waiting                           []queue.Waiting
@@ -41,13 +42,20 @@ func (v queueView) stateOptions(p *frame) (out []option) {
 	return out
 }
 
+func (v queueView) orderOptions(p *frame) []option {
+	return []option{{"", p.T("order.newest")}, {"oldest", p.T("order.oldest")}}
+}
+
 func (s *pages) getQueue(c echo.Context) error {
 	q, who, ctx := c.QueryParams(), s.person(c), c.Request().Context()
 	v := queueView{Query: short(q.Get("q")), State: "waiting", Destination: short(q.Get("destination")), MailID: q.Get("mail_id")}
 	if slices.Contains(queueStates, q.Get("state")) {
 		v.State = q.Get("state")
 	}
-	f := queue.Filter{Workspaces: who.Workspaces, Query: v.Query, Destination: v.Destination, Cursor: q.Get("after"), Limit: pageSize}
+	if q.Get("order") == "oldest" {
+		v.Order = "oldest"
+	}
+	f := queue.Filter{Workspaces: who.Workspaces, Oldest: v.Order == "oldest", Query: v.Query, Destination: v.Destination, Cursor: q.Get("after"), Limit: pageSize}
 	if id, err := uuid.Parse(v.MailID); err == nil {
 		f.MailID = id
 		if q.Get("state") == "" {
@@ -63,7 +71,7 @@ func (s *pages) getQueue(c echo.Context) error {
 	default:
 		f.States = []string{v.State}
 	}
-	set := url.Values{"q": {v.Query}, "destination": {v.Destination}, "mail_id": {v.MailID}}
+	set := url.Values{"q": {v.Query}, "destination": {v.Destination}, "mail_id": {v.MailID}, "order": {v.Order}}
 	if v.State != "waiting" {
 		set.Set("state", v.State)
 	}

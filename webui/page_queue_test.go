@@ -39,6 +39,9 @@ func (f *fakeQueue) List(_ context.Context, q queue.Filter) (queue.Page, error) 
 			p.Items = append(p.Items, e)
 		}
 	}
+	if q.Oldest {
+		slices.Reverse(p.Items)
+	}
 	return p, nil
 }
 
@@ -88,6 +91,10 @@ func TestQueue_Pages(t *testing.T) {
 	}
 	if all := s.get(t, "/queue?state=all"); !strings.Contains(all, "eve@ours.example") {
 		t.Error("what has ended cannot be seen")
+	}
+	oldest := s.get(t, "/queue?state=all&order=oldest")
+	if at := strings.Index(oldest, "eve@ours.example"); at < 0 || at > strings.Index(oldest, "bob@ours.example") || !strings.Contains(oldest, `<option value="oldest" selected`) {
+		t.Error("the oldest does not come first")
 	}
 	one := s.get(t, "/queue/"+id(901).String())
 	for _, want := range []string{"put off", "/messages/" + id(1).String(), "act=retry", "act=delete"} {

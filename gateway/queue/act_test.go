@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"slices"
 
 	"mailward/gateway/hop"
 	"mailward/policy"
@@ -56,6 +57,18 @@ func TestList(t *testing.T) {
 	second, err := f.queue.List(ctx, Filter{Workspaces: here, Limit: 2, Cursor: first.Next})
 	if err != nil || len(first.Items) != 2 || len(second.Items) != 1 || second.Next != "" || second.Items[0].ID == first.Items[1].ID {
 		t.Errorf("pages of %d and %d, %v", len(first.Items), len(second.Items), err)
+	}
+	var oldest []uuid.UUID
+	for cursor, more := "", true; more; more = cursor != "" {
+		p, err := f.queue.List(ctx, Filter{Workspaces: here, Oldest: true, Limit: 2, Cursor: cursor})
+		fatal(t, err)
+		for _, e := range p.Items {
+			oldest = append(oldest, e.ID)
+		}
+		cursor = p.Next
+	}
+	if want := []uuid.UUID{second.Items[0].ID, first.Items[1].ID, first.Items[0].ID}; !slices.Equal(oldest, want) || want[0] != ids[0] {
+		t.Errorf("oldest first: %v, want %v", oldest, want)
 	}
 	if p, err := f.queue.List(ctx, Filter{Workspaces: []uuid.UUID{uuid.New()}}); err != nil || len(p.Items) != 0 {
 		t.Errorf("another workspace sees %d deliveries, %v", len(p.Items), err)

@@ -15,6 +15,7 @@ import (
 
 var (
 	listSQL     = pg.Query(queryFiles, "list")
+	oldestSQL   = strings.NewReplacer("d.id < $8", "d.id > $8", "d.id DESC", "d.id").Replace(listSQL)
 	getSQL      = pg.Query(queryFiles, "get")
 	attemptsSQL = pg.Query(queryFiles, "attempts")
 	waitingSQL  = pg.Query(queryFiles, "waiting")
@@ -91,11 +92,12 @@ type Filter struct {
 	Destination   string
 	MailID        uuid.UUID // uuid.Nil: any
 	Query         string    // part of an address or of the last reply, or an id
+	Oldest        bool      // the oldest first
 	Cursor        string
 	Limit         int // default 50, at most 500
 }
 
-// Page is one page of deliveries, newest first.
+// Page is one page of deliveries, in the order that was asked for.
 type Page struct {
 	Items []Entry
 	Next  string
@@ -123,7 +125,11 @@ func (q *Queue) List(ctx context.Context, f Filter) (Page, error) {
 	}
 	text := strings.ToValidUTF8(strings.ReplaceAll(strings.TrimSpace(f.Query), "\x00", ""), "")
 	like := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(text)) + "%"
-	rows, err := q.deps.DB.Query(ctx, listSQL, f.Workspaces, f.States, f.Kinds, f.Destination, mail, text, like, cursor, f.Limit+1)
+	query := listSQL
+	if f.Oldest {
+		query = oldestSQL
+	}
+	rows, err := q.deps.DB.Query(ctx, query, f.Workspaces, f.States, f.Kinds, f.Destination, mail, text, like, cursor, f.Limit+1)
 	if err != nil {
 		return Page{}, fmt.Errorf("list deliveries: %w", err)
 	}
