@@ -169,7 +169,10 @@ func TestStore(t *testing.T) {
 	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "else.example", Actions: map[Class]Action{Spam: Tag}}, nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a domain that we do not serve: %v", err)
 	}
-	if err := s.DeletePolicy(ctx, op, DefaultWorkspace, "New.example", Inbound); err != nil {
+	if p, err := s.Policy(ctx, DefaultWorkspace, "New.Example.", Inbound); err != nil || p.Inherited {
+		t.Errorf("its policy under another spelling: %+v, %v", p, err)
+	}
+	if err := s.DeletePolicy(ctx, op, DefaultWorkspace, "New.example.", Inbound); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := s.Policy(ctx, DefaultWorkspace, "new.example", Inbound); err != nil || !p.Inherited || p.Actions[Malware] != Quarantine {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -40,12 +39,16 @@ func scanPolicy(row pgx.Row) (p Policy, err error) {
 // Policy reads the policy of one domain, or "*". A domain that we serve without
 // a policy of its own gives the workspace's, marked as inherited, version 0.
 func (s *Store) Policy(ctx context.Context, workspace uuid.UUID, domain string, dir Direction) (Policy, error) {
+	domain, err := keptName(domain)
+	if err != nil {
+		return Policy{}, ErrNotFound
+	}
 	all, err := s.Policies(ctx)
 	if err != nil {
 		return Policy{}, err
 	}
 	for _, p := range all {
-		if p.Workspace == workspace && p.Domain == strings.ToLower(domain) && p.Direction == dir {
+		if p.Workspace == workspace && p.Domain == domain && p.Direction == dir {
 			return p, nil
 		}
 	}
@@ -100,8 +103,12 @@ func (s *Store) DeletePolicy(ctx context.Context, actor pg.Actor, workspace uuid
 	if domain == "*" {
 		return &InvalidError{"domain", "must not be *: the default policy can be changed, not deleted"}
 	}
-	err := s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, deletePolicySQL, workspace, strings.ToLower(domain), dir)
+	domain, err := keptName(domain)
+	if err != nil {
+		return ErrNotFound
+	}
+	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, deletePolicySQL, workspace, domain, dir)
 		if err == nil && tag.RowsAffected() == 0 {
 			return ErrNotFound
 		}
@@ -113,6 +120,14 @@ func (s *Store) DeletePolicy(ctx context.Context, actor pg.Actor, workspace uuid
 	return s.Load(ctx)
 }
 
+// keptName is the name under which a policy is kept: a domain, or "*".
+func keptName(domain string) (string, error) {
+	if domain == "*" {
+		return domain, nil
+	}
+	return NormaliseDomain(domain)
+}
+
 // checkPolicy fills in what is left out, and encodes what is kept as JSON.
 func (s *Store) checkPolicy(p *Policy) (actions, auth []byte, err error) {
 	if p.Workspace == uuid.Nil {
@@ -121,15 +136,13 @@ func (s *Store) checkPolicy(p *Policy) (actions, auth []byte, err error) {
 	if p.Direction == "" {
 		p.Direction = Inbound
 	}
+	if p.Domain, err = keptName(p.Domain); err != nil {
+		return nil, nil, err
+	}
 	if p.Domain != "*" {
-		name, err := NormaliseDomain(p.Domain)
-		if err != nil {
-			return nil, nil, err
-		}
-		if r, ok := s.Lookup("x@" + name); !ok || r.Domain.Workspace != p.Workspace {
+		if r, ok := s.Lookup("x@" + p.Domain); !ok || r.Domain.Workspace != p.Workspace {
 			return nil, nil, ErrNotFound
 		}
-		p.Domain = name
 	}
 	if p.Direction != Inbound && p.Direction != Outbound {
 		return nil, nil, &InvalidError{"direction", fmt.Sprintf("must be inbound or outbound, is %q", p.Direction)}
