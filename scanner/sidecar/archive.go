@@ -245,15 +245,25 @@ func (c *container) zipFile(f *zip.File) error {
 		return err
 	}
 	defer r.Close()
-	return c.read(f.Name, int64(min(f.UncompressedSize64, growMost)), limit, r)
+	return c.read(f.Name, claimed(f), limit, r)
+}
+
+// deflateMost is how many bytes DEFLATE makes of one at most (RFC 1951: 258 of
+// two bits).
+const deflateMost = 1032
+
+// claimed is what a file says that it unpacks to, as far as that can be true. So
+// an archive of many small files that claim to be large ones costs no memory.
+func claimed(f *zip.File) int64 {
+	return int64(min(f.UncompressedSize64, min(f.CompressedSize64, growMost)*deflateMost, growMost))
 }
 
 // inflated unpacks a file in one step where all is as the archive says: its
 // sizes, which are within the limits, and its checksum. For the others there is
 // the reader, which knows how to fail.
 func (c *container) inflated(f *zip.File, limit int64) ([]byte, bool) {
-	size, packed := int64(f.UncompressedSize64), int64(f.CompressedSize64)
-	if c.w.inflate == nil || f.Method != zip.Deflate || size <= 0 || size > min(limit, growMost) || packed <= 0 || packed > int64(len(c.data)) {
+	size, packed := claimed(f), int64(f.CompressedSize64)
+	if c.w.inflate == nil || f.Method != zip.Deflate || uint64(size) != f.UncompressedSize64 || size == 0 || size > limit || packed <= 0 || packed > int64(len(c.data)) {
 		return nil, false
 	}
 	at, err := f.DataOffset()

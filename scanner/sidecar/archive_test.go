@@ -65,6 +65,7 @@ func TestInflate(t *testing.T) {
 		"wrong checksum":    {rawZip(t, data, nil, size, sum^1), true},
 		"bytes behind it":   {rawZip(t, data, []byte("behind"), size, sum), false},
 		"size of 0":         {rawZip(t, data, nil, 0, sum), false},
+		"more than can be":  {rawZip(t, data[:1000], nil, 2<<20, sum), false},
 		"size beyond all":   {rawZip(t, data, nil, 1<<62, sum), false},
 		"over the ratio":    {rawZip(t, bomb, nil, uint64(len(bomb)), crc32.ChecksumIEEE(bomb)), false},
 	} {
