@@ -14,37 +14,60 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 )
 
-func TestPROXY(t *testing.T) {
-	t.Parallel()
+// behindProxy listens for what comes from the loopback with a PROXY header.
+func behindProxy(t *testing.T) *fixture {
+	t.Helper()
 	f := newFixture(t, false)
 	f.listen(func(c *Config) { c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	return f
+}
+
+// tcp is a connection on which nothing was said yet.
+func (f *fixture) tcp(t *testing.T) *client {
+	t.Helper()
 	conn, err := net.Dial("tcp", f.addr)
 	fatal(t, err)
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(time.Minute))
-	io.WriteString(conn, "PROXY TCP4 203.0.113.7 192.0.2.1 4000 25\r\n")
-	c := &client{conn, bufio.NewReader(conn)}
-	f.wantReply(c.reply(), 220)
-	c.say("EHLO client.example")
-	f.wantReply(c.send("erika@sender.example", []string{"bob@ours.example"}, "Subject: proxied\r\n\r\nx\r\n"), 250)
-	if !strings.Contains(string(f.wantHop(1)[0].Data), "([203.0.113.7])") {
-		t.Error("the client's address is not the one that the proxy told")
+	return &client{conn, bufio.NewReader(conn)}
+}
+
+// wantClient sends a mail and looks for its client in what the next hop got.
+func (f *fixture) wantClient(t *testing.T, c *client, subject, want string) {
+	t.Helper()
+	if r := c.reply(); !strings.HasPrefix(r, "220") {
+		t.Fatalf("no session: %q", r)
 	}
+	c.say("EHLO client.example")
+	if r := c.send("erika@sender.example", []string{"bob@ours.example"}, "Subject: "+subject+"\r\n\r\nx\r\n"); !strings.HasPrefix(r, "250") {
+		t.Fatalf("mail: %q", r)
+	}
+	for _, m := range f.hop.Messages() {
+		if strings.Contains(string(m.Data), "Subject: "+subject+"\r\n") {
+			if !strings.Contains(string(m.Data), "(["+want+"])") {
+				t.Errorf("the client is not %s:\n%s", want, m.Data)
+			}
+			return
+		}
+	}
+	t.Error("the next hop did not get the mail")
+}
+
+func TestPROXY(t *testing.T) {
+	t.Parallel()
+	f := behindProxy(t)
+	c := f.tcp(t)
+	io.WriteString(c, "PROXY TCP4 203.0.113.7 192.0.2.1 4000 25\r\n")
+	f.wantClient(t, c, "proxied", "203.0.113.7")
 	// From an upstream that must send the header, a session without it is none.
-	bare, err := net.Dial("tcp", f.addr)
-	fatal(t, err)
-	defer bare.Close()
-	bare.SetDeadline(time.Now().Add(time.Minute))
+	bare := f.tcp(t)
 	io.WriteString(bare, "EHLO client.example\r\n")
 	if b, _ := io.ReadAll(bare); strings.Contains(string(b), "250") {
 		t.Errorf("a session without the header: %q", b)
 	}
 	// From anybody else the header could claim any address.
 	f.listen(func(c *Config) { c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")} })
-	liar, err := net.Dial("tcp", f.addr)
-	fatal(t, err)
-	defer liar.Close()
-	liar.SetDeadline(time.Now().Add(time.Minute))
+	liar := f.tcp(t)
 	io.WriteString(liar, "PROXY TCP4 203.0.113.7 192.0.2.1 4000 25\r\nEHLO client.example\r\n")
 	if b, _ := io.ReadAll(liar); strings.Contains(string(b), "250") {
 		t.Errorf("a header from a stranger: %q", b)
@@ -97,61 +120,33 @@ var proxyHeaders = map[string]struct{ header, client string }{
 
 func TestPROXY_Headers(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, false)
-	f.listen(func(c *Config) { c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	f := behindProxy(t)
 	for name, tt := range proxyHeaders {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn, err := net.Dial("tcp", f.addr)
-			fatal(t, err)
-			defer conn.Close()
-			conn.SetDeadline(time.Now().Add(time.Minute))
-			io.WriteString(conn, tt.header)
-			if tt.client == "" {
-				conn.(*net.TCPConn).CloseWrite()
-				if b, _ := io.ReadAll(conn); strings.HasPrefix(string(b), "220") {
-					t.Errorf("a session: %q", b)
-				}
+			c := f.tcp(t)
+			io.WriteString(c, tt.header)
+			if tt.client != "" {
+				f.wantClient(t, c, strings.ReplaceAll(name, " ", "-"), tt.client)
 				return
 			}
-			c := &client{conn, bufio.NewReader(conn)}
-			if r := c.reply(); !strings.HasPrefix(r, "220") {
-				t.Fatalf("no session: %q", r)
-			}
-			c.say("EHLO client.example")
-			subject := strings.ReplaceAll(name, " ", "-")
-			if r := c.send("erika@sender.example", []string{"bob@ours.example"}, "Subject: "+subject+"\r\n\r\nx\r\n"); !strings.HasPrefix(r, "250") {
-				t.Fatalf("mail: %q", r)
-			}
-			for _, m := range f.hop.Messages() {
-				if strings.Contains(string(m.Data), "Subject: "+subject+"\r\n") && !strings.Contains(string(m.Data), "(["+tt.client+"])") {
-					t.Errorf("the client is not %s:\n%s", tt.client, m.Data)
-				}
+			c.Conn.(*net.TCPConn).CloseWrite()
+			if b, _ := io.ReadAll(c); strings.HasPrefix(string(b), "220") {
+				t.Errorf("a session: %q", b)
 			}
 		})
 	}
 }
 
-// TestPROXY_InPieces: a binary header may come in pieces, also with the client's
-// first words behind it in the same packet.
+// TestPROXY_InPieces: a binary header may come in pieces.
 func TestPROXY_InPieces(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, false)
-	f.listen(func(c *Config) { c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
-	conn, err := net.Dial("tcp", f.addr)
-	fatal(t, err)
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Minute))
+	f := behindProxy(t)
+	c := f.tcp(t)
 	for _, b := range []byte(v2(1, 0x21, six)) {
-		conn.Write([]byte{b})
+		c.Write([]byte{b})
 	}
-	c := &client{conn, bufio.NewReader(conn)}
-	f.wantReply(c.reply(), 220)
-	c.say("EHLO client.example")
-	f.wantReply(c.send("erika@sender.example", []string{"bob@ours.example"}, "Subject: pieces\r\n\r\nx\r\n"), 250)
-	if m := f.wantHop(1)[0]; !strings.Contains(string(m.Data), "([IPv6:2001:db8::7])") {
-		t.Errorf("the client is not 2001:db8::7:\n%s", m.Data)
-	}
+	f.wantClient(t, c, "pieces", "IPv6:2001:db8::7")
 }
 
 // FuzzPROXY: whatever comes in place of the header, there is either no session or

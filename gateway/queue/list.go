@@ -14,7 +14,8 @@ import (
 )
 
 var (
-	listSQL     = pg.Query(queryFiles, "list")
+	listSQL = pg.Query(queryFiles, "list")
+	// The same list the other way round.
 	oldestSQL   = strings.NewReplacer("d.id < $8", "d.id > $8", "d.id DESC", "d.id").Replace(listSQL)
 	getSQL      = pg.Query(queryFiles, "get")
 	attemptsSQL = pg.Query(queryFiles, "attempts")
