@@ -26,12 +26,13 @@ import (
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
+	"mailward/scanner/content"
 )
 
 // fakeScanner says what the subject of a mail asks it to say.
 type fakeScanner struct{ down atomic.Bool }
 
-func (f *fakeScanner) Scan(_ context.Context, job scanner.Job) policy.Report {
+func (f *fakeScanner) Scan(_ context.Context, job scanner.Job) (policy.Report, *content.Content) {
 	head, _ := job.Spool.Header(4096)
 	rep := policy.Report{Engines: []policy.EngineAnswer{{Engine: "clamav", Answered: !f.down.Load()}}}
 	_, rest, _ := bytes.Cut(head, []byte("Subject: "))
@@ -42,8 +43,10 @@ func (f *fakeScanner) Scan(_ context.Context, job scanner.Job) policy.Report {
 			rep.Findings = append(rep.Findings, policy.Finding{Engine: "clamav", Name: "Test", Class: c, Score: 9, Reason: "test\r\nInjected: header"})
 		}
 	}
-	return rep
+	return rep, nil
 }
+
+func (*fakeScanner) Judge(context.Context, scanner.Question, *policy.Report) {}
 
 type fixture struct {
 	t       testing.TB

@@ -132,16 +132,20 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	return s.relay(ctx, log, m, pass)
 }
 
-// look checks the sender and scans the content, side by side.
+// look checks the sender and scans the content, side by side; then the judges
+// hear of both.
 func (s *Server) look(ctx context.Context, m *mail) {
 	var wg sync.WaitGroup
 	if s.deps.Auth != nil && !m.trusted {
 		wg.Go(func() { m.auth = s.deps.Auth.Check(ctx, m.env, m.spool) })
 	}
 	begin := time.Now()
-	m.report = s.deps.Scanner.Scan(ctx, scanner.Job{MailID: m.env.ID, Spool: m.spool})
+	report, said := s.deps.Scanner.Scan(ctx, scanner.Job{MailID: m.env.ID, Spool: m.spool})
 	m.scanMS = time.Since(begin).Milliseconds()
 	wg.Wait()
+	s.deps.Scanner.Judge(ctx, scanner.Question{MailID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, Direction: m.direction(), EnvelopeFrom: m.env.From,
+		Recipients: m.policies(), Sender: sender(m.auth), Content: said}, &report)
+	m.report = report
 }
 
 // hold keeps the mail back for some recipients: file, then one transaction.

@@ -7,6 +7,7 @@ import (
 
 	"mailward/mailauth"
 	"mailward/policy"
+	"mailward/scanner"
 )
 
 // relaysFor says whether a client may send to anywhere. Nobody may that was not
@@ -62,6 +63,17 @@ func senderAuth(r mailauth.Result) policy.Auth {
 		a.Sealers = append(a.Sealers, policy.Sealer{Domain: s.Sealer, Authenticated: inOrder(s, r.DMARC)})
 	}
 	return a
+}
+
+// sender is what the judges hear of a check of the sender.
+func sender(r mailauth.Result) scanner.Sender {
+	s := scanner.Sender{SPF: r.SPF.Result, DMARC: r.DMARC.Result, Domain: r.From}
+	for _, k := range r.DKIM {
+		if s.DKIM = k.Result; k.Result == mailauth.Pass {
+			break
+		}
+	}
+	return s
 }
 
 // inOrder says whether a sealer saw the author's domain confirmed: DMARC passed

@@ -28,6 +28,7 @@ import (
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
+	"mailward/scanner/content"
 )
 
 // Times of the SMTP side.
@@ -46,7 +47,9 @@ const (
 // Scanner looks into a mail. A failure is an engine without an answer in the
 // report, never an error: what is not known is not clean.
 type Scanner interface {
-	Scan(ctx context.Context, job scanner.Job) policy.Report
+	Scan(ctx context.Context, job scanner.Job) (policy.Report, *content.Content)
+	// Judge adds to a report what the mail's content and sender mean together.
+	Judge(ctx context.Context, q scanner.Question, rep *policy.Report)
 }
 
 // AuthChecker finds out who sent a mail (SPF, DKIM).

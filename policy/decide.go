@@ -33,7 +33,7 @@ type RecipientDecision struct {
 // Decision is what happens to a mail, and why.
 type Decision struct {
 	Class         Class               `json:"class"`
-	Score         float64             `json:"score"`
+	Score         float64             `json:"score"` // as the strictest recipient's policy weighs the findings
 	Reasons       []string            `json:"reasons"`
 	Findings      []Finding           `json:"findings"` // the report's, and what the sender's authentication adds
 	Action        Action              `json:"action"`   // of all recipients; mixed where they differ
@@ -64,9 +64,19 @@ func (d Decision) For(actions ...Action) []RecipientDecision {
 // others the content decides alone. Of the two the stricter action is taken.
 func Decide(in Input) Decision {
 	d := Decision{FailedEngines: in.Report.Failed(), Findings: slices.Clone(in.Report.Findings)}
-	content := classOf(in.Report.Findings)
+	d.Class, _ = Policy{}.classFor(in.Report.Findings)
+	if len(in.Recipients) > 0 {
+		d.Class = Clean
+	}
 	counts, notes := false, []string(nil)
 	for _, r := range in.Recipients {
+		content, sum := r.Policy.classFor(in.Report.Findings)
+		if graver(content, d.Class) {
+			d.Class = content
+		}
+		if sum != "" && !slices.Contains(notes, sum) {
+			notes = append(notes, sum)
+		}
 		rd := decideFor(r, content, in.SandboxConfigured)
 		v := in.Auth.judge(r)
 		if v.action != "" {
@@ -80,11 +90,16 @@ func Decide(in Input) Decision {
 		d.Recipients = append(d.Recipients, rd)
 	}
 	if counts {
-		d.Findings = append(d.Findings, in.Auth.finding())
+		f := in.Auth.finding()
+		d.Findings = append(d.Findings, f)
+		if graver(f.Class, d.Class) {
+			d.Class = f.Class
+		}
 	}
-	d.Class = classOf(d.Findings)
-	for _, f := range d.Findings {
-		d.Score += f.Score
+	for i, r := range in.Recipients {
+		if s := r.Policy.score(d.Findings); i == 0 || s > d.Score {
+			d.Score = s
+		}
 	}
 	d.Reasons = append(reasons(d.Findings, d.Class), notes...)
 	failClosed(&d)
@@ -121,6 +136,9 @@ func stricter(a, b Action) bool {
 	order := []Action{Deliver, Tag, Hold, Quarantine, Defer, Reject}
 	return slices.Index(order, a) > slices.Index(order, b)
 }
+
+// graver says whether a counts for more than b.
+func graver(a, b Class) bool { return slices.Index(Classes(), a) < slices.Index(Classes(), b) }
 
 func classOf(findings []Finding) Class {
 	for _, c := range Classes() {
@@ -217,7 +235,7 @@ func reasons(findings []Finding, c Class) []string {
 		return []string{"nothing found"}
 	}
 	var out []string
-	for _, class := range Classes() {
+	for _, class := range append(Classes(), "") {
 		for _, f := range findings {
 			if f.Class != class || class == Clean {
 				continue

@@ -86,11 +86,13 @@ func DefaultActions(d Direction) map[Class]Action {
 	return a
 }
 
-// Finding is one thing that an engine found.
+// Finding is one thing that an engine found. With a class it decides by itself;
+// without one it is a sign, which counts by its score, together with others,
+// against the thresholds of each recipient's policy.
 type Finding struct {
 	Engine   string            `json:"engine"`
-	Name     string            `json:"name"` // signature or rule
-	Class    Class             `json:"class"`
+	Name     string            `json:"name"` // signature, rule or symbol
+	Class    Class             `json:"class,omitempty"`
 	Score    float64           `json:"score"`
 	Part     string            `json:"part,omitempty"` // path of the part, 1.2.1
 	PartName string            `json:"part_name,omitempty"`
@@ -154,8 +156,13 @@ type Policy struct {
 	Direction Direction        `json:"direction"`
 	Actions   map[Class]Action `json:"actions"`
 	Auth      *AuthSettings    `json:"auth,omitempty"` // inbound only
-	Version   int64            `json:"version"`
-	UpdatedAt time.Time        `json:"updated_at"`
+	// Thresholds are the sums of signs from which a mail is of a class. What is
+	// left out is as [DefaultThresholds] has it.
+	Thresholds Thresholds `json:"thresholds,omitzero"`
+	// Weights replace the scores of signs, by symbol.
+	Weights   map[string]float64 `json:"weights,omitempty"`
+	Version   int64              `json:"version"`
+	UpdatedAt time.Time          `json:"updated_at"`
 	// Inherited says that the domain has none of its own: this is the workspace's.
 	Inherited bool `json:"inherited,omitempty"`
 }

@@ -25,6 +25,14 @@ func TestDecide(t *testing.T) {
 		return Recipient{Address: "a@x.example", Domain: Domain{Name: "x.example"}, Policy: Policy{Actions: actions}}
 	}
 	standard, strict := pol(nil), pol(map[Class]Action{Malware: Reject, Clean: Deliver})
+	lenient, deaf := pol(nil), pol(nil)
+	lenient.Policy.Thresholds, deaf.Policy.Weights = Thresholds{Spam: 10, Phishing: 10}, map[string]float64{"S": 0}
+	sign := func(scores ...float64) (list []Finding) {
+		for _, s := range scores {
+			list = append(list, Finding{Engine: PhishingEngine, Name: "S", Score: s})
+		}
+		return list
+	}
 	tests := []struct {
 		name    string
 		in      Input
@@ -36,6 +44,14 @@ func TestDecide(t *testing.T) {
 		{"malware", Input{Report: Report{Engines: up, Findings: hit(Malware)}, Recipients: []Recipient{standard}}, Malware, Quarantine, []Action{Quarantine}},
 		{"spam is tagged", Input{Report: Report{Engines: up, Findings: hit(Spam)}, Recipients: []Recipient{standard}}, Spam, Tag, []Action{Tag}},
 		{"the gravest class counts", Input{Report: Report{Engines: up, Findings: append(hit(Spam), hit(Malware)...)}, Recipients: []Recipient{standard}}, Malware, Quarantine, []Action{Quarantine}},
+
+		{"a sign alone changes nothing", Input{Report: Report{Engines: up, Findings: sign(4.9)}, Recipients: []Recipient{standard}}, Clean, Deliver, []Action{Deliver}},
+		{"signs add up to spam", Input{Report: Report{Engines: up, Findings: sign(3, 2)}, Recipients: []Recipient{standard}}, Spam, Tag, []Action{Tag}},
+		{"signs add up to phishing", Input{Report: Report{Engines: up, Findings: sign(3, 3)}, Recipients: []Recipient{standard}}, Phishing, Quarantine, []Action{Quarantine}},
+		{"a threshold of its own", Input{Report: Report{Engines: up, Findings: sign(3, 3)}, Recipients: []Recipient{lenient}}, Clean, Deliver, []Action{Deliver}},
+		{"each recipient its own", Input{Report: Report{Engines: up, Findings: sign(3, 3)}, Recipients: []Recipient{lenient, standard}}, Phishing, Mixed, []Action{Deliver, Quarantine}},
+		{"a weight of its own", Input{Report: Report{Engines: up, Findings: sign(6)}, Recipients: []Recipient{deaf}}, Clean, Deliver, []Action{Deliver}},
+		{"signs for a scan without recipients", Input{Report: Report{Engines: up, Findings: sign(6)}}, Phishing, Defer, nil},
 
 		// One engine silent: the others' silence does not count.
 		{"clean, clamav down", Input{Report: Report{Engines: down}, Recipients: []Recipient{standard}}, Clean, Defer, []Action{Defer}},

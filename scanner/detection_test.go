@@ -113,7 +113,7 @@ func TestDetection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rep := s.Scan(t.Context(), Job{MailID: uuid.New(), Spool: spool(t, mail)})
+		rep, _ := s.Scan(t.Context(), Job{MailID: uuid.New(), Spool: spool(t, mail)})
 		if f := rep.Failed(); len(f) > 0 {
 			t.Fatalf("no answer from %v", f)
 		}

@@ -21,6 +21,7 @@ import (
 
 	"mailward/internal/message"
 	"mailward/policy"
+	"mailward/scanner/content"
 )
 
 // ErrUnavailable means that an engine gave no answer, so nothing is known about
@@ -54,6 +55,8 @@ type Answer struct {
 	Header   HeaderSummary
 	Cuts     []Cut // where the mail can be cut, see Job
 	Cached   bool  // some of it was known as clean
+	// Content is what a recipient would read; nil: the engine does not say.
+	Content *content.Content
 	// Extra are decoded parts that other engines may not see by themselves.
 	Extra []ExtraPart
 }
@@ -103,11 +106,12 @@ func DefaultConfig() Config {
 	return Config{EngineTimeout: 40 * time.Second, Slots: defaultSlots(), SlotWait: 20 * time.Second}
 }
 
-// Scanner asks all engines about each mail.
+// Scanner asks all engines about each mail, and then all judges.
 type Scanner struct {
 	cfg     Config
 	log     *slog.Logger
 	engines []Engine
+	judges  []Judge
 	slots   *slots
 }
 
@@ -123,17 +127,18 @@ func New(cfg Config, log *slog.Logger, engines ...Engine) (*Scanner, error) {
 }
 
 // Scan asks all engines at the same time and waits for each up to its limit.
-// It cannot fail: an engine without an answer says so in the report.
-func (s *Scanner) Scan(ctx context.Context, job Job) policy.Report {
+// It cannot fail: an engine without an answer says so in the report. The content
+// is for [Scanner.Judge]; it is nil where no engine could say.
+func (s *Scanner) Scan(ctx context.Context, job Job) (policy.Report, *content.Content) {
 	wait, cancel := context.WithTimeout(ctx, s.cfg.SlotWait)
 	defer cancel()
 	release, ok := s.slots.take(wait)
 	if !ok {
-		return s.busy()
+		return s.busy(), nil
 	}
 	defer release()
 	if len(s.engines) == 0 {
-		return unscanned(job)
+		return unscanned(job), nil
 	}
 	results := make([]engineResult, len(s.engines))
 	first := -1
@@ -152,7 +157,13 @@ func (s *Scanner) Scan(ctx context.Context, job Job) policy.Report {
 	}
 	wg.Wait()
 	s.scanExtra(ctx, results)
-	return s.merge(job, results)
+	var c *content.Content
+	for _, r := range results {
+		if r.answer.Content != nil && r.err == nil {
+			c = r.answer.Content
+		}
+	}
+	return s.merge(job, results), c
 }
 
 type engineResult struct {

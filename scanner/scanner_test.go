@@ -195,7 +195,7 @@ func TestScan_FindsEICAREverywhere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rep := s.Scan(context.Background(), Job{MailID: uuid.New(), Spool: spool(t, mail)})
+			rep, _ := s.Scan(context.Background(), Job{MailID: uuid.New(), Spool: spool(t, mail)})
 			if len(rep.Failed()) > 0 {
 				t.Fatalf("no answer of %v", rep.Failed())
 			}

@@ -58,7 +58,7 @@ func (s *Sidecar) Scan(ctx context.Context, job Job) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	a := Answer{Info: infoOf(resp), Findings: resp.Findings, Parts: resp.Parts, Limits: resp.Limits, Cuts: resp.Cuts,
+	a := Answer{Info: infoOf(resp), Findings: resp.Findings, Parts: resp.Parts, Limits: resp.Limits, Cuts: resp.Cuts, Content: resp.Content,
 		Header: HeaderSummary{Subject: resp.Header.Subject, From: resp.Header.From, MessageID: resp.Header.MessageID, Date: resp.Header.Date}}
 	for _, x := range resp.Extra {
 		a.Extra = append(a.Extra, ExtraPart{Path: x.Path, Name: x.Name, Data: x.Data})

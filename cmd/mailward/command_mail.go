@@ -92,7 +92,8 @@ func (cmd *scanCmd) scan(ctx context.Context, c *cli, e *env) (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
-	report := engines.Scan(ctx, scanner.Job{MailID: id, Spool: spool})
+	report, said := engines.Scan(ctx, scanner.Job{MailID: id, Spool: spool})
+	engines.Judge(ctx, scanner.Question{MailID: id, Workspace: policy.DefaultWorkspace, Direction: policy.Inbound, Content: said}, &report)
 	d := policy.Decide(policy.Input{Report: report})
 	return verdict{Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: report}, nil
 }

@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"mailward/policy"
+	"mailward/scanner/content"
 )
 
 // Operations.
@@ -96,7 +97,8 @@ type Response struct {
 	Parts        []policy.Part    `json:"parts,omitempty"`
 	Limits       []string         `json:"limits,omitempty"`
 	Extra        []Extra          `json:"extra,omitempty"`
-	Cuts         []Cut            `json:"cuts,omitempty"` // none where the mail may be read in more ways than one
+	Content      *content.Content `json:"content,omitempty"` // of a scan: what a recipient would read
+	Cuts         []Cut            `json:"cuts,omitempty"`    // none where the mail may be read in more ways than one
 	View         *View            `json:"view,omitempty"`
 }
 

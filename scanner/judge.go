@@ -1,0 +1,84 @@
+package scanner
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"mailward/policy"
+	"mailward/scanner/content"
+)
+
+// Question is what a judge hears of a mail.
+type Question struct {
+	MailID       uuid.UUID
+	Workspace    uuid.UUID
+	Direction    policy.Direction
+	EnvelopeFrom string
+	Recipients   []policy.Recipient
+	Sender       Sender
+	Content      *content.Content
+	Findings     []policy.Finding // of the engines
+	Parts        []policy.Part
+}
+
+// Sender is what the check of the sender said: pass, fail, none, temperror, ...;
+// all empty where nobody asked, as for a client of ours.
+type Sender struct {
+	SPF, DKIM, DMARC string
+	Domain           string // the author's
+}
+
+// Judge is an engine that judges what a mail says, by what the sidecar has read
+// in it and by who sent it. It opens no bytes of the mail itself.
+type Judge interface {
+	Name() string
+	// Judge looks at one mail. An error means that there is no verdict.
+	Judge(ctx context.Context, q Question) ([]policy.Finding, Info, error)
+}
+
+// judgeTimeout bounds one judge. They compute, and look up a few rows.
+const judgeTimeout = 5 * time.Second
+
+// WithJudges returns the same scanner with judges.
+func (s *Scanner) WithJudges(judges ...Judge) *Scanner {
+	with := *s
+	with.judges = judges
+	return &with
+}
+
+// Judge asks all judges and adds their answers to the report. Without content
+// there is nothing to judge: the report says already that the sidecar gave no
+// answer. A judge without an answer is on record like any engine.
+func (s *Scanner) Judge(ctx context.Context, q Question, rep *policy.Report) {
+	if q.Content == nil {
+		return
+	}
+	q.Findings, q.Parts = rep.Findings, rep.Parts
+	for _, j := range s.judges {
+		begin := time.Now()
+		found, info, err := judge(ctx, j, q)
+		a := policy.EngineAnswer{Engine: j.Name(), Version: info.Version, Database: info.Database, DatabaseTime: info.DatabaseTime, Answered: err == nil, DurationMS: time.Since(begin).Milliseconds()}
+		if err != nil {
+			a.Error = shortError(err)
+			s.log.Warn("engine gave no answer", "mail", q.MailID, "engine", a.Engine, "error", err)
+		}
+		rep.Engines = append(rep.Engines, a)
+		rep.Findings = append(rep.Findings, found...)
+	}
+}
+
+// judge asks one. What it reads is a stranger's, so a panic of its costs one
+// mail a 451 and not the process.
+func judge(ctx context.Context, j Judge, q Question) (found []policy.Finding, info Info, err error) {
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			found, err = nil, fmt.Errorf("%s: %w: panic: %v", j.Name(), ErrUnavailable, p)
+		}
+	}()
+	return j.Judge(ctx, q)
+}
