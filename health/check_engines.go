@@ -55,6 +55,9 @@ func judgeClamAV(info EngineInfo, testSet bool, now time.Time) Result {
 		r.State, r.Code = Degraded, "test_signatures"
 		r.Facts["signatures"] = "test set"
 		r.Reason = "ClamAV runs on a test set that knows only the EICAR test file. Mail flows, but this is no protection against real malware. Install clamav-freshclam, let it fetch the signatures, and restart."
+	case info.Facts["tells_limits"] == "false":
+		r.State, r.Code = Degraded, "limits_fail_open"
+		r.Reason = "ClamAV does not tell when it stopped at one of its limits. Mail with files that are bigger than it looks into is taken as not scannable; all other mail flows. Set AlertExceedsMax yes in clamd.conf, and MaxFileSize, MaxScanSize and StreamMaxLength above your largest mail."
 	case info.Database == "" || info.DatabaseTime.IsZero():
 		r.State, r.Code = Degraded, "no_official_signatures"
 		r.Facts["signatures"] = "local only"

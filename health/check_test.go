@@ -170,6 +170,7 @@ func TestClamAV(t *testing.T) {
 		"just in time":    {at(48 * time.Hour), nil, false, want{Up, "", ""}},
 		"stale":           {at(49 * time.Hour), nil, false, want{Degraded, "stale_signatures", "2 days old"}},
 		"very stale":      {at(400 * 24 * time.Hour), nil, false, want{Degraded, "stale_signatures", "400 days old"}},
+		"limits":          {EngineInfo{Version: "ClamAV 1.4.6", Database: "1", DatabaseTime: now, Facts: map[string]string{"tells_limits": "false"}}, nil, false, want{Degraded, "limits_fail_open", "AlertExceedsMax yes"}},
 		"test set":        {EngineInfo{Version: "ClamAV 1.4.6"}, nil, true, want{Degraded, "test_signatures", "no protection"}},
 		"test set, dated": {at(time.Hour), nil, true, want{Degraded, "test_signatures", "only the EICAR"}},
 		"local only":      {EngineInfo{Version: "ClamAV 1.4.6"}, nil, false, want{Degraded, "no_official_signatures", "only local"}},

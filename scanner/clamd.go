@@ -24,6 +24,9 @@ type ClamdConfig struct {
 	// "": it is not known.
 	Database string
 	Timeout  time.Duration // of one command; default 45 s
+	// MaxFile is its MaxFileSize in bytes, where we have written its configuration
+	// and it tells when it stops at a limit. 0: that is found out, see [Clamd.Reach].
+	MaxFile int64
 }
 
 // Clamd asks a ClamAV daemon. Its library ignores contexts once it has dialled,
@@ -31,11 +34,15 @@ type ClamdConfig struct {
 type Clamd struct {
 	network, addr string
 	timeout       time.Duration
+	maxFile       int64
 	known         *verdicts
 	// pending bounds the commands that a hanging clamd has not answered yet.
 	pending chan struct{}
 
-	mu     sync.Mutex // guards info, infoAt
+	proving chan struct{} // filled by who finds out the reach
+
+	mu     sync.Mutex // guards all below
+	reach  Reach
 	info   Info
 	infoAt time.Time
 	asking bool
@@ -49,7 +56,7 @@ const (
 
 // NewClamd returns a client. It connects to nothing.
 func NewClamd(cfg ClamdConfig) *Clamd {
-	c := &Clamd{network: "tcp", addr: cfg.Address, timeout: cfg.Timeout, known: newVerdicts(cfg.Database, time.Now), pending: make(chan struct{}, clamdPending)}
+	c := &Clamd{network: "tcp", addr: cfg.Address, timeout: cfg.Timeout, maxFile: cfg.MaxFile, proving: make(chan struct{}, 1), known: newVerdicts(cfg.Database, time.Now), pending: make(chan struct{}, clamdPending)}
 	if p, ok := strings.CutPrefix(cfg.Address, "unix:"); ok {
 		c.network, c.addr = "unix", p
 	}
@@ -163,8 +170,22 @@ func (c *Clamd) scanPieces(ctx context.Context, pieces []piece) (a Answer, err e
 	return a, err
 }
 
-// scanFile scans one file from its start.
+// scanFile scans one file from its start. An OK for more than clamd looks into
+// is no verdict.
 func (c *Clamd) scanFile(ctx context.Context, file *os.File) ([]policy.Finding, error) {
+	found, err := c.scanOpen(ctx, file)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	st, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("size of what clamd scanned: %w: %w", ErrUnavailable, err)
+	}
+	return c.beyond(ctx, []policy.Part{{Size: st.Size()}}), nil
+}
+
+// scanOpen scans one file from its start.
+func (c *Clamd) scanOpen(ctx context.Context, file *os.File) ([]policy.Finding, error) {
 	// The command may outlive the file's owner, when clamd hangs and nobody waits
 	// any more: it gets a descriptor of its own.
 	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
@@ -274,6 +295,12 @@ func (c *Clamd) Check(ctx context.Context) (Info, error) {
 		return Info{}, err
 	}
 	c.info, c.infoAt = parseVersion(v), time.Now()
+	if stale := time.Since(c.reach.At) > reachAge; stale && c.maxFile == 0 && len(c.proving) == 0 {
+		go c.Reach(context.WithoutCancel(ctx))
+	}
+	if r := c.reach; !r.At.IsZero() {
+		c.info.Reach = &r
+	}
 	return c.info, nil
 }
 

@@ -31,8 +31,11 @@ const (
 	markCoded  = "MARK-AS-BASE64-4714x" // in the encoded text of a mail
 )
 
-// clamdWith starts a clamd with signatures of its own.
-func clamdWith(t *testing.T, signatures map[string]string) string {
+// safeConf is what clamd needs to tell when it stops at a limit.
+const safeConf = "AlertExceedsMax yes\nAlertEncrypted yes\nScanMail yes\n"
+
+// clamdWith starts a clamd with signatures and settings of its own.
+func clamdWith(t *testing.T, signatures map[string]string, settings string) string {
 	t.Helper()
 	bin, err := exec.LookPath("clamd")
 	if err != nil {
@@ -55,7 +58,7 @@ func clamdWith(t *testing.T, signatures map[string]string) string {
 		}
 	}
 	sock := filepath.Join(dir, "s")
-	conf := fmt.Sprintf("DatabaseDirectory %s\nLocalSocket %s\nTemporaryDirectory %s\nForeground yes\nAlertExceedsMax yes\nAlertEncrypted yes\nScanMail yes\n", filepath.Join(dir, "db"), sock, dir)
+	conf := fmt.Sprintf("DatabaseDirectory %s\nLocalSocket %s\nTemporaryDirectory %s\nForeground yes\n%s", filepath.Join(dir, "db"), sock, dir, settings)
 	if err := os.WriteFile(filepath.Join(dir, "conf"), []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +106,7 @@ func TestDetection(t *testing.T) {
 		"a.ldb": "Det.InMail;Engine:81-255,Container:CL_TYPE_MAIL,Target:0;0;" + h(markInMail) + "\n",
 		"a.hdb": fmt.Sprintf("%x:%d:Det.Hash\n", sum, len(hashed)),
 		"a.cdb": "Det.Name:CL_TYPE_ZIP:*:^evil\\.exe$:*:*:*:*:*:*\n",
-	})
+	}, safeConf)
 	clam, side := NewClamd(ClamdConfig{Address: address}), NewSidecar(SidecarConfig{Socket: testenv.Sidecar(t).Address})
 	scan := func(splits bool, mail []byte) (names []string) {
 		t.Helper()

@@ -43,7 +43,8 @@ type Info struct {
 	Database     string    // version of signatures or rules
 	DatabaseTime time.Time // zero: not known
 	Detail       string
-	Rules        int // number of rules, for YARA
+	Rules        int    // number of rules, for YARA
+	Reach        *Reach // of ClamAV, as far as it is known
 }
 
 // Answer is what one engine found.
@@ -157,6 +158,7 @@ func (s *Scanner) Scan(ctx context.Context, job Job) (policy.Report, *content.Co
 	}
 	wg.Wait()
 	s.scanExtra(ctx, results)
+	s.checkReach(ctx, results)
 	var c *content.Content
 	for _, r := range results {
 		if r.answer.Content != nil && r.err == nil {
@@ -206,6 +208,27 @@ func (s *Scanner) scanExtra(ctx context.Context, results []engineResult) {
 					return
 				}
 				results[i].answer.Findings = append(results[i].answer.Findings, found...)
+			}
+		}
+	}
+}
+
+// reacher is an engine that looks into files up to a size only.
+type reacher interface {
+	beyond(ctx context.Context, parts []policy.Part) []policy.Finding
+}
+
+// checkReach looks for parts that an engine says nothing about, by what the
+// sidecar has found in the mail.
+func (s *Scanner) checkReach(ctx context.Context, results []engineResult) {
+	for i, e := range s.engines {
+		x, ok := e.(reacher)
+		if !ok || results[i].err != nil || len(results[i].answer.Findings) > 0 {
+			continue
+		}
+		for _, r := range results {
+			if len(r.answer.Parts) > 0 {
+				results[i].answer.Findings = append(results[i].answer.Findings, x.beyond(ctx, r.answer.Parts)...)
 			}
 		}
 	}

@@ -29,6 +29,7 @@ type backing struct {
 	redisURL       string
 	clamd          string
 	signatures     string // folder of clamd's signatures, where it is known
+	clamdMaxFile   int64  // bytes; 0: not known
 	scanner        string
 	testSignatures func() bool
 	stack          *standalone.Stack
@@ -65,7 +66,7 @@ func findServers(ctx context.Context, conf Config, n needs, log *slog.Logger) (*
 		b.redisURL = stack.RedisURL
 	}
 	if own.Clamd {
-		b.clamd, b.signatures = stack.ClamdAddress, stack.Signatures
+		b.clamd, b.signatures, b.clamdMaxFile = stack.ClamdAddress, stack.Signatures, standalone.ClamdMaxFile(own.MaxMessageSize)
 	}
 	if own.Scanner {
 		b.scanner = stack.ScannerSocket

@@ -88,7 +88,7 @@ func (p *program) startSink() (policy.StaticRoutes, error) {
 }
 
 func newScanner(b *backing, conf Config, log *slog.Logger) (*scanner.Scanner, *scanner.Clamd, *scanner.Sidecar, error) {
-	clamd := scanner.NewClamd(scanner.ClamdConfig{Address: b.clamd, Database: b.signatures})
+	clamd := scanner.NewClamd(scanner.ClamdConfig{Address: b.clamd, Database: b.signatures, MaxFile: b.clamdMaxFile})
 	sidecar := scanner.NewSidecar(scanner.SidecarConfig{Socket: b.scanner})
 	var engines []scanner.Engine
 	if conf.Scanner.uses(sidecar.Name()) {
@@ -114,6 +114,9 @@ func engineInfo(check func(context.Context) (scanner.Info, error), rules bool) h
 	return func(ctx context.Context) (health.EngineInfo, error) {
 		i, err := check(ctx)
 		info := health.EngineInfo{Version: i.Version, Database: i.Database, DatabaseTime: i.DatabaseTime, Detail: i.Detail}
+		if i.Reach != nil {
+			info.Facts = map[string]string{"tells_limits": strconv.FormatBool(i.Reach.Alerts), "reach_mb": strconv.FormatInt(i.Reach.File>>20, 10)}
+		}
 		if rules {
 			info.Facts = map[string]string{"rules": strconv.Itoa(i.Rules)}
 		}

@@ -128,10 +128,14 @@ func writeTestSignatures(dir string) error {
 	return nil
 }
 
+// ClamdMaxFile is the MaxFileSize in bytes of the clamd that we start: a mail
+// with all around it, and at least what clamd has by default.
+func ClamdMaxFile(maxMessage int64) int64 { return max(maxMessage>>20+10, 100) << 20 }
+
 // clamdConf makes clamd say so when it gave up on a part of a mail: by default
 // everything beyond a limit counts as clean.
 func clamdConf(db, sock, tmp string, maxMessage int64) string {
-	mb := max(maxMessage>>20, 50) + 10
+	mb := ClamdMaxFile(maxMessage) >> 20
 	return fmt.Sprintf(`# Written by mailward at each start.
 DatabaseDirectory %s
 LocalSocket %s
