@@ -140,7 +140,7 @@ func (s *Server) look(ctx context.Context, m *mail) {
 		wg.Go(func() { m.auth = s.deps.Auth.Check(ctx, m.env, m.spool) })
 	}
 	begin := time.Now()
-	report, said := s.deps.Scanner.Scan(ctx, scanner.Job{MailID: m.env.ID, Spool: m.spool})
+	report, said := s.deps.Scanner.Scan(ctx, scanner.Job{MailID: m.env.ID, Spool: m.spool, Envelope: m.env})
 	m.scanMS = time.Since(begin).Milliseconds()
 	wg.Wait()
 	s.deps.Scanner.Judge(ctx, scanner.Question{MailID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, Direction: m.direction(), EnvelopeFrom: m.env.From,

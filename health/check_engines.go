@@ -74,6 +74,23 @@ func judgeClamAV(info EngineInfo, testSet bool, now time.Time) Result {
 	return r
 }
 
+// Rspamd checks rspamd: that it answers.
+func Rspamd(check EngineCheck) Component {
+	const meaning = engineMeaning + " Check that rspamd runs and that rspamd.url is right."
+	return Component{
+		Name: "rspamd", Title: "rspamd", Group: "engines", Effect: Stops, Meaning: meaning,
+		Check: func(ctx context.Context) Result {
+			began := time.Now()
+			info, err := check(ctx)
+			r := Result{State: Up, Latency: time.Since(began), Facts: engineFacts(info), Reason: "rspamd answers."}
+			if err != nil {
+				r.State, r.Code, r.Detail, r.Reason = Down, "unreachable", err.Error(), "rspamd does not answer. "+meaning
+			}
+			return r
+		},
+	}
+}
+
 func engineFacts(info EngineInfo) map[string]string {
 	facts := map[string]string{}
 	maps.Copy(facts, info.Facts)

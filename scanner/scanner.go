@@ -30,8 +30,9 @@ var ErrUnavailable = errors.New("scanner: engine unavailable")
 
 // Job is one mail to be looked into.
 type Job struct {
-	MailID uuid.UUID
-	Spool  *message.Spool
+	MailID   uuid.UUID
+	Spool    *message.Spool
+	Envelope message.Envelope // for engines that judge the sender too
 	// Cuts are parts that an engine may scan decoded, in place of their pieces of
 	// the mail. None: it scans the mail as it is.
 	Cuts []Cut

@@ -39,6 +39,7 @@ if [ "${1:-}" = "--test" ]; then
     # Mail servers and clients that the tests put before and behind us.
     need postfix test -x /usr/sbin/postfix
     need swaks command -v swaks
+    need rspamd command -v rspamd
     need libnet-ssleay-perl perl -MNet::SSLeay -e 1
 fi
 

@@ -35,6 +35,7 @@ type Config struct {
 	Redis       SecretURL   `yaml:"redis"`
 	ClamAV      ClamAV      `yaml:"clamav"`
 	Scanner     ScannerConf `yaml:"scanner"`
+	Rspamd      Rspamd      `yaml:"rspamd"`
 	Sandbox     Sandbox     `yaml:"sandbox"`
 	OpenBao     OpenBao     `yaml:"openbao"`
 	Signing     Signing     `yaml:"signing"`
@@ -102,6 +103,12 @@ type ScannerConf struct {
 
 // uses says whether an engine is asked about mails.
 func (s *ScannerConf) uses(engine string) bool { return slices.Contains(s.Engines, engine) }
+
+// Rspamd is another engine, where it is set.
+type Rspamd struct {
+	URL      string `yaml:"url"`
+	Password Secret `yaml:"password"`
+}
 
 // Sandbox is CAPE.
 type Sandbox struct {
@@ -233,6 +240,11 @@ func (c *Config) validateServers(p *problems) {
 	}
 	p.check(slices.Contains([]string{"", "whole", "split"}, c.ClamAV.Scan), "clamav.scan", "must be whole or split, is %q", c.ClamAV.Scan)
 	p.check(c.ClamAV.Database == "" || filepath.IsAbs(c.ClamAV.Database), "clamav.database", "must be an absolute path, is %q", c.ClamAV.Database)
+	if u := c.Rspamd.URL; u != "" {
+		parsed, err := url.Parse(u)
+		p.check(err == nil && (parsed.Scheme == "http" || parsed.Scheme == "https") && parsed.Host != "" && parsed.User == nil && strings.Trim(parsed.Path, "/") == "" && parsed.RawQuery == "",
+			"rspamd.url", "must be like http://127.0.0.1:11333, is %q", u)
+	}
 	p.check(c.Scanner.Socket == "" || filepath.IsAbs(c.Scanner.Socket), "scanner.socket", "must be an absolute path, is %q", c.Scanner.Socket)
 	for _, e := range c.Scanner.Engines {
 		p.check(e == "yara" || e == "clamav", "scanner.engines", "must hold yara and clamav, or be empty, has %q", e)

@@ -97,6 +97,9 @@ func newScanner(b *backing, conf Config, log *slog.Logger) (*scanner.Scanner, *s
 	if conf.Scanner.uses(clamd.Name()) {
 		engines = append(engines, clamd)
 	}
+	if r := newRspamd(conf.Rspamd); r != nil {
+		engines = append(engines, r)
+	}
 	cfg := scanner.DefaultConfig()
 	cfg.Split = conf.ClamAV.Scan != "whole"
 	if conf.Scanner.Slots > 0 {
@@ -104,6 +107,14 @@ func newScanner(b *backing, conf Config, log *slog.Logger) (*scanner.Scanner, *s
 	}
 	s, err := scanner.New(cfg, log, engines...)
 	return s, clamd, sidecar, err
+}
+
+// newRspamd is nil where none is set.
+func newRspamd(c Rspamd) *scanner.Rspamd {
+	if c.URL == "" {
+		return nil
+	}
+	return scanner.NewRspamd(scanner.RspamdConfig{URL: c.URL, Password: c.Password.Value()})
 }
 
 // probeMail is what the scanner's health check has scanned: harmless, tiny,
@@ -132,6 +143,9 @@ func (p *program) components(smtp bool) []health.Component {
 		health.OrOff(health.Scanner(engineInfo(p.sidecar.Check, true), p.probe), !p.conf.Scanner.uses("yara")),
 		health.Audit(p.auditStatus), health.DeliveryQueue(p.db, time.Now),
 		health.Disk(p.conf.DataDir, uint64(message.DefaultConfig().MinFree)),
+	}
+	if r := newRspamd(p.conf.Rspamd); r != nil {
+		list = append(list, health.Rspamd(engineInfo(r.Check, false)))
 	}
 	list = append(list, p.keyComponents()...)
 	if smtp {
