@@ -9,12 +9,14 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"mailward/policy"
+	"mailward/scanner/content"
 )
 
 const (
 	rememberMin   = 16 << 10 // bytes; what is smaller is looked at about as fast as it is looked up
 	rememberMost  = 20_000   // pieces
 	rememberParts = 50_000   // of all of them, which are some 300 bytes each
+	rememberText  = 16 << 20 // bytes of what all of them say
 	rememberFor   = time.Hour
 )
 
@@ -26,6 +28,7 @@ type memory struct {
 	now    func() time.Time
 	pieces *simplelru.LRU[pieceKey, *clean]
 	parts  int // of all pieces
+	text   int // bytes of what all pieces say
 }
 
 // pieceKey is all that the look into a piece depends on: its bytes, and what
@@ -33,6 +36,7 @@ type memory struct {
 type pieceKey struct {
 	sum               [sha256.Size]byte
 	name, contentType string
+	charset           string
 	depth, archives   int
 }
 
@@ -42,12 +46,14 @@ type clean struct {
 	inside []policy.Part // their paths without the piece's own
 	files  int           // unpacked
 	total  int64         // bytes of those
+	said   content.Content
+	text   int // bytes of what is said
 	until  time.Time
 }
 
 func newMemory(now func() time.Time) *memory {
 	m := &memory{now: now}
-	m.pieces, _ = simplelru.NewLRU(rememberMost, func(_ pieceKey, c *clean) { m.parts -= len(c.inside) }) // the size is no mistake
+	m.pieces, _ = simplelru.NewLRU(rememberMost, func(_ pieceKey, c *clean) { m.parts, m.text = m.parts-len(c.inside), m.text-c.text }) // the size is no mistake
 	return m
 }
 
@@ -64,14 +70,14 @@ func (m *memory) recall(key pieceKey, size int) (*clean, bool) {
 }
 
 func (m *memory) remember(key pieceKey, size int, c clean) {
-	if m == nil || size < rememberMin || len(c.inside) > rememberParts/10 {
+	if m == nil || size < rememberMin || len(c.inside) > rememberParts/10 || c.text > rememberText/50 {
 		return
 	}
 	m.pieces.Remove(key)
 	c.until = m.now().Add(rememberFor)
-	m.parts += len(c.inside)
+	m.parts, m.text = m.parts+len(c.inside), m.text+c.text
 	m.pieces.Add(key, &c)
-	for m.parts > rememberParts {
+	for m.parts > rememberParts || m.text > rememberText {
 		m.pieces.RemoveOldest()
 	}
 }
@@ -80,27 +86,68 @@ func (m *memory) remember(key pieceKey, size int, c clean) {
 type mark struct {
 	findings, limits, parts, files, extra int
 	total                                 int64
+	texts, links, forms                   int
 }
 
 func (w *walker) mark() mark {
-	return mark{len(w.resp.Findings), len(w.resp.Limits), len(w.resp.Parts), w.files, w.extra, w.total}
+	return mark{len(w.resp.Findings), len(w.resp.Limits), len(w.resp.Parts), w.files, w.extra, w.total, len(w.said.Texts), len(w.said.Links), len(w.said.Forms)}
 }
 
 // since is what the look into a piece at path left behind since m; false: there
 // is more to it than can be remembered.
 func (w *walker) since(m mark, path, kind string) (clean, bool) {
-	if len(w.resp.Findings) != m.findings || len(w.resp.Limits) != m.limits || w.extra != m.extra || len(w.resp.Parts) >= w.lim.Parts {
+	if len(w.resp.Findings) != m.findings || len(w.resp.Limits) != m.limits || w.extra != m.extra || len(w.resp.Parts) >= w.lim.Parts || w.said.Truncated {
 		return clean{}, false
 	}
+	said, text := w.said.since(m, path)
 	inside := slices.Clone(w.resp.Parts[m.parts:])
 	for i := range inside {
 		inside[i].Path = strings.TrimPrefix(inside[i].Path, path)
 	}
-	return clean{kind: kind, inside: inside, files: w.files - m.files, total: w.total - m.total}, true
+	return clean{kind: kind, inside: inside, files: w.files - m.files, total: w.total - m.total, said: said, text: text}, true
+}
+
+// since is what was said since m, with paths from the piece at path on, and its
+// size in bytes.
+func (c *collector) since(m mark, path string) (said content.Content, size int) {
+	said = content.Content{Texts: slices.Clone(c.Texts[m.texts:]), Links: slices.Clone(c.Links[m.links:]), Forms: slices.Clone(c.Forms[m.forms:])}
+	for i := range said.Texts {
+		t := &said.Texts[i]
+		t.Part = strings.TrimPrefix(t.Part, path)
+		size += len(t.Text) + len(t.Hidden) + 100
+	}
+	for i := range said.Links {
+		l := &said.Links[i]
+		l.Part = strings.TrimPrefix(l.Part, path)
+		size += len(l.Target) + len(l.Text) + 100
+	}
+	for i := range said.Forms {
+		f := &said.Forms[i]
+		f.Part = strings.TrimPrefix(f.Part, path)
+		size += len(f.Action) + 100*len(f.Inputs) + 100
+	}
+	return said, size
+}
+
+// again says what a known piece at path says.
+func (c *collector) again(said content.Content, path string) {
+	for _, t := range said.Texts {
+		t.Part = path + t.Part
+		c.add(t)
+	}
+	for _, l := range said.Links {
+		l.Part = path + l.Part
+		c.link(l)
+	}
+	for _, f := range said.Forms {
+		f.Part = path + f.Part
+		c.form(f)
+	}
 }
 
 // again books a piece that is known, as if it had been looked into.
 func (w *walker) again(c *clean, path string) error {
+	w.said.again(c.said, path)
 	for _, part := range c.inside {
 		if len(w.resp.Parts) >= w.lim.Parts {
 			break

@@ -1,12 +1,8 @@
 package sidecar
 
 import (
-	"bytes"
-	"io"
 	"strings"
 	"time"
-
-	"golang.org/x/net/html/charset"
 )
 
 // Bounds of what is shown of a mail.
@@ -92,15 +88,4 @@ func (l *looker) add(have, more string) string {
 		more = strings.ToValidUTF8(more[:max(0, viewText-len(have))], "")
 	}
 	return have + more
-}
-
-func toUTF8(b []byte, label string) string {
-	if label != "" {
-		if r, err := charset.NewReaderLabel(label, bytes.NewReader(b)); err == nil {
-			if out, err := io.ReadAll(io.LimitReader(r, viewText*2)); err == nil {
-				return strings.ToValidUTF8(string(out), "\uFFFD")
-			}
-		}
-	}
-	return strings.ToValidUTF8(string(b[:min(len(b), viewText*2)]), "\uFFFD")
 }

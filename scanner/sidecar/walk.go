@@ -47,6 +47,11 @@ type walker struct {
 	extra    int
 	decoded  []Extra // leaves, in case other engines need them
 	topIsOdd bool    // the mail lacks the header by which engines know a mail
+	said     collector
+	charset  string // of the leaf that comes next
+	// Pictures that were searched for codes, and the time that took.
+	pictures    int
+	pictureTime time.Duration
 }
 
 // extraBytes bounds the decoded parts that go back to the gateway.
@@ -64,6 +69,7 @@ func (s *Worker) scan(data []byte) (*Response, error) {
 		w.limit(err)
 	}
 	w.conclude()
+	w.resp.Content = &w.said.Content
 	return w.resp, nil
 }
 
@@ -129,6 +135,7 @@ func (w *walker) entity(p string, data []byte, depth int, top bool) error {
 	h := parseHeader(head)
 	if top {
 		w.resp.Header = Header{Subject: decodeWords(h.get("subject")), From: decodeWords(h.get("from")), MessageID: strings.Trim(h.get("message-id"), "<> "), Date: h.get("date")}
+		w.said.header(h)
 		w.topIsOdd = h.get("from") == "" || h.get("received") == "" && h.get("date") == "" && h.get("message-id") == ""
 		if h.count("from") > 1 {
 			w.anomaly["several From lines"] = true
@@ -215,6 +222,7 @@ func (w *walker) leaf(p string, h header, ct string, params map[string]string, b
 		w.cut(p, name, body)
 	}
 	disposition, _, _ := strings.Cut(strings.ToLower(h.get("content-disposition")), ";")
+	w.charset = params["charset"]
 	return w.piece(p, name, ct, strings.TrimSpace(disposition), data, depth, 0)
 }
 
@@ -224,7 +232,9 @@ func (w *walker) piece(p, name, ct, disposition string, data []byte, depth, arch
 		return err
 	}
 	part := policy.Part{Path: p, Name: name, ContentType: ct, Size: int64(len(data)), Depth: depth + archives, Disposition: disposition}
-	key := pieceKey{sha256.Sum256(data), name, ct, depth, archives}
+	label := w.charset
+	w.charset = ""
+	key := pieceKey{sha256.Sum256(data), name, ct, label, depth, archives}
 	part.SHA256 = hex.EncodeToString(key.sum[:])
 	known, ok := w.known.recall(key, len(data))
 	if ok {
@@ -244,6 +254,7 @@ func (w *walker) piece(p, name, ct, disposition string, data []byte, depth, arch
 		return w.limited(w.again(known, p))
 	}
 	before := w.mark()
+	w.read(p, name, ct, part.TrueType, label, data)
 	if err := w.look(part, data, depth, archives); err != nil {
 		return err
 	}

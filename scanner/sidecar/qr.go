@@ -1,0 +1,221 @@
+package sidecar
+
+import (
+	"bytes"
+	"image"
+	"image/color"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/makiuchi-d/gozxing"
+	"github.com/makiuchi-d/gozxing/qrcode"
+
+	"mailward/scanner/content"
+)
+
+// Bounds of the search for QR codes. A code that a telephone can read from a
+// screen is well within them; a photograph of a camera is not, and is left out.
+const (
+	codePictures = 8       // of one mail
+	codeBytes    = 1 << 20 // of one picture
+	codePixels   = 2 << 20 // of one picture
+	codeSide     = 40      // pixels, at least
+	codeScans    = 12      // of one progressive JPEG
+	codeTime     = 400 * time.Millisecond
+	codeModules  = 21  // the smallest code has so many in a row
+	codeGrid     = 180 // and the biggest 177
+)
+
+// readPicture looks for a QR code in a picture.
+func (w *walker) readPicture(part string, data []byte) {
+	if len(data) > codeBytes {
+		return
+	}
+	cfg, _, err := image.DecodeConfig(bytes.NewReader(data))
+	if err != nil || cfg.Width*cfg.Height > codePixels || min(cfg.Width, cfg.Height) < codeSide || max(cfg.Width, cfg.Height) > 6*min(cfg.Width, cfg.Height) {
+		return
+	}
+	if w.pictures >= codePictures || w.pictureTime > codeTime {
+		w.said.Truncated = true // so that nobody remembers this picture as one without a code
+		return
+	}
+	w.pictures++
+	begin := time.Now()
+	defer func() { w.pictureTime += time.Since(begin) }()
+	img, ok := decodePicture(data)
+	if !ok || !twoTone(img) {
+		return
+	}
+	if text, ok := decodeCode(img); ok {
+		w.addLink(content.Link{Part: part, Kind: content.LinkCode, Target: text})
+	}
+}
+
+// decodePicture reads the kinds of pictures that every mail client shows.
+func decodePicture(data []byte) (img image.Image, ok bool) {
+	r := bytes.NewReader(data)
+	err := guard(func() (err error) {
+		switch {
+		case bytes.HasPrefix(data, []byte("\x89PNG")):
+			img, err = png.Decode(r)
+		case bytes.HasPrefix(data, []byte("GIF8")):
+			img, err = gif.Decode(r)
+		case bytes.Count(data, []byte{0xff, 0xda}) <= codeScans: // More are there to cost time.
+			img, err = jpeg.Decode(r)
+		}
+		return err
+	})
+	return img, err == nil && img != nil
+}
+
+// twoTone says whether a picture is mostly dark and light, as codes are. It
+// spares the search in photographs.
+func twoTone(img image.Image) bool {
+	b := img.Bounds()
+	extreme, all, dark := 0, 0, 0
+	for y := range 48 {
+		for x := range 48 {
+			g := color.GrayModel.Convert(img.At(b.Min.X+(2*x+1)*b.Dx()/96, b.Min.Y+(2*y+1)*b.Dy()/96)).(color.Gray).Y
+			all++
+			if g < 90 || g > 165 {
+				extreme++
+			}
+			if g < 128 {
+				dark++
+			}
+		}
+	}
+	return extreme*10 >= all*6 && dark*100 >= all*3 && dark*100 <= all*95
+}
+
+// decodeCode reads one QR code in a picture.
+func decodeCode(img image.Image) (text string, ok bool) {
+	err := guard(func() error {
+		bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
+		if err != nil {
+			return err
+		}
+		result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+		if err != nil {
+			return err
+		}
+		text = strings.TrimSpace(result.GetText())
+		return nil
+	})
+	return text, err == nil && text != "" && utf8.ValidString(text)
+}
+
+// grid is a table whose cells are seen as the modules of a code.
+type grid struct{ rows [][]bool }
+
+func (g *grid) row() {
+	if len(g.rows) <= codeGrid {
+		g.rows = append(g.rows, nil)
+	}
+}
+
+func (g *grid) cell(ground int, span string) {
+	if len(g.rows) == 0 || len(g.rows) > codeGrid {
+		return
+	}
+	n, err := strconv.Atoi(span)
+	if err != nil || n < 1 {
+		n = 1
+	}
+	last := &g.rows[len(g.rows)-1]
+	for range min(n, codeGrid-len(*last)) {
+		*last = append(*last, ground >= 0 && ground>>16&0xff+ground>>8&0xff+ground&0xff < 384)
+	}
+}
+
+// code reads the table as a QR code.
+func (g *grid) code() (string, bool) { return drawn(g.rows) }
+
+// drawn reads dark and light modules as a QR code.
+func drawn(rows [][]bool) (string, bool) {
+	wide, dark := 0, 0
+	for _, r := range rows {
+		wide = max(wide, len(r))
+		for _, d := range r {
+			if d {
+				dark++
+			}
+		}
+	}
+	if len(rows) < codeModules || len(rows) > codeGrid || wide < codeModules || wide > codeGrid || dark < len(rows)*wide/5 {
+		return "", false
+	}
+	const scale, quiet = 4, 4
+	img := image.NewGray(image.Rect(0, 0, (wide+2*quiet)*scale, (len(rows)+2*quiet)*scale))
+	for i := range img.Pix {
+		img.Pix[i] = 0xff
+	}
+	for y, r := range rows {
+		for x, d := range r {
+			if !d {
+				continue
+			}
+			for dy := range scale {
+				at := ((y+quiet)*scale+dy)*img.Stride + (x+quiet)*scale
+				for dx := range scale {
+					img.Pix[at+dx] = 0
+				}
+			}
+		}
+	}
+	return decodeCode(img)
+}
+
+// drawnCode reads a QR code that is drawn with block characters: two modules a
+// character with half blocks, or two characters a module with whole ones.
+func drawnCode(text string) (string, bool) {
+	if !strings.Contains(text, "█") && !strings.Contains(text, "▀") && !strings.Contains(text, "▄") {
+		return "", false
+	}
+	var half, whole [][]bool
+	for line := range strings.Lines(text) {
+		if len(half) > 2*codeGrid {
+			break
+		}
+		var up, down, both []bool
+		blocks := 0
+		for _, r := range strings.TrimRight(line, "\r\n") {
+			u, d := r == '█' || r == '▀', r == '█' || r == '▄'
+			if u || d {
+				blocks++
+			}
+			if len(up) < 2*codeGrid {
+				up, down = append(up, u), append(down, d)
+				if len(up)%2 == 1 {
+					both = append(both, r == '█')
+				}
+			}
+		}
+		if blocks > 0 || len(half) > 0 {
+			half, whole = append(half, up, down), append(whole, both)
+		}
+	}
+	for _, rows := range [][][]bool{half, inverted(half), whole, inverted(whole)} {
+		if s, ok := drawn(rows); ok {
+			return s, true
+		}
+	}
+	return "", false
+}
+
+// inverted swaps dark and light: terminals draw codes light on dark.
+func inverted(rows [][]bool) [][]bool {
+	out := make([][]bool, len(rows))
+	for i, r := range rows {
+		out[i] = make([]bool, len(r))
+		for j, d := range r {
+			out[i][j] = !d
+		}
+	}
+	return out
+}

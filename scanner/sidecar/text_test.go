@@ -1,0 +1,315 @@
+package sidecar
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"image"
+	"image/png"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/makiuchi-d/gozxing"
+	"github.com/makiuchi-d/gozxing/qrcode"
+
+	"mailward/policy"
+	"mailward/scanner/content"
+)
+
+type noMatcher struct{}
+
+func (noMatcher) Match([]byte, Vars) ([]policy.Finding, error) { return nil, nil }
+
+// read takes a mail apart as a worker does.
+func read(t testing.TB, mail string) *content.Content {
+	t.Helper()
+	resp, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits()}).scan([]byte(strings.ReplaceAll(mail, "\n", "\r\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.Content
+}
+
+func htmlMail(body string) string {
+	return "From: a@b.example\nDate: Thu, 01 Jan 2026 00:00:00 +0000\nContent-Type: text/html; charset=utf-8\n\n" + body
+}
+
+func TestContent_Header(t *testing.T) {
+	t.Parallel()
+	c := read(t, `From: =?utf-8?q?M=C3=BCller?= <Erika@bank.example>, "Chef, der" <chef@x.example>
+Reply-To: other@free.example (Erika)
+To: Gruppe: a@b.example, "B <b@evil.example>" <b@b.example>;
+Cc: undisclosed-recipients
+Subject: =?iso-8859-1?q?Gr=FC=DFe?=
+X-Odd: =?broken
+
+hello
+`)
+	want := &content.Content{
+		From:    []content.Address{{Name: "Müller", Address: "Erika@bank.example"}, {Name: "Chef, der", Address: "chef@x.example"}},
+		ReplyTo: []content.Address{{Name: "Erika", Address: "other@free.example"}},
+		To:      []content.Address{{Address: "a@b.example"}, {Name: "B <b@evil.example>", Address: "b@b.example"}, {Name: "undisclosed-recipients"}},
+		Subject: "Grüße",
+		Texts:   []content.Text{{Part: "1", Kind: "plain", Text: "hello\r\n"}},
+	}
+	if len(c.Headers) != 6 || c.Headers[4] != (content.Header{Name: "subject", Value: "Grüße"}) {
+		t.Errorf("headers %+v", c.Headers)
+	}
+	c.Headers = nil
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+func TestContent_Text(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, body   string
+		text, hidden string
+	}{
+		{"tags are gaps", "<html><title>no</title><style>p{}</style><p>One<b>Two</b>\n  three</p>four<br>five<table><tr><td>six<td>seven</table>", "OneTwo three\nfour\nfive\nsix seven\n", ""},
+		{"entities", "<p>&Uuml;ber&nbsp;&lt;a&gt;</p>", "Über\u00a0<a>\n", ""},
+		{"display", `<p>a<span style="DISPLAY: none !important">no</span>b`, "ab", "no"},
+		{"size", `<div style="font-size:0"><p>no<span style="font-size:14px">yes</span></div>end`, "yes\nend", "no"},
+		{"colour", `<body bgcolor=#ffffff><font color="#FEFEFE">no</font><span style="color:#fff;background:#000">yes</span>`, "yes", "no"},
+		{"colour on a picture is no secret", `<td background="x.png"><font color=white>yes</font>`, "yes", ""},
+		{"opacity", `<i style="opacity:0">no</i>yes`, "yes", "no"},
+		{"no room", `<div style="max-height:0px;overflow:hidden">no</div>yes`, "yes", "no"},
+		{"off the screen", `<div style="position:absolute;left:-9999px">no</div>yes`, "yes", "no"},
+		{"hidden", `<div hidden>no</div>yes`, "yes", "no"},
+		{"ends with its element", `<table><tr><td style="display:none">no</div></td><td>yes</td></tr></table>yes`, "yes \nyes", "no"},
+		{"unclosed paragraph", `<p style="display:none">no<p>yes`, "yes", "no"},
+		{"zero width", "<p>Pay\u200bPal f\u00adür Sie</p>", "PayPal für Sie\n", "Pay\u200bPal"},
+		{"no script", "<noscript><p>yes</p></noscript><script>no</script>", "yes\n", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := read(t, htmlMail(tt.body))
+			var text, hidden string
+			for _, x := range c.Texts {
+				text, hidden = text+x.Text, hidden+x.Hidden
+			}
+			if got := strings.TrimSpace(text); got != strings.TrimSpace(tt.text) || strings.TrimSpace(hidden) != tt.hidden {
+				t.Errorf("text %q, hidden %q; want %q, %q", text, hidden, tt.text, tt.hidden)
+			}
+		})
+	}
+}
+
+func TestContent_Links(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, body string
+		want       []string // kind target text
+	}{
+		{"anchor", `<a href=" https://a.example/x&amp;y ">Click <b>here</b> <img src="cid:1" alt="Now"></a>`, []string{"image cid:1 ", "anchor https://a.example/x&y Click here Now"}},
+		{"anchor without an end", `<a href="https://a.example">one<a href="https://b.example">two`, []string{"anchor https://a.example one", "anchor https://b.example two"}},
+		{"base", `<base href="https://evil.example/d/"><a href="x">y</a>`, []string{"anchor https://evil.example/d/x y"}},
+		{"line ends in it", "<a href=\"https://e\nvil.example\">x</a>", []string{"anchor https://evil.example x"}},
+		{"area, form, button", `<area href="https://a.example"><form action="https://f.example"><button formaction="https://g.example">ok</button></form>`, []string{"anchor https://a.example ", "form https://f.example ", "form https://g.example "}},
+		{"refresh, frame", `<meta http-equiv=Refresh content="0; URL='https://r.example'"><iframe src="https://i.example"></iframe>`, []string{"refresh https://r.example ", "refresh https://i.example "}},
+		{"script", `<script>var x = 1; window.location.href = "https://s.example/"; location.replace('https://t.example/');fetch(atob("aHR0cHM6Ly91LmV4YW1wbGUv"))</script>`, []string{"refresh https://s.example/ ", "refresh https://t.example/ ", "refresh https://u.example/ "}},
+		{"on load", `<body onload="location='https://s.example/'">`, []string{"refresh https://s.example/ "}},
+		{"text", `<p>see https://a.example/(x), or WWW.b.example.</p>`, []string{"text https://a.example/(x) https://a.example/(x)", "text WWW.b.example WWW.b.example"}},
+		{"drawn by Outlook", `<v:roundrect href="https://v.example">x</v:roundrect>`, []string{"anchor https://v.example "}},
+		{"scripts as links", `<a href="javascript:x()">x</a><a href="data:text/html,x">y</a><a href="#top">z</a>`, []string{"anchor javascript:x() x", "anchor data:text/html,x y"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var got []string
+			for _, l := range read(t, htmlMail(tt.body)).Links {
+				got = append(got, l.Kind+" "+l.Target+" "+l.Text)
+			}
+			if !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("got  %q\nwant %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestContent_Forms(t *testing.T) {
+	t.Parallel()
+	c := read(t, htmlMail(`<form action="https://evil.example/p"><input name=User><input type=PASSWORD name=pw><textarea name=t></textarea></form><input type=email>`))
+	want := []content.Form{{Part: "1", Action: "https://evil.example/p", Inputs: []string{"text user", "password pw", "textarea t"}, Password: true}, {Part: "1", Inputs: []string{"email"}}}
+	if !reflect.DeepEqual(c.Forms, want) {
+		t.Errorf("got %+v", c.Forms)
+	}
+}
+
+// What an attachment says is heard too: by its name, its type, in an archive,
+// in its charset, and from the memory of clean pieces.
+func TestContent_Attachments(t *testing.T) {
+	t.Parallel()
+	page := []byte("<p>Gr\xfc\xdfe <a href='https://evil.example/'>x</a>" + strings.Repeat("<i>filler</i> ", 2000))
+	known := newMemory(time.Now)
+	scan := func(mail []byte) *content.Content {
+		resp, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits(), known: known}).scan(mail)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Content
+	}
+	for _, mail := range [][]byte{attached("page.htm", page), attached("page.htm", page), attached("a.zip", zippedAs(t, "page.html", page)), attached("a.zip", zippedAs(t, "page.html", page))} {
+		c := scan(mail)
+		if len(c.Texts) != 2 || !strings.HasPrefix(c.Texts[1].Text, "Grüße xfiller") || len(c.Links) != 1 || c.Links[0].Target != "https://evil.example/" {
+			t.Errorf("content %+.200v", c)
+		}
+		if len(c.Links) == 1 && c.Links[0].Part != c.Texts[1].Part {
+			t.Errorf("link in %s, text in %s", c.Links[0].Part, c.Texts[1].Part)
+		}
+	}
+	if known.text == 0 {
+		t.Error("the memory does not count what it keeps")
+	}
+}
+
+func TestContent_Codes(t *testing.T) {
+	t.Parallel()
+	const target = "https://evil.example/qr"
+	matrix, err := qrcode.NewQRCodeWriter().EncodeWithoutHint(target, gozxing.BarcodeFormat_QR_CODE, 200, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var picture bytes.Buffer
+	if err := png.Encode(&picture, image.Image(matrix)); err != nil {
+		t.Fatal(err)
+	}
+	small, err := qrcode.NewQRCodeWriter().EncodeWithoutHint(target, gozxing.BarcodeFormat_QR_CODE, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table, blocks strings.Builder
+	table.WriteString("<table cellspacing=0>")
+	for y := range small.GetHeight() {
+		table.WriteString("<tr>")
+		for x := range small.GetWidth() {
+			table.WriteString(map[bool]string{true: "<td bgcolor=#000000>", false: "<td style='background-color:#fff'>"}[small.Get(x, y)])
+		}
+	}
+	table.WriteString("</table>")
+	for y := 0; y < small.GetHeight(); y += 2 {
+		for x := range small.GetWidth() {
+			up, down := small.Get(x, y), y+1 < small.GetHeight() && small.Get(x, y+1)
+			blocks.WriteString(map[[2]bool]string{{true, true}: "█", {true, false}: "▀", {false, true}: "▄", {false, false}: " "}[[2]bool{up, down}])
+		}
+		blocks.WriteString("\n")
+	}
+	for name, mail := range map[string]string{
+		"picture": string(attached("code.png", picture.Bytes())),
+		"inline":  "From: a@b.example\nContent-Type: image/png\nContent-Transfer-Encoding: base64\n\n" + base64.StdEncoding.EncodeToString(picture.Bytes()),
+		"table":   htmlMail(table.String()),
+		"blocks":  "From: a@b.example\nContent-Type: text/plain; charset=utf-8\n\n" + blocks.String(),
+		"in pre":  htmlMail("<pre>" + strings.ReplaceAll(strings.ReplaceAll(blocks.String(), " ", "&nbsp;"), "\n", "<br>") + "</pre>"),
+	} {
+		c := read(t, strings.ReplaceAll(mail, "\r\n", "\n"))
+		found := false
+		for _, l := range c.Links {
+			found = found || l.Kind == content.LinkCode && l.Target == target
+		}
+		if !found {
+			t.Errorf("%s: no code found: %+.300v", name, c)
+		}
+	}
+}
+
+func TestContent_IsBounded(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	b.WriteString("<p>")
+	for i := range content.MaxLinks + 10 {
+		fmt.Fprintf(&b, "<div><a href='https://a%d.example/%s'>%s</a>", i, strings.Repeat("x", i/1990*5000), strings.Repeat("wörter ", 20))
+	}
+	c := read(t, htmlMail(b.String()))
+	if !c.Truncated || len(c.Links) > content.MaxLinks {
+		t.Errorf("truncated %v, %d links", c.Truncated, len(c.Links))
+	}
+	for _, l := range c.Links {
+		if len(l.Target) > content.MaxURL || len(l.Text) > content.MaxURL {
+			t.Fatalf("a link of %d and %d bytes", len(l.Target), len(l.Text))
+		}
+	}
+	c = read(t, "From: a@b.example\n\n"+strings.Repeat("ü wort ", 400_000))
+	if n := len(c.Texts[0].Text); n > content.MaxText || n < content.MaxText/2 {
+		t.Errorf("%d bytes of text", n)
+	}
+}
+
+func zippedAs(t *testing.T, name string, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, err := z.Create(name)
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func FuzzReadHTML(f *testing.F) {
+	for _, s := range []string{`<a href=x>y</a>`, `<table><tr><td bgcolor=0>`, `<p style="display:none;color:#fff">x`, `<script>location="https://a.example"</script>`, "<noscript><noscript>", "a\u200bb", `<base href="http://[">`, "█▀▄\n"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		begin := time.Now()
+		checkContent(t, read(t, htmlMail(s)))
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("%d bytes took %v", len(s), took)
+		}
+	})
+}
+
+func FuzzReadHeader(f *testing.F) {
+	for _, s := range []string{"a@b.example", `"x, y" <a@b.example>, z (c) <d@e.example>`, "=?utf-8?b?8J+YgA==?= <a@b>", "g: a@b, c@d;", `"\`, "<<a>>"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		checkContent(t, read(t, "From: "+s+"\nTo: "+s+"\n\n"+s))
+	})
+}
+
+// checkContent holds what package content promises.
+func checkContent(t *testing.T, c *content.Content) {
+	t.Helper()
+	total := 0
+	for _, x := range c.Texts {
+		total += len(x.Text)
+		if !utf8.ValidString(x.Text) || !utf8.ValidString(x.Hidden) {
+			t.Error("text is not valid UTF-8")
+		}
+	}
+	for _, l := range c.Links {
+		if !utf8.ValidString(l.Target) || !utf8.ValidString(l.Text) || len(l.Target) > content.MaxURL || len(l.Text) > content.MaxURL {
+			t.Errorf("bad link %+v", l)
+		}
+	}
+	for _, a := range append(c.From, c.To...) {
+		if !utf8.ValidString(a.Name) || !utf8.ValidString(a.Address) {
+			t.Errorf("bad address %+v", a)
+		}
+	}
+	if total > content.MaxText || len(c.Links) > content.MaxLinks {
+		t.Errorf("%d bytes of text, %d links", total, len(c.Links))
+	}
+}
+
+func BenchmarkReadHTML(b *testing.B) {
+	mail := []byte(htmlMail(strings.Repeat(`<table><tr><td style="color:#333;font-size:14px">Some words of a newsletter, and <a href="https://a.example/x">a link</a></td></tr></table>`+"\r\n", 40)))
+	b.SetBytes(int64(len(mail)))
+	for b.Loop() {
+		if _, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits()}).scan(mail); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
