@@ -19,7 +19,7 @@ func TestHandle_EntriesAndGroups(t *testing.T) {
 	ctx, op, store := context.Background(), pg.Operator("test"), f.srv.deps.Policies
 	g, err := store.PutGroup(ctx, op, policy.Group{Name: "Finance", Members: []string{"cfo@ours.example"}})
 	fatal(t, err)
-	_, err = store.PutLayer(ctx, op, policy.Policy{Domain: "*", Group: g.ID, Actions: map[policy.Class]policy.Action{policy.Spam: policy.Quarantine}}, nil)
+	_, err = store.PutPolicy(ctx, op, policy.Policy{Domain: "*", Group: g.ID, Actions: map[policy.Class]policy.Action{policy.Spam: policy.Quarantine}}, nil)
 	fatal(t, err)
 	f.wantReply(f.send("spam for two", "bob@ours.example", "cfo@ours.example"), 250)
 	if m := f.wantHop(1); len(m[0].To) != 1 || m[0].To[0] != "bob@ours.example" {
@@ -69,7 +69,7 @@ func TestHandle_SilentEngineByPolicy(t *testing.T) {
 	f := newFixture(t, false)
 	f.scan.down.Store(true)
 	f.wantReply(f.send("clean"), 451)
-	_, err := f.srv.deps.Policies.PutLayer(context.Background(), pg.Operator("test"), policy.Policy{Domain: "ours.example", EngineFailure: map[string]policy.Action{"clamav": policy.Quarantine}}, nil)
+	_, err := f.srv.deps.Policies.PutPolicy(context.Background(), pg.Operator("test"), policy.Policy{Domain: "ours.example", EngineFailure: map[string]policy.Action{"clamav": policy.Quarantine}}, nil)
 	fatal(t, err)
 	f.wantReply(f.send("clean too"), 250)
 	f.wantHop(0)

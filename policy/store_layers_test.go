@@ -36,14 +36,14 @@ func TestStore_Layers(t *testing.T) {
 		t.Errorf("the same name again: %v", err)
 	}
 	none := int64(0)
-	p, err := s.PutLayer(ctx, op, Policy{Domain: "*", Group: g.ID, Thresholds: Thresholds{Phishing: 3}, Weights: map[string]float64{"link": 2}}, &none)
+	p, err := s.PutPolicy(ctx, op, Policy{Domain: "*", Group: g.ID, Thresholds: Thresholds{Phishing: 3}, Weights: map[string]float64{"link": 2}}, &none)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.PutLayer(ctx, op, Policy{Domain: "*", Group: g.ID, Thresholds: Thresholds{Phishing: 4}}, &none); !errors.Is(err, ErrConflict) {
+	if _, err := s.PutPolicy(ctx, op, Policy{Domain: "*", Group: g.ID, Thresholds: Thresholds{Phishing: 4}}, &none); !errors.Is(err, ErrConflict) {
 		t.Errorf("made twice: %v", err)
 	}
-	if p, err = s.PutLayer(ctx, op, Policy{Domain: "*", Group: g.ID, Thresholds: Thresholds{Phishing: 4}}, &p.Version); err != nil || p.Version != 2 || p.Weights != nil {
+	if p, err = s.PutPolicy(ctx, op, Policy{Domain: "*", Group: g.ID, Thresholds: Thresholds{Phishing: 4}}, &p.Version); err != nil || p.Version != 2 || p.Weights != nil {
 		t.Errorf("a line that was left out stays: %+v, %v", p, err)
 	}
 	for address, want := range map[string]float64{"cfo@ours.example": 4, "fin-1@other.example": 4, "bob@ours.example": 0} {
@@ -76,7 +76,7 @@ func TestStore_Layers(t *testing.T) {
 		"a sandbox that is none": {Domain: "*", Sandbox: []byte(`[1]`)},
 		"a nameless set":         {Domain: "*", DLPSets: []string{""}},
 	} {
-		if _, err := s.PutLayer(ctx, op, p, nil); !errors.As(err, &invalid) && !errors.Is(err, ErrNotFound) {
+		if _, err := s.PutPolicy(ctx, op, p, nil); !errors.As(err, &invalid) && !errors.Is(err, ErrNotFound) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -97,19 +97,17 @@ func TestStore_Layers(t *testing.T) {
 	}
 }
 
-// TestStore_PutPolicyKeeps: who knows nothing of the newer lines does not take
-// them away.
-func TestStore_PutPolicyKeeps(t *testing.T) {
+// TestStore_AllLines: every line comes back as it was put.
+func TestStore_AllLines(t *testing.T) {
 	t.Parallel()
 	s, _ := newTestStore(t)
-	ctx, op := context.Background(), pg.Operator("test")
-	full := Policy{Domain: "ours.example", Thresholds: Thresholds{Spam: 3}, Weights: map[string]float64{"a": 1}, EngineFailure: map[string]Action{AnyEngine: Quarantine},
+	full := Policy{Domain: "Ours.example", Thresholds: Thresholds{Spam: 3}, Weights: map[string]float64{"a": 1}, EngineFailure: map[string]Action{AnyEngine: Quarantine},
 		Sandbox: []byte(`{"timeout": "15m"}`), DLPSets: []string{"cards"}, Auth: &AuthSettings{DMARC: Honour}}
-	if _, err := s.PutLayer(ctx, op, full, nil); err != nil {
+	if _, err := s.PutPolicy(context.Background(), pg.Operator("test"), full, nil); err != nil {
 		t.Fatal(err)
 	}
-	p, err := s.PutPolicy(ctx, op, Policy{Domain: "ours.example", Actions: map[Class]Action{Spam: Reject}}, nil)
-	if err != nil || p.Thresholds.Spam != 3 || p.Weights["a"] != 1 || p.EngineFailure[AnyEngine] != Quarantine || len(p.DLPSets) != 1 || p.Auth.DMARC != Honour || !strings.Contains(string(p.Sandbox), "15m") {
+	p, err := s.Layer(context.Background(), Policy{Workspace: DefaultWorkspace, Domain: "ours.example.", Direction: Inbound})
+	if err != nil || p.Thresholds.Spam != 3 || p.Weights["a"] != 1 || p.EngineFailure[AnyEngine] != Quarantine || len(p.DLPSets) != 1 || p.Auth.DMARC != Honour || !strings.Contains(string(p.Sandbox), "15m") || len(p.Actions) != 0 {
 		t.Errorf("%+v, %v", p, err)
 	}
 }

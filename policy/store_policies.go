@@ -82,6 +82,10 @@ func (s *Store) Policy(ctx context.Context, workspace uuid.UUID, domain string, 
 // Layer reads one layer from the database: that of which's workspace, domain,
 // group and direction.
 func (s *Store) Layer(ctx context.Context, which Policy) (Policy, error) {
+	var err error
+	if which.Domain, err = keptName(which.Domain); err != nil {
+		return Policy{}, ErrNotFound
+	}
 	all, err := s.Policies(ctx)
 	if err != nil {
 		return Policy{}, err
@@ -94,61 +98,27 @@ func (s *Store) Layer(ctx context.Context, which Policy) (Policy, error) {
 	return Policy{}, ErrNotFound
 }
 
-// PutPolicy changes the policy of a domain that we serve, or of "*", and makes
-// it where there is none. Without Auth, and for every other line that p leaves
-// out, the settings that were there stay; its actions are all that there are.
-// version is the one that the caller has read, 0 where there was none: when
-// somebody else has changed the policy since, it is [ErrConflict]. nil is for
-// who wants this policy whatever was there.
+// PutPolicy sets one layer: of a workspace ("*"), of a domain that we serve, or
+// of a group. What p leaves out is inherited from then on. version is the one
+// that the caller has read, 0 where there was none: when somebody else has
+// changed the layer since, it is [ErrConflict]. nil is for who wants this
+// policy whatever was there.
 func (s *Store) PutPolicy(ctx context.Context, actor pg.Actor, p Policy, version *int64) (Policy, error) {
-	if len(p.Actions) == 0 {
-		return Policy{}, &InvalidError{"actions", "must name at least one class"}
-	}
-	return s.put(ctx, actor, p, version, func(p *Policy, was Policy) {
-		if p.Auth == nil {
-			p.Auth = was.Auth
-		}
-		if p.Thresholds == (Thresholds{}) {
-			p.Thresholds = was.Thresholds
-		}
-		if p.Weights == nil {
-			p.Weights = was.Weights
-		}
-		if p.EngineFailure == nil {
-			p.EngineFailure = was.EngineFailure
-		}
-		if p.Sandbox == nil {
-			p.Sandbox = was.Sandbox
-		}
-		if p.DLPSets == nil {
-			p.DLPSets = was.DLPSets
-		}
-	})
-}
-
-// PutLayer is [Store.PutPolicy] for a whole layer, a group's too: what p leaves
-// out is inherited from then on.
-func (s *Store) PutLayer(ctx context.Context, actor pg.Actor, p Policy, version *int64) (Policy, error) {
-	return s.put(ctx, actor, p, version, func(*Policy, Policy) {})
-}
-
-func (s *Store) put(ctx context.Context, actor pg.Actor, p Policy, version *int64, keep func(p *Policy, was Policy)) (Policy, error) {
 	if err := s.checkPolicy(&p); err != nil {
 		return Policy{}, err
 	}
+	actions, auth, lines, err := p.encode()
+	if err != nil {
+		return Policy{}, fmt.Errorf("encode policy of %s: %w", p.Domain, err)
+	}
 	var stored Policy
-	err := s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
 		was, err := scanPolicy(tx.QueryRow(ctx, lockPolicySQL, p.Workspace, p.Domain, nilID(p.Group), p.Direction))
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
 		if version != nil && *version != was.Version {
 			return ErrConflict
-		}
-		keep(&p, was)
-		actions, auth, lines, err := p.encode()
-		if err != nil {
-			return err
 		}
 		if was.ID != uuid.Nil {
 			stored, err = scanPolicy(tx.QueryRow(ctx, updatePolicySQL, was.ID, actions, auth, lines))
