@@ -36,7 +36,7 @@ type policyInput struct {
 	Body struct {
 		Actions map[policy.Class]policy.Action `json:"actions" doc:"what is done with mail of each class; one that is not named falls back to the default policy"`
 		Auth    *policy.AuthSettings           `json:"auth,omitempty" doc:"what is made of the sender's authentication; left out: as it is"`
-		policyLines
+		PolicyLines
 		Version *int64 `json:"version,omitempty" minimum:"0" doc:"the version that you have read; 0: there was none; left out: whatever was there"`
 	}
 }
@@ -93,7 +93,7 @@ func (s *Server) registerPolicy() {
 			if err != nil {
 				return nil, err
 			}
-			return s.putLayer(ctx, p, policy.Policy{Workspace: w, Domain: in.Domain, Direction: in.Direction, Actions: in.Body.Actions, Auth: in.Body.Auth}, in.Body.policyLines, in.Body.Version)
+			return s.putLayer(ctx, p, policy.Policy{Workspace: w, Domain: in.Domain, Direction: in.Direction, Actions: in.Body.Actions, Auth: in.Body.Auth}, in.Body.PolicyLines, in.Body.Version)
 		})
 	register(s, endpoint{http.MethodDelete, "/policies/{domain}", "delete-policy", "Takes a domain's own policy away: the default policy is in force again", identity.PolicyWrite, http.StatusNoContent},
 		func(ctx context.Context, p identity.Principal, in *ByPolicy) (*nothing, error) {
@@ -137,9 +137,9 @@ func (s *Server) workspaceOfDomain(p identity.Principal, domain string, right id
 	return w, nil
 }
 
-// policyLines are the lines of a policy beside actions and authentication. One
+// PolicyLines are the lines of a policy beside actions and authentication. One
 // that is left out stays as it is; an empty one is inherited from then on.
-type policyLines struct {
+type PolicyLines struct {
 	Thresholds    *policy.Thresholds       `json:"thresholds,omitempty" doc:"sums of signs from which a mail is of a class"`
 	Weights       map[string]float64       `json:"weights,omitempty" doc:"in place of the scores of signs, by symbol"`
 	EngineFailure map[string]policy.Action `json:"engine_failure,omitempty" doc:"defer or quarantine, by engine that gives no answer; * is every other one"`
@@ -148,7 +148,7 @@ type policyLines struct {
 }
 
 // onto puts the lines that are given into a layer.
-func (l policyLines) onto(p *policy.Policy) {
+func (l PolicyLines) onto(p *policy.Policy) {
 	if l.Thresholds != nil {
 		p.Thresholds = *l.Thresholds
 	}
@@ -174,7 +174,7 @@ const layerTries = 3
 
 // putLayer changes a layer. What the caller leaves out stays, so it is read
 // first; without a version it is read again when it has changed meanwhile.
-func (s *Server) putLayer(ctx context.Context, p identity.Principal, change policy.Policy, lines policyLines, version *int64) (*one[policy.Policy], error) {
+func (s *Server) putLayer(ctx context.Context, p identity.Principal, change policy.Policy, lines PolicyLines, version *int64) (*one[policy.Policy], error) {
 	for try := 1; ; try++ {
 		now, err := s.deps.Policies.Layer(ctx, change)
 		if err != nil && !errors.Is(err, policy.ErrNotFound) {

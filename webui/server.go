@@ -33,6 +33,7 @@ type Config struct {
 	SMTPAddress string // shown where there is no mail yet
 	Version     string
 	Retention   time.Duration // of held mails, for the pages that say so
+	Sandbox     bool          // a sandbox is set up, for what a policy would do
 }
 
 // Deps are the parts that pages and API stand on.

@@ -175,9 +175,15 @@ func (res *Result) count(c Cell) {
 	res.Cells[i].Count += c.Count
 }
 
-// Sort puts the cells into the order in which people read them: what changes
+// Finish puts the cells into the order in which people read them: what changes
 // first, then the gravest class.
-func (res *Result) Sort() {
+func (res *Result) Finish() {
+	if res.Cells == nil {
+		res.Cells = []Cell{}
+	}
+	if res.Examples == nil {
+		res.Examples = []Example{}
+	}
 	slices.SortStableFunc(res.Cells, func(a, b Cell) int {
 		if ca, cb := a.Before != a.After, b.Before != b.After; ca != cb {
 			if ca {

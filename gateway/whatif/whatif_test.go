@@ -76,7 +76,7 @@ func TestTrial(t *testing.T) {
 			break
 		}
 	}
-	res.Sort()
+	res.Finish()
 	if res.Mails != mails+1 || res.Unserved != 1 || res.Changed != 52 || len(res.Examples) != 52 {
 		t.Errorf("%d mails, %d unserved, %d changed, %d examples", res.Mails, res.Unserved, res.Changed, len(res.Examples))
 	}
