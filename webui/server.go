@@ -20,6 +20,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
@@ -47,6 +48,8 @@ type Deps struct {
 	Policies   *policy.Store
 	Health     *health.Monitor
 	Sidecar    *scanner.Sidecar
+	Scanner    *scanner.Scanner // for mail that a policy is tried with
+	Spooler    *message.Spooler
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }
@@ -109,6 +112,7 @@ func (s *Server) newPages() error {
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, monitor: s.deps.Health,
+		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
 	}
 	return nil

@@ -160,6 +160,7 @@ func (res *Result) add(r ledger.Row, t Trial) {
 		if !c.Changed() {
 			continue
 		}
+		c.Before.Explain, c.After.Explain = nil, nil // a list needs the last word only
 		if res.Changed++; len(res.Examples) < maxExamples {
 			res.Examples = append(res.Examples, Example{r.ID, r.ReceivedAt, r.HeaderFrom, r.Subject, c})
 		}

@@ -83,8 +83,12 @@ func TestTrial(t *testing.T) {
 	if len(res.Cells) != 2 || res.Cells[0] != (Cell{policy.Clean, policy.Deliver, policy.Quarantine, 52}) || res.Cells[1].Count != mails-52 {
 		t.Errorf("%+v", res.Cells)
 	}
-	if e := res.Examples[0]; !strings.Contains(e.After.Why, "the policy of the workspace says quarantine") || !strings.Contains(e.After.Explain[0].Text, "from 3.5 on it counts as phishing; the threshold comes from the policy of ours.example") {
+	if e := res.Examples[0]; !strings.Contains(e.After.Why, "the policy of the workspace says quarantine") {
 		t.Errorf("%+v", e.After)
+	}
+	copies, _ := trial.Row(ledger.Row{Findings: []policy.Finding{{Engine: policy.PhishingEngine, Name: "S", Score: 4}}, Recipients: []policy.RecipientDecision{{Address: "bob@ours.example"}}})
+	if len(copies) != 1 || !strings.Contains(copies[0].After.Explain[0].Text, "from 3.5 on it counts as phishing; the threshold comes from the policy of ours.example") || copies[0].Before.Action != policy.Deliver {
+		t.Errorf("%+v", copies)
 	}
 	if other, err := trial.Batch(ctx, l, uuid.New(), from, Result{}); err != nil || other.Mails != 0 {
 		t.Errorf("another workspace: %+v, %v", other, err)
