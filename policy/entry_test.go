@@ -13,7 +13,7 @@ import (
 var entryNow = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 
 // entry makes one as the store would have it.
-func entry(t *testing.T, e Entry) Entry {
+func entry(t testing.TB, e Entry) Entry {
 	t.Helper()
 	e.ID = uuid.New()
 	if e.Domain == "" {
@@ -203,4 +203,30 @@ func TestDecide_ExplanationIsBounded(t *testing.T) {
 			t.Errorf("%d bytes in a line", len(l.Text))
 		}
 	}
+}
+
+// FuzzEntries: whatever a stranger writes, malware stays malware, and an allow
+// needs a proven sender.
+func FuzzEntries(f *testing.F) {
+	f.Add("a@x.example", "b@partner.example", "evil.example", "Free money", "partner.example")
+	f.Add("", "@partner.example", ".", "\xff\x00", "")
+	f.Fuzz(func(t *testing.T, envelope, from, link, subject, author string) {
+		set := NewEntrySet([]Entry{entry(t, Entry{Kind: EntryAllow, Match: MatchDomain, Value: "partner.example", Classes: Liftable()}), entry(t, Entry{Kind: EntryBlock, Match: MatchSubject, Value: "(?i)fr+ee|mo(n|m)ey$"}),
+			entry(t, Entry{Kind: EntryBlock, Match: MatchLink, Value: "evil.example"})})
+		in := Input{Entries: set, Auth: Auth{Author: author}, Mail: Mail{EnvelopeFrom: envelope, From: []string{from}, LinkDomains: []string{link}}, Recipients: []Recipient{{Address: envelope}},
+			Report: Report{Subject: subject, Findings: []Finding{{Engine: "e", Name: subject, Class: Phishing}}}}
+		if d := Decide(in); d.Class != Phishing || d.Action != Quarantine {
+			t.Errorf("a sender that nobody confirmed was allowed: %+v", d)
+		}
+		in.Auth.Authenticated, in.Report.Findings[0].Class = true, Malware
+		d := Decide(in)
+		if d.Class != Malware || d.Action != Quarantine {
+			t.Errorf("malware was let through: %+v", d)
+		}
+		for _, l := range d.Recipients[0].Explain {
+			if len(l.Text) > maxLineSize+len("…") {
+				t.Errorf("%d bytes in a sentence", len(l.Text))
+			}
+		}
+	})
 }

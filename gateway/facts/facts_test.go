@@ -91,3 +91,23 @@ func TestStored(t *testing.T) {
 		t.Error("mail that comes in is trusted")
 	}
 }
+
+// FuzzFacts feeds what a stranger writes into addresses, links and headers.
+func FuzzFacts(f *testing.F) {
+	f.Add("a@x.example", "A <b@y.example>, c@z.example", "http://evil.example/x", "192.0.2.1")
+	f.Add("", `"x" <@>`, "//[::1]:x/%zz", "::ffff:1.2.3.4%eth0")
+	f.Fuzz(func(t *testing.T, envelope, from, link, ip string) {
+		row := ledger.Row{EnvelopeFrom: envelope, HeaderFrom: from, ClientIP: ip, Direction: policy.Inbound, LinkDomains: LinkDomains(&content.Content{Links: []content.Link{{Target: link}}}),
+			Findings: []policy.Finding{{Engine: "e", Name: "n", Class: policy.Malware}}}
+		in := Stored(row)
+		for _, d := range in.Mail.LinkDomains {
+			if name, err := policy.NormaliseDomain(d); err != nil || name != d {
+				t.Errorf("link %q gives %q", link, d)
+			}
+		}
+		in.Recipients = []policy.Recipient{{Address: envelope, Domain: policy.Domain{Name: "x.example"}}}
+		if d := policy.Decide(in); len(in.Mail.From) > maxAuthors || d.Class != policy.Malware || d.Action != policy.Quarantine {
+			t.Errorf("%s, %s", d.Class, d.Action)
+		}
+	})
+}
