@@ -23,6 +23,7 @@ const (
 	APICall          = "api.call"
 	PageView         = "web.view"
 	AuditExport      = "audit.export"
+	PolicyTry        = "policy.try" // mail is read to see what a policy would do
 	GuardViolation   = "guard.violation"
 	Retention400Days = "sec-400d"
 	Retention3Years  = "sec-3y"

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"mailward/gateway/facts"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
@@ -28,6 +29,7 @@ type mail struct {
 	trusted    bool        // the client may relay: nobody asks who it is
 	auth       mailauth.Result
 	report     policy.Report
+	links      []string        // domains that it links to
 	header     []byte          // as received, up to headerLimit
 	edits      []message.Range // fields that are not passed on
 	trace      []byte          // our lines on top
@@ -96,7 +98,8 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	s.look(ctx, m)
 
 	// What to do. Pure: no failure is possible, and no engine's silence is clean.
-	d := policy.Decide(policy.Input{Report: m.report, Auth: senderAuth(m.auth), Recipients: m.policies(), SandboxConfigured: s.cfg.SandboxConfigured})
+	d := policy.Decide(s.input(m))
+	s.deps.Policies.Used(d)
 	m.class, m.report.Findings, m.trace = d.Class, d.Findings, s.traceHeader(m, d)
 	d = s.sign(ctx, log, m, d) // last, as it covers what goes on top
 
@@ -145,7 +148,17 @@ func (s *Server) look(ctx context.Context, m *mail) {
 	wg.Wait()
 	s.deps.Scanner.Judge(ctx, scanner.Question{MailID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, Direction: m.direction(), EnvelopeFrom: m.env.From,
 		Recipients: m.policies(), Sender: sender(m.auth), Content: said}, &report)
-	m.report = report
+	m.report, m.links = report, facts.LinkDomains(said)
+}
+
+// input is all that the decision hears.
+func (s *Server) input(m *mail) policy.Input {
+	workspace := m.recipients[0].Domain.Workspace
+	return policy.Input{
+		Report: m.report, Auth: facts.Auth(m.auth, m.trusted && m.direction() == policy.Outbound), Recipients: m.policies(), Entries: s.deps.Policies.Entries(workspace),
+		Mail:              policy.Mail{EnvelopeFrom: m.env.From, From: facts.Authors(m.report.HeaderFrom), ClientIP: m.env.ClientIP, LinkDomains: m.links},
+		SandboxConfigured: s.cfg.SandboxConfigured,
+	}
 }
 
 // hold keeps the mail back for some recipients: file, then one transaction.
@@ -293,7 +306,7 @@ func (s *Server) ledgerRow(m *mail, d policy.Decision) ledger.Row {
 	return ledger.Row{ID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, ReceivedAt: m.env.ReceivedAt, Direction: m.direction(), Node: s.cfg.Node, ClientIP: ip, Helo: m.env.Helo,
 		TLS: m.env.TLS, EnvelopeFrom: m.env.From, Recipients: d.Recipients, HeaderFrom: m.report.HeaderFrom, Subject: m.report.Subject, MessageID: m.report.MessageID,
 		Size: m.spool.Size(), SHA256: hex.EncodeToString(sum[:]), Class: d.Class, Action: d.Action, Score: d.Score, Reasons: d.Reasons, Findings: m.report.Findings,
-		Engines: m.report.Engines, Parts: m.report.Parts, Auth: m.auth.JSON, HeaderEdits: m.edits, RawHeader: m.header[:min(len(m.header), rawHeaderKept)], ScanMS: m.scanMS}
+		Engines: m.report.Engines, Parts: m.report.Parts, LinkDomains: m.links, Auth: m.auth.JSON, HeaderEdits: m.edits, RawHeader: m.header[:min(len(m.header), rawHeaderKept)], ScanMS: m.scanMS}
 }
 
 // rawHeaderKept bounds what the ledger keeps of each header.

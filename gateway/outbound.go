@@ -53,18 +53,6 @@ func sameWay(a, b policy.Recipient) bool {
 	return a.Domain.NextHop == b.Domain.NextHop && a.Domain.Workspace == b.Domain.Workspace && a.Direction == b.Direction
 }
 
-// senderAuth is what the decision hears of the sender.
-func senderAuth(r mailauth.Result) policy.Auth {
-	a := policy.Auth{Wanted: r.DMARC.Wanted(), Domain: r.DMARC.Domain, Policy: r.DMARC.Policy, Record: r.DMARC.RecordDomain}
-	if r.ARC.Result != mailauth.Pass || a.Domain == "" {
-		return a
-	}
-	for _, s := range r.ARC.Seen {
-		a.Sealers = append(a.Sealers, policy.Sealer{Domain: s.Sealer, Authenticated: inOrder(s, r.DMARC)})
-	}
-	return a
-}
-
 // sender is what the judges hear of a check of the sender.
 func sender(r mailauth.Result) scanner.Sender {
 	s := scanner.Sender{SPF: r.SPF.Result, DMARC: r.DMARC.Result, Domain: r.From}
@@ -74,15 +62,4 @@ func sender(r mailauth.Result) scanner.Sender {
 		}
 	}
 	return s
-}
-
-// inOrder says whether a sealer saw the author's domain confirmed: DMARC passed
-// for it, or a signature of it did, which is what DMARC would have asked for.
-func inOrder(s mailauth.Seen, d mailauth.DMARC) bool {
-	if s.DMARC != "" {
-		return s.DMARC == mailauth.Pass && strings.EqualFold(s.From, d.Domain)
-	}
-	return slices.ContainsFunc(s.DKIM, func(k mailauth.DKIM) bool {
-		return k.Result == mailauth.Pass && (k.Domain == d.Domain || d.OrgDomain != "" && !d.StrictDKIM && (k.Domain == d.OrgDomain || strings.HasSuffix(k.Domain, "."+d.OrgDomain)))
-	})
 }

@@ -15,6 +15,10 @@ type Auth struct {
 	Policy  string // what its record says; more than Wanted while the domain is testing (RFC 9989 §4.7)
 	Record  string // the domain whose record it is
 	Sealers []Sealer
+
+	Author        string // the domain that From names, "" where it is not exactly one
+	Authenticated bool   // SPF or DKIM, aligned, shows that it is from there
+	Trusted       bool   // the client may relay: nobody asks who it is
 }
 
 // Sealer is one who passed the mail on before us, by an ARC chain that holds. A
@@ -88,6 +92,7 @@ func (a *AuthSettings) check() error {
 type verdict struct {
 	action Action
 	why    string
+	origin Origin // of the setting that says so
 }
 
 // judge applies a recipient's settings to a mail. Only a failure has something
@@ -97,15 +102,16 @@ func (a Auth) judge(r Recipient) verdict {
 		return verdict{}
 	}
 	settings := r.Policy.Auth.over(nil)
+	mode, sealers := r.Policy.Origin(LineDMARC), r.Policy.Origin(LineSealers)
 	if settings.DMARC == ReportOnly {
-		return verdict{why: fmt.Sprintf("the mail fails DMARC for %s, which is only reported for %s", a.Domain, r.Domain.Name)}
+		return verdict{origin: mode, why: fmt.Sprintf("the mail fails DMARC for %s, which is only reported for %s", a.Domain, r.Domain.Name)}
 	}
 	if s, ok := a.vouched(settings.TrustedARCSealers); ok {
-		return verdict{why: fmt.Sprintf("the mail fails DMARC for %s, but %s, which is trusted, says that it was in order before it was forwarded", a.Domain, s)}
+		return verdict{origin: sealers, why: fmt.Sprintf("the mail fails DMARC for %s, but %s, which is trusted, says that it was in order before it was forwarded", a.Domain, s)}
 	}
-	v := verdict{Quarantine, fmt.Sprintf("it fails DMARC for %s, whose policy is %s; the policy of %s says quarantine", a.Domain, a.Policy, policyName(r.Policy))}
+	v := verdict{Quarantine, fmt.Sprintf("it fails DMARC for %s, whose policy is %s; %s says quarantine", a.Domain, a.Policy, mode), mode}
 	if settings.DMARC == Honour && a.Wanted == "reject" {
-		v = verdict{Reject, fmt.Sprintf("it fails DMARC for %s, whose policy is reject; the policy of %s honours that", a.Domain, policyName(r.Policy))}
+		v = verdict{Reject, fmt.Sprintf("it fails DMARC for %s, whose policy is reject; %s honours that", a.Domain, mode), mode}
 	}
 	return v
 }
@@ -128,6 +134,9 @@ func (a Auth) vouched(trusted []string) (string, bool) {
 // dmarcScore is what a failed DMARC check weighs.
 const dmarcScore = 8
 
+// AuthEngine is the engine of the finding that a failed DMARC check makes.
+const AuthEngine = "mailauth"
+
 func (a Auth) finding() Finding {
 	name, asks := "DMARC.Quarantine", a.Policy
 	if a.Wanted == "reject" {
@@ -136,7 +145,7 @@ func (a Auth) finding() Finding {
 	if a.Policy != a.Wanted {
 		asks += ", for a test"
 	}
-	return Finding{Engine: "mailauth", Name: name, Class: Phishing, Score: dmarcScore,
+	return Finding{Engine: AuthEngine, Name: name, Class: Phishing, Score: dmarcScore,
 		Reason: fmt.Sprintf("It says that it is from %s, but neither SPF nor DKIM can show that; the domain asks that such mail be treated with: %s", a.Domain, asks),
 		Meta:   map[string]string{"domain": a.Domain, "policy": a.Policy, "record": a.Record}}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +13,9 @@ import (
 type Input struct {
 	Report     Report
 	Auth       Auth
+	Mail       Mail
 	Recipients []Recipient
+	Entries    *EntrySet // of the recipients' workspace; nil: none
 	// SandboxConfigured says whether a held mail would ever get an answer.
 	SandboxConfigured bool
 }
@@ -22,10 +25,14 @@ type RecipientDecision struct {
 	Address       string    `json:"address"`
 	Domain        string    `json:"domain"`
 	Direction     Direction `json:"direction"`
+	Class         Class     `json:"class,omitempty"` // for this recipient
 	Action        Action    `json:"action"`
 	PolicyID      uuid.UUID `json:"policy_id"`
 	PolicyVersion int64     `json:"policy_version"`
 	Why           string    `json:"why"`
+	// Explain says how it came to this: findings, rules, and which line of which
+	// layer. Its order is that of the steps.
+	Explain []Line `json:"explain,omitempty"`
 	// DMARC is the author's domain where its policy is why the action is so strict.
 	DMARC string `json:"dmarc,omitempty"`
 }
@@ -62,39 +69,34 @@ func (d Decision) For(actions ...Action) []RecipientDecision {
 //
 // A failed DMARC check counts for those recipients whose domain says so; for the
 // others the content decides alone. Of the two the stricter action is taken.
+//
+// An allow entry sets findings of its classes aside, never malware, never what
+// could not be looked into, and only where the sender is proven. A block entry
+// is stricter than all of it, so it also wins over an allow.
 func Decide(in Input) Decision {
 	d := Decision{FailedEngines: in.Report.Failed(), Findings: slices.Clone(in.Report.Findings)}
 	d.Class, _ = Policy{}.classFor(in.Report.Findings)
 	if len(in.Recipients) > 0 {
 		d.Class = Clean
 	}
-	counts, notes := false, []string(nil)
+	hits := in.Entries.find(in)
+	var notes []string
 	for _, r := range in.Recipients {
-		content, sum := r.Policy.classFor(in.Report.Findings)
-		if graver(content, d.Class) {
-			d.Class = content
+		o := in.decideFor(r, hits)
+		if graver(o.Class, d.Class) {
+			d.Class = o.Class
 		}
-		if sum != "" && !slices.Contains(notes, sum) {
-			notes = append(notes, sum)
-		}
-		rd := decideFor(r, content, in.SandboxConfigured)
-		v := in.Auth.judge(r)
-		if v.action != "" {
-			counts = true
-			if stricter(v.action, rd.Action) {
-				rd.Action, rd.Why, rd.DMARC = v.action, v.why, in.Auth.Domain
+		for _, n := range o.notes {
+			if !slices.Contains(notes, n) {
+				notes = append(notes, n)
 			}
-		} else if v.why != "" && !slices.Contains(notes, v.why) {
-			notes = append(notes, v.why)
 		}
-		d.Recipients = append(d.Recipients, rd)
-	}
-	if counts {
-		f := in.Auth.finding()
-		d.Findings = append(d.Findings, f)
-		if graver(f.Class, d.Class) {
-			d.Class = f.Class
+		for _, f := range o.adds {
+			if !slices.ContainsFunc(d.Findings, func(have Finding) bool { return have.Engine == f.Engine && have.Reason == f.Reason }) {
+				d.Findings = append(d.Findings, f)
+			}
 		}
+		d.Recipients = append(d.Recipients, o.RecipientDecision)
 	}
 	for i, r := range in.Recipients {
 		if s := r.Policy.score(d.Findings); i == 0 || s > d.Score {
@@ -102,9 +104,96 @@ func Decide(in Input) Decision {
 		}
 	}
 	d.Reasons = append(reasons(d.Findings, d.Class), notes...)
-	failClosed(&d)
+	failClosed(&d, in.Recipients)
 	mergeActions(&d)
 	return d
+}
+
+// outcome is one recipient's decision, before those of the others count.
+type outcome struct {
+	RecipientDecision
+	notes []string  // for the reasons of the mail
+	adds  []Finding // what the sender's authentication and block entries add
+}
+
+// decideFor goes through the steps for one recipient: entries that allow, what
+// was found, the action for it, entries that block, DMARC.
+func (in Input) decideFor(r Recipient, hits []hit) outcome {
+	o := outcome{RecipientDecision: RecipientDecision{Address: r.Address, Domain: r.Domain.Name, Direction: cmp.Or(r.Direction, Inbound), PolicyID: r.Policy.ID, PolicyVersion: r.Policy.Version}}
+	left, lifted, lines := lift(in.Report.Findings, hits, r)
+	o.explain(lines...)
+	var sum []Line
+	o.Class, sum = r.Policy.classWithout(left, lifted)
+	o.explain(sum...)
+	for _, l := range append(lines, sum...) {
+		o.notes = append(o.notes, l.Text)
+	}
+	if l, ok := foundLine(left, o.Class); ok && len(sum) == 0 {
+		o.explain(l)
+	}
+	o.act(r, in.SandboxConfigured)
+	for _, h := range hits {
+		if h.Kind == EntryBlock && h.covers(r) {
+			o.block(h)
+		}
+	}
+	o.authenticate(in.Auth, r)
+	return o
+}
+
+// act takes the action of the policy for the class.
+func (o *outcome) act(r Recipient, sandbox bool) {
+	var from Origin
+	o.Action, from = r.Policy.action(o.Class, o.Direction)
+	o.Why = fmt.Sprintf("%s says %s for %s mail", from, o.Action, o.Class)
+	if o.Action == Hold && !sandbox {
+		o.Action = Quarantine
+		o.Why += "; no sandbox is set up, so it is quarantined"
+	}
+	o.explain(lineOf(from, "%s", o.Why))
+}
+
+// action is what is done with a class of mail, and which layer says so. A word
+// that is no action falls back to the built-in default.
+func (p Policy) action(c Class, d Direction) (Action, Origin) {
+	if a := p.Actions[c]; slices.Contains(Actions(), a) {
+		return a, p.Origin(LineAction + string(c))
+	}
+	return DefaultActions(cmp.Or(d, Inbound))[c], Origin{Layer: LayerBuiltIn}
+}
+
+// block makes the decision as strict as an entry asks for.
+func (o *outcome) block(h hit) {
+	o.adds = append(o.adds, h.finding())
+	if graver(h.Class, o.Class) {
+		o.Class = h.Class
+	}
+	if !stricter(h.Entry.Action, o.Action) {
+		o.explain(h.line("%s asks for %s, which is done anyway", h.Entry, h.Entry.Action))
+		return
+	}
+	o.Action, o.Why = h.Entry.Action, cut(fmt.Sprintf("%s says %s", h.Entry, h.Entry.Action))
+	o.explain(h.line("%s", o.Why))
+}
+
+// authenticate applies what the author's domain wants.
+func (o *outcome) authenticate(a Auth, r Recipient) {
+	v := a.judge(r)
+	if v.why == "" {
+		return
+	}
+	o.explain(lineOf(v.origin, "%s", v.why))
+	if v.action == "" {
+		o.notes = append(o.notes, v.why)
+		return
+	}
+	f := a.finding()
+	if o.adds = append(o.adds, f); graver(f.Class, o.Class) {
+		o.Class = f.Class
+	}
+	if stricter(v.action, o.Action) {
+		o.Action, o.Why, o.DMARC = v.action, v.why, a.Domain
+	}
 }
 
 // Deferred is the decision with every copy put off, for trouble that came after
@@ -113,6 +202,7 @@ func (d Decision) Deferred(why string) Decision {
 	d.Recipients, d.Reasons, d.Action = slices.Clone(d.Recipients), append(slices.Clone(d.Reasons), why), Defer
 	for i := range d.Recipients {
 		d.Recipients[i].Action, d.Recipients[i].Why = Defer, why
+		d.Recipients[i].Explain = append(slices.Clone(d.Recipients[i].Explain), plainLine("%s", why))
 	}
 	return d
 }
@@ -149,52 +239,55 @@ func classOf(findings []Finding) Class {
 	return Clean
 }
 
-func decideFor(r Recipient, c Class, sandbox bool) RecipientDecision {
-	dir := r.Direction
-	if dir == "" {
-		dir = Inbound
+// AnyEngine stands for every engine that a policy does not name.
+const AnyEngine = "*"
+
+// failureAction is what a policy says of a mail that some engines gave no answer
+// on: one that wants it deferred is enough.
+func (p Policy) failureAction(failed []string) (Action, Origin) {
+	var from Origin
+	for _, engine := range failed {
+		name := engine
+		if _, named := p.EngineFailure[name]; !named {
+			name = AnyEngine
+		}
+		if from = p.Origin(LineEngine + name); p.EngineFailure[name] != Quarantine {
+			return Defer, from
+		}
 	}
-	rd := RecipientDecision{Address: r.Address, Domain: r.Domain.Name, Direction: dir, PolicyID: r.Policy.ID, PolicyVersion: r.Policy.Version}
-	a, ok := r.Policy.Actions[c]
-	if !ok || !slices.Contains(Actions(), a) {
-		a, ok = DefaultActions(dir)[c], false
-	}
-	rd.Action = a
-	switch {
-	case ok:
-		rd.Why = fmt.Sprintf("the policy of %s says %s for %s mail", policyName(r.Policy), a, c)
-	default:
-		rd.Why = fmt.Sprintf("the built-in default says %s for %s mail", a, c)
-	}
-	if a == Hold && !sandbox {
-		rd.Action = Quarantine
-		rd.Why += "; no sandbox is set up, so it is quarantined"
-	}
-	return rd
+	return Quarantine, from
 }
 
-func policyName(p Policy) string {
-	if p.Domain == "" || p.Domain == "*" {
-		return "the workspace"
-	}
-	return p.Domain
-}
-
-// failClosed defers a mail that not every engine has seen, unless it is kept
-// from everyone anyway.
-func failClosed(d *Decision) {
+// failClosed keeps back a mail that not every engine has seen: it is put off, or
+// quarantined where the policy says so. What is kept from everyone anyway stays
+// as it is.
+func failClosed(d *Decision, recipients []Recipient) {
 	if len(d.FailedEngines) == 0 {
 		return
 	}
-	kept := len(d.Recipients) > 0 && len(d.For(Quarantine, Hold, Reject)) == len(d.Recipients)
-	if kept {
-		d.Reasons = append(d.Reasons, "no answer from "+strings.Join(d.FailedEngines, ", ")+", but what was found is enough to keep it")
+	silent := "no answer from " + strings.Join(d.FailedEngines, ", ")
+	kept := func(a Action) bool { return a == Quarantine || a == Hold || a == Reject }
+	if len(d.Recipients) > 0 && len(d.For(Quarantine, Hold, Reject)) == len(d.Recipients) {
+		d.Reasons = append(d.Reasons, silent+", but what was found is enough to keep it")
 		return
 	}
-	why := "no answer from " + strings.Join(d.FailedEngines, ", ") + ": try again later"
-	d.Reasons = append(d.Reasons, why)
-	for i := range d.Recipients {
-		d.Recipients[i].Action, d.Recipients[i].Why = Defer, why
+	why := map[Action]string{Defer: silent + ": try again later", Quarantine: silent + ", so it is kept"}
+	for i, r := range recipients {
+		if kept(d.Recipients[i].Action) {
+			continue
+		}
+		a, from := r.Policy.failureAction(d.FailedEngines)
+		if d.Recipients[i].Action == Defer && a != Defer {
+			continue
+		}
+		d.Recipients[i].Action, d.Recipients[i].Why = a, why[a]
+		d.Recipients[i].explain(lineOf(from, "%s; %s says %s", silent, from, a))
+		if !slices.Contains(d.Reasons, why[a]) {
+			d.Reasons = append(d.Reasons, why[a])
+		}
+	}
+	if len(recipients) == 0 {
+		d.Reasons = append(d.Reasons, why[Defer])
 	}
 }
 
@@ -205,6 +298,7 @@ func mergeActions(d *Decision) {
 			if d.Recipients[i].Action != Defer {
 				d.Recipients[i].Action = Defer
 				d.Recipients[i].Why = "another recipient's copy is deferred, and a mail has one reply"
+				d.Recipients[i].explain(plainLine("%s", d.Recipients[i].Why))
 			}
 		}
 	}
@@ -213,6 +307,7 @@ func mergeActions(d *Decision) {
 			if d.Recipients[i].Action == Reject {
 				d.Recipients[i].Action = Quarantine
 				d.Recipients[i].Why += "; quarantined instead, since other recipients get the mail"
+				d.Recipients[i].explain(plainLine("quarantined instead of rejected, since other recipients get the mail"))
 			}
 		}
 	}

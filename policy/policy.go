@@ -12,6 +12,7 @@
 package policy
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/google/uuid"
@@ -147,24 +148,36 @@ func (r Report) Failed() []string {
 	return names
 }
 
-// Policy is what one domain, or a workspace by default ("*"), wants done. For
-// outbound mail the domain is the sender's.
+// Policy is what one layer wants done: a workspace ("*"), one of its domains, or
+// a group of recipients. For outbound mail domain and group are the sender's. A
+// line that it leaves out is as the layer below has it. The policy of a
+// [Recipient] has all layers in one.
 type Policy struct {
 	ID        uuid.UUID        `json:"id"`
 	Workspace uuid.UUID        `json:"workspace_id"`
-	Domain    string           `json:"domain"`
+	Domain    string           `json:"domain"`            // "*" for a workspace's and for a group's
+	Group     uuid.UUID        `json:"group_id,omitzero"` // zero: a workspace's or a domain's
 	Direction Direction        `json:"direction"`
 	Actions   map[Class]Action `json:"actions"`
 	Auth      *AuthSettings    `json:"auth,omitempty"` // inbound only
 	// Thresholds are the sums of signs from which a mail is of a class. What is
 	// left out is as [DefaultThresholds] has it.
-	Thresholds Thresholds `json:"thresholds,omitzero"`
+	Thresholds Thresholds `json:"thresholds,omitzero" required:"false"`
 	// Weights replace the scores of signs, by symbol.
-	Weights   map[string]float64 `json:"weights,omitempty"`
-	Version   int64              `json:"version"`
-	UpdatedAt time.Time          `json:"updated_at"`
+	Weights map[string]float64 `json:"weights,omitempty"`
+	// EngineFailure is what is done with a mail that an engine gave no answer on,
+	// by engine: defer or quarantine. [AnyEngine] is every other one. Left out: defer.
+	EngineFailure map[string]Action `json:"engine_failure,omitempty"`
+	// Sandbox says which files go to the sandbox, and what happens when it is late.
+	Sandbox json.RawMessage `json:"sandbox,omitempty"`
+	// DLPSets are the sets of DLP rules that count. nil: all that are enabled.
+	DLPSets   []string  `json:"dlp_sets,omitzero" required:"false"`
+	Version   int64     `json:"version"`
+	UpdatedAt time.Time `json:"updated_at"`
 	// Inherited says that the domain has none of its own: this is the workspace's.
 	Inherited bool `json:"inherited,omitempty"`
+
+	origins map[string]Origin // by line, of a policy made of layers
 }
 
 // Domain is a domain that we take mail for.
@@ -185,4 +198,8 @@ type Recipient struct {
 	Direction Direction
 	Domain    Domain // outbound: the recipient's, which is none of ours
 	Policy    Policy
+	// Ours is the domain of ours whose policy counts: the recipient's, or the
+	// sender's of outbound mail. Groups are those of our side, the highest last.
+	Ours   string
+	Groups []uuid.UUID
 }

@@ -289,9 +289,6 @@ func TestStore_Directions(t *testing.T) {
 	if err != nil || p.Auth.DMARC != Honour || p.Auth.TrustedARCSealers[0] != "list.example" {
 		t.Fatalf("%+v, %v", p, err)
 	}
-	if p, err = put(Policy{Domain: "ours.example", Actions: map[Class]Action{DLP: Tag}}); err != nil || p.Auth.DMARC != Honour {
-		t.Errorf("left out, the settings went: %+v, %v", p.Auth, err)
-	}
 	in, _ := s.Lookup("a@ours.example")
 	out, ok := s.Outbound("a@ours.example", "x@World.example")
 	if !ok || in.Direction != Inbound || out.Direction != Outbound || in.Policy.Actions[DLP] != Tag || out.Policy.Actions[DLP] != Reject || out.Policy.Actions[Spam] != Quarantine {

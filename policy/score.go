@@ -1,6 +1,11 @@
 package policy
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // Thresholds are the sums of signs from which a mail is of a class; 0 is as
 // [DefaultThresholds] has it.
@@ -12,9 +17,25 @@ type Thresholds struct {
 // DefaultThresholds is what is in force where no policy says anything else.
 func DefaultThresholds() Thresholds { return Thresholds{Spam: 5, Phishing: 6} }
 
+// of is the threshold of one class; other classes have none.
+func (t Thresholds) of(c Class) float64 {
+	switch c {
+	case Spam:
+		return t.Spam
+	case Phishing:
+		return t.Phishing
+	}
+	return 0
+}
+
 // PhishingEngine is the engine whose signs count for phishing. All signs count
 // for spam, which is the milder class.
 const PhishingEngine = "phishing"
+
+// counts says whether a finding is a sign of a class.
+func counts(f Finding, c Class) bool {
+	return f.Class == "" && (c == Spam || c == Phishing && f.Engine == PhishingEngine)
+}
 
 // weight is what a finding counts for one recipient.
 func (p Policy) weight(f Finding) float64 {
@@ -32,37 +53,67 @@ func (p Policy) score(findings []Finding) (sum float64) {
 	return sum
 }
 
-// sums adds up the signs among findings, as one policy weighs them.
-func (p Policy) sums(findings []Finding) (s Thresholds) {
-	for _, f := range findings {
-		if f.Class != "" {
-			continue
-		}
-		s.Spam += p.weight(f)
-		if f.Engine == PhishingEngine {
-			s.Phishing += p.weight(f)
-		}
-	}
-	return s
+// threshold is the sum from which signs make a class.
+func (p Policy) threshold(c Class) float64 {
+	return cmp.Or(p.Thresholds.of(c), DefaultThresholds().of(c))
 }
 
 // classFor is the class of a mail for one recipient, and where signs have made
 // it, in words.
-func (p Policy) classFor(findings []Finding) (Class, string) {
-	content := classOf(findings)
-	limits, s := DefaultThresholds(), p.sums(findings)
-	if p.Thresholds.Spam != 0 {
-		limits.Spam = p.Thresholds.Spam
-	}
-	if p.Thresholds.Phishing != 0 {
-		limits.Phishing = p.Thresholds.Phishing
-	}
-	switch {
-	case s.Phishing >= limits.Phishing && graver(Phishing, content):
-		return Phishing, fmt.Sprintf("its signs of phishing add up to %.1f; from %.1f on it counts as phishing", s.Phishing, limits.Phishing)
-	case s.Spam >= limits.Spam && graver(Spam, content):
-		return Spam, fmt.Sprintf("its signs add up to %.1f; from %.1f on it counts as spam", s.Spam, limits.Spam)
-	default:
-		return content, ""
-	}
+func (p Policy) classFor(findings []Finding) (Class, []Line) {
+	return p.classWithout(findings, nil)
 }
+
+// classWithout leaves out the signs of those classes that an entry has lifted.
+func (p Policy) classWithout(findings []Finding, lifted []Class) (Class, []Line) {
+	content := classOf(findings)
+	for _, c := range []Class{Phishing, Spam} {
+		if slices.Contains(lifted, c) || !graver(c, content) {
+			continue
+		}
+		sum := 0.0
+		for _, f := range findings {
+			if counts(f, c) {
+				sum += p.weight(f)
+			}
+		}
+		if sum >= p.threshold(c) {
+			return c, []Line{p.sumLine(c, sum, findings)}
+		}
+	}
+	return content, nil
+}
+
+// shownSigns bounds how many signs a sentence names.
+const shownSigns = 6
+
+// sumLine says in words how signs have made a class.
+func (p Policy) sumLine(c Class, sum float64, findings []Finding) Line {
+	var signs []Finding
+	for _, f := range findings {
+		if counts(f, c) && p.weight(f) != 0 {
+			signs = append(signs, f)
+		}
+	}
+	slices.SortStableFunc(signs, func(a, b Finding) int { return cmp.Compare(p.weight(b), p.weight(a)) })
+	var names []string
+	for _, f := range signs[:min(len(signs), shownSigns)] {
+		name := fmt.Sprintf("%s %s", f.Name, number(p.weight(f)))
+		if o := p.Origin(LineWeight + f.Name); o.Layer != LayerBuiltIn {
+			name += " (its weight comes from " + o.String() + ")"
+		}
+		names = append(names, name)
+	}
+	if n := len(signs) - len(names); n > 0 {
+		names = append(names, fmt.Sprintf("%d more", n))
+	}
+	what := "its signs"
+	if c == Phishing {
+		what = "its signs of phishing"
+	}
+	o := p.Origin(LineThreshold + string(c))
+	return lineOf(o, "%s add up to %s: %s; from %s on it counts as %s; the threshold comes from %s", what, number(sum), strings.Join(names, ", "), number(p.threshold(c)), c, o)
+}
+
+// number writes a score: without decimals where it has none.
+func number(f float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", f), ".0") }

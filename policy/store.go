@@ -29,10 +29,11 @@ var (
 	policiesSQL     = pg.Query(queryFiles, "policies")
 	insertDomainSQL = pg.Query(queryFiles, "insert_domain")
 	deleteDomainSQL = pg.Query(queryFiles, "delete_domain")
-	putPolicySQL    = pg.Query(queryFiles, "put_policy")
 	updatePolicySQL = pg.Query(queryFiles, "update_policy")
 	insertPolicySQL = pg.Query(queryFiles, "insert_policy")
 	deletePolicySQL = pg.Query(queryFiles, "delete_policy")
+	lockPolicySQL   = pg.Query(queryFiles, "lock_policy")
+	updateDomainSQL = pg.Query(queryFiles, "update_domain")
 )
 
 // Errors of the store.
@@ -65,14 +66,21 @@ type StaticRoutes struct {
 type snapshot struct {
 	domains  map[string]Domain
 	policies map[policyKey]Policy
+	groups   map[uuid.UUID]*groupIndex // by workspace
+	entries  map[uuid.UUID][]Entry     // by workspace; also those that have ended
+	sets     map[uuid.UUID]*EntrySet   // of what is in force
+	ends     time.Time                 // when the next entry ends; zero: never
 	at       time.Time
 }
 
 type policyKey struct {
 	workspace uuid.UUID
 	domain    string
+	group     uuid.UUID
 	direction Direction
 }
+
+func (p Policy) key() policyKey { return policyKey{p.Workspace, p.Domain, p.Group, p.Direction} }
 
 // nextHops is a list of next hops and what it was made from.
 type nextHops struct {
@@ -89,6 +97,7 @@ type Store struct {
 	now    func() time.Time
 	snap   atomic.Pointer[snapshot]
 	hops   atomic.Pointer[nextHops] // the last list, made anew when its sources change
+	uses   uses
 }
 
 // NewStore returns a Store that knows nothing until [Store.Load] or [Store.Run].
@@ -131,8 +140,10 @@ func (s *Store) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			s.saveUses(context.WithoutCancel(ctx))
 			return nil
 		case <-t.C:
+			s.saveUses(ctx)
 		case <-changed:
 		}
 	}
@@ -183,15 +194,35 @@ func (s *Store) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	snap := &snapshot{domains: map[string]Domain{}, policies: map[policyKey]Policy{}, at: s.now()}
+	groups, err := s.allGroups(ctx)
+	if err != nil {
+		return err
+	}
+	entries, err := s.entriesInForce(ctx)
+	if err != nil {
+		return err
+	}
+	snap := &snapshot{domains: map[string]Domain{}, policies: map[policyKey]Policy{}, groups: map[uuid.UUID]*groupIndex{}, at: s.now()}
 	for _, d := range domains {
 		snap.domains[d.Name] = d
 	}
 	for _, p := range policies {
-		snap.policies[policyKey{p.Workspace, p.Domain, p.Direction}] = p
+		snap.policies[p.key()] = p
 	}
+	for w, list := range byWorkspace(groups, func(g Group) uuid.UUID { return g.Workspace }) {
+		snap.groups[w] = indexGroups(list)
+	}
+	snap.setEntries(byWorkspace(entries, func(e Entry) uuid.UUID { return e.Workspace }), s.now())
 	s.snap.Store(snap)
 	return nil
+}
+
+func byWorkspace[T any](list []T, of func(T) uuid.UUID) map[uuid.UUID][]T {
+	m := map[uuid.UUID][]T{}
+	for _, t := range list {
+		m[of(t)] = append(m[of(t)], t)
+	}
+	return m
 }
 
 // Lookup finds the domain and policy of a recipient. It reads memory only.
@@ -223,7 +254,9 @@ func (s *Store) Lookup(address string) (Recipient, bool) {
 	if d.NextHop == "" {
 		d.NextHop = static.Default
 	}
-	return Recipient{Address: address, Direction: Inbound, Domain: d, Policy: snap.policyFor(d, Inbound)}, true
+	r := Recipient{Address: address, Direction: Inbound, Domain: d, Ours: d.Name}
+	r.Policy, r.Groups = snap.policyFor(d, Inbound, address)
+	return r, true
 }
 
 // Outbound finds route and policy for mail that leaves: the policy is that of
@@ -247,8 +280,9 @@ func (s *Store) Outbound(sender, to string) (Recipient, bool) {
 	if r, ok := s.Lookup(sender); ok {
 		from = r.Domain
 	}
-	return Recipient{Address: to, Direction: Outbound, Policy: snap.policyFor(from, Outbound),
-		Domain: Domain{Workspace: from.Workspace, Name: name, NextHop: route, Enabled: true}}, true
+	r := Recipient{Address: to, Direction: Outbound, Ours: from.Name, Domain: Domain{Workspace: from.Workspace, Name: name, NextHop: route, Enabled: true}}
+	r.Policy, r.Groups = snap.policyFor(from, Outbound, sender)
+	return r, true
 }
 
 // Route is where mail to an address goes that is on its way already: to the
@@ -263,22 +297,19 @@ func (s *Store) Route(to string) string {
 	return s.DefaultHop()
 }
 
-// policyFor merges a domain's own policy over its workspace's.
-func (s *snapshot) policyFor(d Domain, dir Direction) Policy {
-	base, own := s.policies[policyKey{d.Workspace, "*", dir}], s.policies[policyKey{d.Workspace, d.Name, dir}]
-	merged := own
-	if own.ID == uuid.Nil {
-		merged = base
+// policyFor puts the layers for an address of ours into one policy, and lists
+// the groups that it is in. Without an address it is the domain's alone.
+func (s *snapshot) policyFor(d Domain, dir Direction, address string) (Policy, []uuid.UUID) {
+	layers := []layer{{Policy: s.policies[policyKey{d.Workspace, "*", uuid.Nil, dir}]}}
+	if d.Name != "*" {
+		layers = append(layers, layer{Policy: s.policies[policyKey{d.Workspace, d.Name, uuid.Nil, dir}]})
 	}
-	merged.Direction = dir
-	merged.Actions = map[Class]Action{}
-	maps.Copy(merged.Actions, base.Actions)
-	maps.Copy(merged.Actions, own.Actions)
-	merged.Auth = nil
-	if dir == Inbound {
-		merged.Auth = own.Auth.over(base.Auth)
+	var ids []uuid.UUID
+	for _, g := range s.groups[d.Workspace].of(address) {
+		ids = append(ids, g.ID)
+		layers = append(layers, layer{s.policies[policyKey{d.Workspace, "*", g.ID, dir}], g.Name})
 	}
-	return merged
+	return layered(dir, layers...), ids
 }
 
 // Postmaster names a domain for the recipient `postmaster` without one (RFC
@@ -413,6 +444,36 @@ func (s *Store) CreateDomain(ctx context.Context, actor pg.Actor, n NewDomain) (
 		return Domain{}, fmt.Errorf("create domain %s: %w", name, err)
 	}
 	return d, s.Load(ctx)
+}
+
+// SetNextHop changes where a domain's mail goes. version is the one that the
+// caller has read.
+func (s *Store) SetNextHop(ctx context.Context, actor pg.Actor, name, hop string, version int64) error {
+	name, err := NormaliseDomain(name)
+	if err != nil {
+		return ErrNotFound
+	}
+	static := s.static.Load()
+	if err := CheckNextHop(hop, static.Names...); err != nil {
+		return err
+	}
+	if hop == "" && static.Default == "" {
+		return &InvalidError{"next_hop", "is needed, since no default next hop is configured"}
+	}
+	if _, fixed := static.Domains[name]; fixed {
+		return ErrStatic
+	}
+	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, updateDomainSQL, name, hop, version)
+		if err == nil && tag.RowsAffected() == 0 {
+			return ErrConflict
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("change domain %s: %w", name, err)
+	}
+	return s.Load(ctx)
 }
 
 // DeleteDomain ends our service for a domain.

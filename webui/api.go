@@ -42,6 +42,9 @@ func (s *Server) registerAPI() {
 	s.registerQueue()
 	s.registerAudit()
 	s.registerPolicy()
+	s.registerGroups()
+	s.registerEntries()
+	s.registerWhatIf()
 	s.registerAccounts()
 }
 
@@ -109,12 +112,12 @@ func (s *Server) problem(err error) error {
 		return err
 	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, identity.ErrNotFound):
 		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
-	case errors.Is(err, quarantine.ErrState), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict),
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, identity.ErrExists):
 		return huma.Error409Conflict(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
-	case errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired),
+	case errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired),
 		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrInvalid):
 		return huma.Error422UnprocessableEntity(publicText(err))
 	case errors.As(err, &invalid):
@@ -133,7 +136,7 @@ func (s *Server) problem(err error) error {
 
 // publicText are words of ours for errors whose text we wrote ourselves.
 func publicText(err error) string {
-	for _, known := range []error{queue.ErrState, queue.ErrUnderWay, queue.ErrReasonRequired, queue.ErrBadCursor} {
+	for _, known := range []error{policy.ErrConflict, queue.ErrState, queue.ErrUnderWay, queue.ErrReasonRequired, queue.ErrBadCursor} {
 		if errors.Is(err, known) {
 			err = known // What was tried is ours to know.
 		}

@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	// maxBody bounds what a form or a call may send; no mail comes in here.
-	maxBody = 1 << 20
+	// maxBody bounds what a form or a call may send; no mail comes in here, but
+	// where a policy is tried with one.
+	maxBody   = 1 << 20
+	maxUpload = 12 << 20
 	// bearerScheme is RFC 6750 §2.1.
 	bearerScheme = "Bearer "
 )
@@ -69,7 +71,11 @@ func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
 		setSecurityHeaders(c, s.secure)
 		r := c.Request()
 		if r.Body != nil {
-			r.Body = http.MaxBytesReader(c.Response(), r.Body, maxBody)
+			limit := int64(maxBody)
+			if c.Path() == tryPath {
+				limit = maxUpload
+			}
+			r.Body = http.MaxBytesReader(c.Response(), r.Body, limit)
 		}
 		id := uuid.NewString()
 		c.Response().Header().Set("X-Request-Id", id)

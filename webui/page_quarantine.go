@@ -1,6 +1,7 @@
 package webui
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"mailward/gateway/ledger"
 	"mailward/policy"
 	"mailward/quarantine"
 )
@@ -158,6 +160,7 @@ type itemView struct {
 	Form     actForm
 	CanMail  bool // the mail's row in the ledger may be shown
 	Released []quarantine.ItemRecipient
+	Decided  []policy.RecipientDecision // as the ledger has it, with its explanation
 }
 
 // actForm is what was typed into a dialog, with what was wrong with it.
@@ -290,6 +293,12 @@ func (s *pages) showItem(c echo.Context, status int, form actForm, dialog string
 		return s.failure(c, err)
 	}
 	v.Form, v.Dialog = form, dialog
+	// An old item may have outlived its mail's row.
+	row, _, err := s.mails.Get(c.Request().Context(), it.MailID)
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		return s.failure(c, err)
+	}
+	v.Decided = row.Recipients
 	return s.render(c, status, itemPage(p, v))
 }
 

@@ -59,6 +59,9 @@ type pages struct {
 	record   record
 	queue    deliveries
 	monitor  monitor
+	policies *policy.Store
+	trials   trials
+	sandbox  bool // a sandbox is set up
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -100,6 +103,7 @@ func (s *pages) register(r router) {
 	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
+	s.registerPolicies(r)
 }
 
 // frame gathers what every page shows.
@@ -135,8 +139,8 @@ func (s *pages) frame(c echo.Context, section string) *frame {
 
 // navigation lists the pages that exist and that the person may read.
 func (s *pages) navigation(f *frame) []navGroup {
-	var watch, look navGroup
-	watch.Title, look.Title = f.T("nav.monitor"), f.T("nav.investigate")
+	var watch, look, rules navGroup
+	watch.Title, look.Title, rules.Title = f.T("nav.monitor"), f.T("nav.investigate"), f.T("nav.configure")
 	if f.Can(rightViewMeta) {
 		watch.Items = append(watch.Items, navItem{Key: "d", Section: "dashboard", Href: "/", Icon: "layout-dashboard", Title: f.T("nav.dashboard")})
 		look.Items = append(look.Items,
@@ -154,11 +158,14 @@ func (s *pages) navigation(f *frame) []navGroup {
 		watch.Items = append(watch.Items, navItem{Key: "h", Section: "health", Href: "/health", Icon: "activity", Title: f.T("nav.health"),
 			Count: n, Tone: "warn", CountLabel: f.T("nav.health.count")})
 	}
+	if f.Can(rightViewMeta) {
+		rules.Items = append(rules.Items, navItem{Key: "p", Section: "policies", Href: "/policies", Icon: "scroll-text", Title: f.T("nav.policies")})
+	}
 	if f.Can(rightAuditRead) {
 		look.Items = append(look.Items, navItem{Key: "l", Section: "audit", Href: "/audit", Icon: "scroll-text", Title: f.T("nav.audit")})
 	}
 	var out []navGroup
-	for _, g := range []navGroup{watch, look} {
+	for _, g := range []navGroup{watch, look, rules} {
 		if len(g.Items) > 0 {
 			out = append(out, g)
 		}
@@ -244,14 +251,16 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
-	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay):
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
+		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):
 		return s.fail(c, http.StatusConflict, err)
 	case errors.Is(err, quarantine.ErrGone):
 		return s.fail(c, http.StatusGone, err)
 	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor),
-		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, errBadInput):
+		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, errBadInput),
+		errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired):
 		return s.fail(c, http.StatusBadRequest, err)
 	case errors.Is(err, context.Canceled):
 		return nil

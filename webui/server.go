@@ -20,6 +20,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
@@ -33,6 +34,7 @@ type Config struct {
 	SMTPAddress string // shown where there is no mail yet
 	Version     string
 	Retention   time.Duration // of held mails, for the pages that say so
+	Sandbox     bool          // a sandbox is set up, for what a policy would do
 }
 
 // Deps are the parts that pages and API stand on.
@@ -46,6 +48,8 @@ type Deps struct {
 	Policies   *policy.Store
 	Health     *health.Monitor
 	Sidecar    *scanner.Sidecar
+	Scanner    *scanner.Scanner // for mail that a policy is tried with
+	Spooler    *message.Spooler
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }
@@ -108,6 +112,7 @@ func (s *Server) newPages() error {
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, monitor: s.deps.Health,
+		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
 	}
 	return nil

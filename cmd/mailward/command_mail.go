@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -12,91 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/uuid"
-
 	"mailward/gateway"
 	"mailward/gateway/hop"
-	"mailward/internal/message"
-	"mailward/policy"
-	"mailward/scanner"
 )
-
-type scanCmd struct {
-	File string `arg:"" help:"Mail file, or - for standard input."`
-}
-
-// verdict is what scan prints.
-type verdict struct {
-	Class   policy.Class  `json:"class"`
-	Score   float64       `json:"score"`
-	Reasons []string      `json:"reasons"`
-	Report  policy.Report `json:"report"`
-}
-
-// Run scans one file through the same engines as a mail that comes in.
-func (cmd *scanCmd) Run(ctx context.Context, c *cli, e *env) error {
-	v, err := cmd.scan(ctx, c, e)
-	if err != nil {
-		return exitCode{2, err}
-	}
-	enc := json.NewEncoder(e.out)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
-		return exitCode{2, err}
-	}
-	switch {
-	case v.Class != policy.Clean:
-		return exitCode{1, nil}
-	case len(v.Report.Failed()) > 0:
-		return exitCode{2, fmt.Errorf("no answer from %s, so nothing is known; try mailward doctor", strings.Join(v.Report.Failed(), ", "))}
-	}
-	return nil
-}
-
-func (cmd *scanCmd) scan(ctx context.Context, c *cli, e *env) (verdict, error) {
-	conf, err := c.load(e)
-	if err != nil {
-		return verdict{}, err
-	}
-	raw, err := readMail(cmd.File, e)
-	if err != nil {
-		return verdict{}, err
-	}
-	log := quiet(e.err)
-	servers, err := findServers(ctx, conf, needs{clamd: true, scanner: true}, log)
-	if err != nil {
-		return verdict{}, err
-	}
-	defer servers.stop(ctx)
-	dir, err := os.MkdirTemp("", "mailward-scan")
-	if err != nil {
-		return verdict{}, err
-	}
-	defer os.RemoveAll(dir)
-	spoolConf := message.DefaultConfig()
-	spoolConf.Dir, spoolConf.MaxSize = dir, int64(conf.SMTP.MaxMessageSize)
-	spooler, err := message.NewSpooler(spoolConf)
-	if err != nil {
-		return verdict{}, err
-	}
-	spool, err := spooler.FromBytes(crlf(raw))
-	if err != nil {
-		return verdict{}, fmt.Errorf("read %s: %w", cmd.File, err)
-	}
-	defer spool.Close()
-	engines, _, _, err := newScanner(servers, conf, log)
-	if err != nil {
-		return verdict{}, err
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return verdict{}, err
-	}
-	report, said := engines.Scan(ctx, scanner.Job{MailID: id, Spool: spool})
-	engines.Judge(ctx, scanner.Question{MailID: id, Workspace: policy.DefaultWorkspace, Direction: policy.Inbound, Content: said}, &report)
-	d := policy.Decide(policy.Input{Report: report})
-	return verdict{Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: report}, nil
-}
 
 func readMail(path string, e *env) ([]byte, error) {
 	if path != "-" {

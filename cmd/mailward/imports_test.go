@@ -10,10 +10,12 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":         {"audit", "gateway", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "scanner", "webui"},
+	"cmd/mailward":         {"audit", "gateway", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "scanner", "webui"},
 	"cmd/mailward-scanner": {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
-	"webui":                {"audit", "gateway/ledger", "gateway/queue", "health", "identity", "internal/pg", "policy", "quarantine", "scanner"},
-	"gateway":              {"audit", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
+	"webui":                {"audit", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "internal/message", "internal/pg", "policy", "quarantine", "scanner"},
+	"gateway":              {"audit", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
+	"gateway/facts":        {"gateway/ledger", "mailauth", "policy", "scanner/content"},
+	"gateway/whatif":       {"gateway/facts", "gateway/ledger", "policy"},
 	"gateway/hop":          {"internal/message"},
 	"gateway/limit":        {},
 	"gateway/queue":        {"audit", "gateway/hop", "gateway/ledger", "internal/message", "internal/pg", "policy", "quarantine"},

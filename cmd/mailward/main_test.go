@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -16,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"mailward/internal/pg"
 	"mailward/internal/testenv"
+	"mailward/policy"
 )
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
@@ -188,6 +191,34 @@ func TestScan_ExitCodes(t *testing.T) {
 	clamd.Stop()
 	if errs := scan(2, "", head+"nothing here\n"); !strings.Contains(errs, "clamav") {
 		t.Errorf("stderr %q does not name the engine", errs)
+	}
+}
+
+// TestScan_ByPolicy: with recipients it says what their policies would do.
+func TestScan_ByPolicy(t *testing.T) {
+	t.Parallel()
+	clamd, sidecar, db := testenv.Clamd(t), testenv.Sidecar(t), testenv.Postgres(t)
+	conf := writeFile(t, fmt.Sprintf("data_dir: %s\nclamav: {address: %q}\nscanner: {socket: %q}\ndatabase: {url: %q}\nrelay: {domains: {ours.example: \"127.0.0.1:25\"}}\n", shortDir(t), clamd.Address, sidecar.Address, db.URL))
+	policies := policy.NewStore(db.DB, policy.StaticRoutes{Domains: map[string]string{"ours.example": "a:25"}}, slog.New(slog.DiscardHandler))
+	if err := policies.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := policies.PutEntry(t.Context(), pg.Operator("test"), policy.Entry{Kind: policy.EntryBlock, Match: policy.MatchSender, Value: "a@example.com", Owner: "soc", Reason: "a wave of junk"}); err != nil {
+		t.Fatal(err)
+	}
+	mail := "From: a@example.com\nSubject: x\n\nnothing here\n"
+	code, out, errs := command(t, mail, "scan", "--config", conf, "--to", "bob@ours.example", "--from", "b@example.net", "-")
+	var v verdict
+	if err := json.Unmarshal([]byte(out), &v); err != nil || code != 1 {
+		t.Fatalf("code %d, %v: %s%s", code, err, out, errs)
+	}
+	if len(v.Recipients) != 1 || v.Action != policy.Quarantine || v.Class != policy.Spam || !strings.Contains(fmt.Sprint(v.Recipients[0].Explain), "a wave of junk") {
+		t.Errorf("%+v", v)
+	}
+	for _, args := range [][]string{{"--to", "bob@else.example"}, {"--to", "x@world.example", "--direction", "outbound"}} {
+		if code, _, errs := command(t, mail, append(append([]string{"scan", "--config", conf}, args...), "-")...); code != 2 || !strings.Contains(errs, args[1]) {
+			t.Errorf("%v: %d %q", args, code, errs)
+		}
 	}
 }
 

@@ -40,6 +40,7 @@ var (
 	getSQL           = pg.Query(queryFiles, "get")
 	outcomesSQL      = pg.Query(queryFiles, "outcomes")
 	statsSQL         = pg.Query(queryFiles, "stats")
+	decisionsSQL     = pg.Query(queryFiles, "decisions")
 )
 
 // Errors.
@@ -83,6 +84,7 @@ type Row struct {
 	Findings     []policy.Finding           `json:"findings"`
 	Engines      []policy.EngineAnswer      `json:"engines"`
 	Parts        []policy.Part              `json:"parts"`
+	LinkDomains  []string                   `json:"link_domains,omitempty"` // that the mail links to
 	Auth         json.RawMessage            `json:"auth"`
 	HeaderEdits  []message.Range            `json:"-"`
 	RawHeader    []byte                     `json:"-"`
@@ -306,7 +308,7 @@ func (r Row) args() ([]any, error) {
 		head = []byte{}
 	}
 	args := []any{r.ID, r.Workspace, r.ReceivedAt, r.Node, ip, clean(r.Helo), clean(r.TLS), clean(r.EnvelopeFrom), j(r.Recipients), clean(r.HeaderFrom), clean(r.Subject),
-		clean(r.MessageID), r.Size, sum, string(r.Class), string(r.Action), r.Score, j(r.Reasons), j(r.Findings), j(r.Engines), j(r.Parts), auth, j(r.HeaderEdits), head, r.ScanMS, string(cmp.Or(r.Direction, policy.Inbound))}
+		clean(r.MessageID), r.Size, sum, string(r.Class), string(r.Action), r.Score, j(r.Reasons), j(r.Findings), j(r.Engines), j(r.Parts), auth, j(r.HeaderEdits), head, r.ScanMS, string(cmp.Or(r.Direction, policy.Inbound)), append([]string{}, r.LinkDomains...)}
 	return args, errors.Join(errs...)
 }
 

@@ -100,11 +100,30 @@ func (l *Ledger) Get(ctx context.Context, id uuid.UUID) (Row, []Outcome, error) 
 	return items[0], outcomes, err
 }
 
+// Decisions reads what was decided since from, newest first, without the raw
+// headers: up to limit rows that are older than the cursor, uuid.Nil for the
+// first ones.
+func (l *Ledger) Decisions(ctx context.Context, workspaces []uuid.UUID, from time.Time, cursor uuid.UUID, limit int) ([]Row, error) {
+	var before *uuid.UUID
+	if cursor != uuid.Nil {
+		before = &cursor
+	}
+	rows, err := l.db.Query(ctx, decisionsSQL, workspaces, from, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read decisions: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		return nil, fmt.Errorf("read decisions: %w", err)
+	}
+	return list, nil
+}
+
 func scanRow(row pgx.CollectableRow) (r Row, err error) {
 	var ip *string
 	var sum, recipients, reasons, findings, engines, parts []byte
 	err = row.Scan(&r.ID, &r.Workspace, &r.ReceivedAt, &r.Node, &ip, &r.Helo, &r.TLS, &r.EnvelopeFrom, &recipients, &r.HeaderFrom, &r.Subject, &r.MessageID,
-		&r.Size, &sum, &r.Class, &r.Action, &r.Score, &reasons, &findings, &engines, &parts, &r.Auth, &r.RawHeader, &r.ScanMS, &r.Direction)
+		&r.Size, &sum, &r.Class, &r.Action, &r.Score, &reasons, &findings, &engines, &parts, &r.Auth, &r.RawHeader, &r.ScanMS, &r.Direction, &r.LinkDomains)
 	if err != nil {
 		return r, err
 	}

@@ -110,3 +110,10 @@ func IsUnique(err error, name string) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == "23505" && (name == "" || pgErr.ConstraintName == name)
 }
+
+// IsForeignKey says whether err means that another row still names the one that
+// was to go, or that a row names one that is not there.
+func IsForeignKey(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "23503"
+}

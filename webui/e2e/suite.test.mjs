@@ -90,6 +90,25 @@ test('every page: no accessibility violation, no overflow, no error, in both the
       await page.keyboard.press('?')
       await page.locator('#keys[open]').waitFor()
     }],
+    ['policies', '/policies'],
+    ['policies-address', '/policies?address=bob%40ours.example'],
+    ['policies-unknown', '/policies?address=bob%40else.example'],
+    ['policies-edit', '/policies/edit?scope=domain%3Aours.example'],
+    ['policies-wrong', '/policies/edit?scope=workspace', async (page) => {
+      await page.fill('textarea[name=weights]', 'no number')
+      await page.fill('textarea[name=reason]', 'a mistake')
+      await page.getByRole('button', { name: 'Save' }).click()
+      await page.locator('.banner.t-crit').waitFor()
+    }],
+    ['policies-try', '/policies/edit?scope=domain%3Aours.example', async (page) => {
+      await page.selectOption('select[name="action.suspicious"]', 'reject')
+      await page.getByRole('button', { name: 'Try it out' }).click()
+      await page.locator('#try table').first().waitFor()
+    }],
+    ['entries', '/policies/entries?state=all'],
+    ['entry-new', `/policies/entries/new?kind=allow&item=${item}`],
+    ['groups', '/policies/groups'],
+    ['domains', '/policies/domains'],
     ['password', '/password'],
     ['not-found', '/nothing/here'],
   ]
@@ -118,12 +137,12 @@ test('every page: no accessibility violation, no overflow, no error, in both the
 test('every page in German, at 320 pixels too, without overflow', async () => {
   for (const width of [1440, 390, 320]) {
     await look(context, 'light', 'de')
-    for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/password']) {
+    for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/password']) {
       await withPage(async (page) => {
         await page.goto(base + path)
         assert.equal(await page.getAttribute('html', 'lang'), 'de')
         assert.ok((await overflow(page)) <= 0, `${path} overflows at ${width}`)
-        if (shots && width === 1440) await page.screenshot({ path: join(shots, `german${path.replaceAll('/', '-')}.png`) })
+        if (shots && width === 1440) await page.screenshot({ path: join(shots, `german${path.replaceAll(/[^a-z]/g, '-')}.png`) })
       }, { width })
     }
   }
@@ -254,6 +273,49 @@ async function waitForState(page, recipient, state) {
   assert.fail(`${recipient} did not become ${state}`)
 }
 
+test('a policy is tried before it is saved, and says where each line comes from', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/policies/groups')
+    await page.fill('input[name=name]', 'Finance')
+    await page.fill('textarea[name=members]', 'bob@ours.example')
+    await page.getByRole('button', { name: 'Save' }).click()
+    await page.getByRole('link', { name: 'Policy: Finance' }).click()
+    await page.getByRole('link', { name: 'Edit: Group Finance' }).click()
+    await page.selectOption('select[name="action.suspicious"]', 'reject')
+    await page.fill('input[name="threshold.phishing"]', '4.5')
+    await page.getByRole('button', { name: 'Try it out' }).click()
+    await page.getByText(/would be treated in another way/).first().waitFor()
+    assert.match(await page.locator('#try').innerText(), /reject/)
+    if (shots) await page.screenshot({ path: join(shots, 'policy-try.png'), fullPage: true })
+    await page.fill('input[name=reason]', 'agreed with Finance')
+    await page.getByRole('button', { name: 'Save' }).click()
+    await page.getByRole('status').filter({ hasText: 'in force' }).waitFor()
+    await page.goto(base + '/policies?address=bob%40ours.example')
+    const line = page.locator('.settings tr', { hasText: 'Phishing from' })
+    assert.match(await line.innerText(), /4\.5[\s\S]*Group Finance/)
+    assert.match(await page.locator('.acts').innerText(), /agreed with Finance/)
+  })
+})
+
+test('a sender is blocked from a held mail, found in the list, and let go', async () => {
+  await withPage(async (page) => {
+    const item = await openItem(page, 'Password expires today')
+    await page.goto(`${base}/quarantine/${item}`)
+    await page.getByRole('link', { name: 'Block sender…' }).click()
+    assert.equal(await page.inputValue('input[name=value]'), 'it@sender.example')
+    await page.fill('textarea[name=reason]', 'a wave of phishing')
+    await page.getByRole('button', { name: 'Save' }).click()
+    await page.getByRole('status').filter({ hasText: 'in force' }).waitFor()
+    await page.goto(base + '/policies/entries')
+    await page.fill('#q', 'it@sender')
+    await page.waitForURL(/q=it/)
+    await row(page, 'it@sender.example').locator('a[data-open]').click()
+    await page.fill('.pol-reset input[name=reason]', 'it is over')
+    await page.getByRole('button', { name: 'Delete' }).click()
+    await page.getByRole('status').filter({ hasText: 'deleted' }).waitFor()
+  })
+})
+
 test('deleting asks for a reason and leaves the facts', async () => {
   await withPage(async (page) => {
     const item = await openItem(page, '"><img src=x')
@@ -337,6 +399,12 @@ test('without scripts everything works', async () => {
       await page.goto(base + '/audit?q=quarantine.view_body')
       await page.locator('[data-row] a[data-open]').first().click()
       await page.locator('.expand').waitFor()
+      await page.goto(base + '/policies/edit?scope=domain%3Aours.example')
+      await page.selectOption('select[name="action.suspicious"]', 'reject')
+      await page.getByRole('button', { name: 'Try it out' }).click()
+      await page.locator('#try table').first().waitFor()
+      await page.getByRole('button', { name: 'Back to the form' }).click()
+      assert.equal(await page.inputValue('select[name="action.suspicious"]'), 'reject')
       await page.goto(base + '/health')
       await page.locator('.side form[action="/logout"] button').click()
       await page.waitForURL(/\/login/)

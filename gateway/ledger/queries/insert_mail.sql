@@ -1,5 +1,5 @@
 -- Adds a decision. A retry with the same id is the same decision.
 INSERT INTO mail (id, workspace_id, received_at, node, client_ip, helo, tls, envelope_from, recipients, header_from, subject, message_id, size, sha256,
-    class, action, score, reasons, findings, engines, parts, auth, header_edits, raw_header, scan_ms, direction)
-VALUES ($1, $2, $3, $4, $5::text::inet, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
+    class, action, score, reasons, findings, engines, parts, auth, header_edits, raw_header, scan_ms, direction, link_domains)
+VALUES ($1, $2, $3, $4, $5::text::inet, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)
 ON CONFLICT (id) DO NOTHING;
