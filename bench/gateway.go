@@ -35,7 +35,7 @@ func startGateway(ctx context.Context, b *bed, hop, conf string) (*gateway, erro
 	if err != nil {
 		return nil, err
 	}
-	g := &gateway{dir: dir, data: filepath.Join(dir, "d"), binary: binary, enginesOff: strings.Contains(conf, "engines: []")}
+	g := &gateway{dir: dir, data: filepath.Join(dir, "d"), binary: binary, enginesOff: strings.Contains(conf, "engines: [")}
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return g, err
 	}

@@ -64,12 +64,12 @@ func main() {
 }
 
 // modes is what can be measured, in the order in which it is.
-var modes = []string{"load", "off", "memory", "flat"}
+var modes = []string{"load", "off", "engines", "memory", "flat"}
 
 func parse(args []string) (o options, err error) {
 	var mode, list, connections, per, signatures string
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.StringVar(&mode, "mode", "load", "what to measure: load (everybody, engines on), off (engines off, beside Postfix), memory (500 connections with 20 MB each), flat (an empty ledger and a full one), or all")
+	f.StringVar(&mode, "mode", "load", "what to measure: load (everybody, engines on), off (engines off, beside Postfix), engines (one engine at a time), memory (500 connections with 20 MB each), flat (an empty ledger and a full one), or all")
 	f.StringVar(&o.binary, "mailward", "bin/mailward", "the binary; mailward-scanner is looked for beside it")
 	f.StringVar(&list, "peers", "all", "who is measured under load: all, or some of clamd, mailward, mailward-split, postfix, clamav-milter, rspamd, amavisd, clamsmtp, haraka")
 	f.StringVar(&connections, "c", "1,8,32", "numbers of connections at a time")
@@ -167,6 +167,8 @@ func mainErr(ctx context.Context, args []string, out io.Writer) error {
 			err = measureLoad(ctx, o, rep, out)
 		case "off":
 			err = measureOff(ctx, o, rep, out)
+		case "engines":
+			err = measureEngines(ctx, o, rep, out)
 		case "memory":
 			err = measureMemory(ctx, o, rep, out)
 		case "flat":
@@ -214,6 +216,15 @@ func measureOff(ctx context.Context, o options, rep *report, out io.Writer) erro
 		connections = o.connections
 	}
 	return conduct(ctx, o, campaign{name: "off", title: "Engines off", peers: chosen, connections: connections, per: o.per, count: o.count, rounds: o.rounds}, rep, out)
+}
+
+// measureEngines is what each engine costs: none, one at a time, all.
+func measureEngines(ctx context.Context, o options, rep *report, out io.Writer) error {
+	chosen, err := choose(strings.Join([]string{mailwardOff, mailwardYara, mailwardClam, mailwardSplit}, ","))
+	if err != nil {
+		return err
+	}
+	return conduct(ctx, o, campaign{name: "engines", title: "One engine at a time", peers: chosen, connections: o.connections, per: []int{1}, count: o.count, rounds: o.rounds}, rep, out)
 }
 
 // conduct runs a campaign from clamd's start to its end.

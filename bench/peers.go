@@ -59,6 +59,8 @@ const (
 	mailwardWhole = "mailward"
 	mailwardSplit = "mailward-split"
 	mailwardOff   = "mailward-off"
+	mailwardYara  = "mailward-yara"
+	mailwardClam  = "mailward-clamav"
 	postfixAlone  = "postfix"
 )
 
@@ -74,6 +76,8 @@ var peers = []peer{
 	{"clamsmtp", "SMTP proxy in front of the next hop", true, startClamsmtp},
 	{"haraka", "2 workers, its clamd plugin, queue/smtp_forward", true, startHaraka},
 	{mailwardOff, "`mailward serve` with `scanner.engines: []`: spool, hash, sender checks, ledger, relay", false, mailwardWith("clamav: {address: %[1]q}\nscanner: {engines: []}\n")},
+	{mailwardYara, "`mailward serve` with `scanner.engines: [yara]`: the sidecar, its rules, and what judges by what it has read", false, mailwardWith("clamav: {address: %[1]q}\nscanner: {engines: [yara]}\n")},
+	{mailwardClam, "`mailward serve` with `scanner.engines: [clamav]`, which scans whole mails then", true, mailwardWith("clamav: {address: %[1]q}\nscanner: {engines: [clamav]}\n")},
 }
 
 // choose finds peers by name. "all" is everybody who scans, and Postfix alone.
@@ -83,7 +87,7 @@ func choose(list string) (chosen []peer, err error) {
 		names[i] = strings.TrimSpace(n)
 	}
 	for _, p := range peers {
-		if slices.Contains(names, "all") && p.name != mailwardOff || slices.Contains(names, p.name) || p.name == clamdAlone && slices.Contains(names, "clamd") {
+		if slices.Contains(names, "all") && !slices.Contains([]string{mailwardOff, mailwardYara, mailwardClam}, p.name) || slices.Contains(names, p.name) || p.name == clamdAlone && slices.Contains(names, "clamd") {
 			chosen = append(chosen, p)
 		}
 	}
