@@ -115,7 +115,7 @@ func TestPolicies_Pages(t *testing.T) {
 	}
 	g := groups[0].ID.String()
 	edit := b.get("/policies/edit?scope=group:"+g+"&direction=inbound", 200)
-	b.wants(edit, "the form", "inherited: tag and deliver (Whole workspace)", "inherited: 6 (built-in)", `name="version" value="0"`)
+	b.wants(edit, "the form", "inherited: tag and deliver (Workspace)", "inherited: 6 (built-in)", `name="version" value="0"`)
 	form := url.Values{"scope": {"group:" + g}, "direction": {"inbound"}, "version": {"0"}, "action.spam": {"quarantine"}, "threshold.phishing": {"3,5"}, "weights": {"link_mismatch 2.5\nfirst_time = 1"},
 		"engine.clamav": {"quarantine"}, "dmarc": {"honour"}, "sealers_set": {"yes"}, "sealers": {"list.example"}, "sandbox.timeout": {"10m"}, "dlp_set": {"yes"}, "dlp_sets": {"cards"}, "do": {"save"}}
 	if status, _, page := b.post("/policies/edit", form); status != 422 || !strings.Contains(page, `value="3.5"`) {

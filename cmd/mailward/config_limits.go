@@ -21,6 +21,8 @@ type Limits struct {
 	Connections     int           `yaml:"connections"`
 	PerMinute       ClientRates   `yaml:"per_minute"`
 	SenderPerMinute SenderRates   `yaml:"sender_per_minute"`
+	Outbound        SenderRates   `yaml:"outbound_per_minute"`
+	OutboundSender  SenderRates   `yaml:"outbound_sender_per_minute"`
 	BadCommands     int           `yaml:"bad_commands"`
 	GreetPause      time.Duration `yaml:"greet_pause"`
 	DNSBL           []DNSBL       `yaml:"dnsbl"`
@@ -40,6 +42,14 @@ type SenderRates struct {
 	Mails      int  `yaml:"mails"`
 	Recipients int  `yaml:"recipients"`
 	Bytes      Size `yaml:"bytes"`
+}
+
+func ratesOf(r limit.Rates) SenderRates {
+	return SenderRates{Mails: r.Mails, Recipients: r.Recipients, Bytes: Size(r.Bytes)}
+}
+
+func (r SenderRates) limit() limit.Rates {
+	return limit.Rates{Mails: r.Mails, Recipients: r.Recipients, Bytes: int64(r.Bytes)}
 }
 
 // DNSBL is a list that clients are looked up in.
@@ -70,7 +80,8 @@ func defaultLimits() (Limits, Greylisting) {
 	return Limits{Enabled: d.Enabled, Trusted: []string{"127.0.0.0/8", "::1/128"}, Connections: d.Connections,
 			PerMinute:       ClientRates{Connections: d.PerMinute.Connections, Mails: d.PerMinute.Mails, Recipients: d.PerMinute.Recipients, Bytes: Size(d.PerMinute.Bytes)},
 			SenderPerMinute: SenderRates{Mails: d.SenderPerMinute.Mails, Recipients: d.SenderPerMinute.Recipients, Bytes: Size(d.SenderPerMinute.Bytes)},
-			BadCommands:     d.BadCommands, GreetPause: d.GreetPause, DNSBLThreshold: d.DNSBLThreshold},
+			Outbound:        ratesOf(d.RelayPerMinute), OutboundSender: ratesOf(d.RelaySenderPerMinute),
+			BadCommands: d.BadCommands, GreetPause: d.GreetPause, DNSBLThreshold: d.DNSBLThreshold},
 		Greylisting{Delay: d.Greylist.Delay, Keep: d.Greylist.Keep, Window: d.Greylist.Window}
 }
 
@@ -98,7 +109,8 @@ func (c *Config) limitConfig(getenv func(string) (string, bool)) limit.Config {
 	cfg := limit.Config{Enabled: l.Enabled, Trusted: append(prefixes(l.Trusted), prefixes(c.Relay.OutboundFrom)...), Connections: l.Connections, BadCommands: l.BadCommands, GreetPause: l.GreetPause, DNSBLThreshold: l.DNSBLThreshold,
 		PerMinute:       limit.Rates{Connections: l.PerMinute.Connections, Mails: l.PerMinute.Mails, Recipients: l.PerMinute.Recipients, Bytes: int64(l.PerMinute.Bytes)},
 		SenderPerMinute: limit.Rates{Mails: l.SenderPerMinute.Mails, Recipients: l.SenderPerMinute.Recipients, Bytes: int64(l.SenderPerMinute.Bytes)},
-		Greylist:        limit.Greylist{Enabled: g.Enabled, Delay: g.Delay, Keep: g.Keep, Window: g.Window}}
+		Relays:          prefixes(c.Relay.OutboundFrom), RelayPerMinute: l.Outbound.limit(), RelaySenderPerMinute: l.OutboundSender.limit(),
+		Greylist: limit.Greylist{Enabled: g.Enabled, Delay: g.Delay, Keep: g.Keep, Window: g.Window}}
 	for _, b := range l.DNSBL {
 		one := limit.List{Zone: b.Zone, Weight: b.Weight}
 		for _, code := range b.Codes {

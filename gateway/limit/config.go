@@ -35,6 +35,19 @@ type Config struct {
 	// mails, 6000 recipients.
 	SenderPerMinute Rates
 
+	// Relays are clients that may send to anywhere. They are trusted, but what they
+	// send is counted, apart from that of others: one mailbox that was taken over
+	// is enough to have the whole server on every block list. Default: none.
+	Relays []netip.Prefix
+
+	// RelayPerMinute is what one of the Relays may send in a minute. Default: no
+	// limit. Connections has no meaning here.
+	RelayPerMinute Rates
+
+	// RelaySenderPerMinute is what one envelope sender may send through the Relays
+	// in a minute. Default: 300 mails, 3000 recipients.
+	RelaySenderPerMinute Rates
+
 	// BadCommands is how many bad commands end a session. 0 is no limit.
 	// Default: 10.
 	BadCommands int
@@ -106,14 +119,15 @@ type Greylist struct {
 // DefaultConfig returns the settings used where the config file is silent.
 func DefaultConfig() Config {
 	return Config{
-		Enabled:         true,
-		Connections:     100,
-		PerMinute:       Rates{Connections: 1200, Mails: 1200, Recipients: 6000, Bytes: 4 << 30},
-		SenderPerMinute: Rates{Mails: 600, Recipients: 6000},
-		BadCommands:     10,
-		GreetPause:      250 * time.Millisecond,
-		DNSBLThreshold:  1,
-		Greylist:        Greylist{Delay: 5 * time.Minute, Keep: 35 * 24 * time.Hour, Window: 48 * time.Hour},
+		Enabled:              true,
+		Connections:          100,
+		PerMinute:            Rates{Connections: 1200, Mails: 1200, Recipients: 6000, Bytes: 4 << 30},
+		SenderPerMinute:      Rates{Mails: 600, Recipients: 6000},
+		RelaySenderPerMinute: Rates{Mails: 300, Recipients: 3000},
+		BadCommands:          10,
+		GreetPause:           250 * time.Millisecond,
+		DNSBLThreshold:       1,
+		Greylist:             Greylist{Delay: 5 * time.Minute, Keep: 35 * 24 * time.Hour, Window: 48 * time.Hour},
 	}
 }
 
@@ -133,7 +147,10 @@ func (c Config) Validate() error {
 		"per_minute.connections": int64(c.PerMinute.Connections), "per_minute.mails": int64(c.PerMinute.Mails),
 		"per_minute.recipients": int64(c.PerMinute.Recipients), "per_minute.bytes": c.PerMinute.Bytes,
 		"sender_per_minute.mails": int64(c.SenderPerMinute.Mails), "sender_per_minute.recipients": int64(c.SenderPerMinute.Recipients),
-		"sender_per_minute.bytes": c.SenderPerMinute.Bytes,
+		"sender_per_minute.bytes":   c.SenderPerMinute.Bytes,
+		"outbound_per_minute.mails": int64(c.RelayPerMinute.Mails), "outbound_per_minute.recipients": int64(c.RelayPerMinute.Recipients), "outbound_per_minute.bytes": c.RelayPerMinute.Bytes,
+		"outbound_sender_per_minute.mails": int64(c.RelaySenderPerMinute.Mails), "outbound_sender_per_minute.recipients": int64(c.RelaySenderPerMinute.Recipients),
+		"outbound_sender_per_minute.bytes": c.RelaySenderPerMinute.Bytes,
 	} {
 		if n < 0 {
 			bad("limits.%s must not be negative, is %d", name, n)
@@ -190,4 +207,23 @@ func (c *Config) trusts(client netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// rates are what a client and a sender may do; scope keeps the counts of relays
+// apart from those of others. ok is false where nothing is counted.
+type rates struct {
+	scope          string
+	client, sender Rates
+}
+
+func (g *Guard) rates(cfg *Config, client netip.Addr) (r rates, ok bool) {
+	if !cfg.Enabled || !client.IsValid() {
+		return r, false
+	}
+	for _, p := range cfg.Relays {
+		if p.Contains(client) {
+			return rates{"relay-", cfg.RelayPerMinute, cfg.RelaySenderPerMinute}, true
+		}
+	}
+	return rates{"", cfg.PerMinute, cfg.SenderPerMinute}, !cfg.trusts(client)
 }

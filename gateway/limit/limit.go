@@ -259,15 +259,16 @@ func (g *Guard) GreetPause(client netip.Addr) time.Duration {
 // would otherwise never come through.
 func (g *Guard) Mail(ctx context.Context, client netip.Addr, sender string, size int64) error {
 	cfg, client := g.cfg.Load(), plain(client)
-	if g.free(cfg, client) {
+	r, counted := g.rates(cfg, client)
+	if !counted {
 		return nil
 	}
 	who, from := clientOf(client).String(), senderOf(client, sender)
 	entries := []entry{
-		{subject: subject("bytes", who), kind: KindByteRate, op: opPeek, limit: cfg.PerMinute.Bytes, window: window},
-		{subject: subject("sender-bytes", from), kind: KindSenderRate, op: opPeek, limit: cfg.SenderPerMinute.Bytes, window: window},
-		{subject: subject("mails", who), kind: KindMailRate, op: opAdd, amount: 1, limit: int64(cfg.PerMinute.Mails), window: window},
-		{subject: subject("sender-mails", from), kind: KindSenderRate, op: opAdd, amount: 1, limit: int64(cfg.SenderPerMinute.Mails), window: window},
+		{subject: subject(r.scope+"bytes", who), kind: KindByteRate, op: opPeek, limit: r.client.Bytes, window: window},
+		{subject: subject(r.scope+"sender-bytes", from), kind: KindSenderRate, op: opPeek, limit: r.sender.Bytes, window: window},
+		{subject: subject(r.scope+"mails", who), kind: KindMailRate, op: opAdd, amount: 1, limit: int64(r.client.Mails), window: window},
+		{subject: subject(r.scope+"sender-mails", from), kind: KindSenderRate, op: opAdd, amount: 1, limit: int64(r.sender.Mails), window: window},
 	}
 	if kind := g.count(ctx, entries, nil); kind != "" {
 		return g.refuse(kind)
@@ -289,10 +290,10 @@ func senderOf(client netip.Addr, sender string) string {
 // they ask why (RFC 5321 §4.5.1, RFC 2142 §4).
 func (g *Guard) Rcpt(ctx context.Context, client netip.Addr, sender, rcpt string) error {
 	cfg, client := g.cfg.Load(), plain(client)
-	if !g.free(cfg, client) {
+	if r, counted := g.rates(cfg, client); counted {
 		entries := []entry{
-			{subject: subject("recipients", clientOf(client).String()), kind: KindRecipientRate, op: opAdd, amount: 1, limit: int64(cfg.PerMinute.Recipients), window: window},
-			{subject: subject("sender-recipients", senderOf(client, sender)), kind: KindSenderRate, op: opAdd, amount: 1, limit: int64(cfg.SenderPerMinute.Recipients), window: window},
+			{subject: subject(r.scope+"recipients", clientOf(client).String()), kind: KindRecipientRate, op: opAdd, amount: 1, limit: int64(r.client.Recipients), window: window},
+			{subject: subject(r.scope+"sender-recipients", senderOf(client, sender)), kind: KindSenderRate, op: opAdd, amount: 1, limit: int64(r.sender.Recipients), window: window},
 		}
 		if kind := g.count(ctx, entries, nil); kind != "" {
 			return g.refuse(kind)
@@ -336,9 +337,11 @@ func (g *Guard) Sent(ctx context.Context, client netip.Addr, sender string, byte
 		g.mu.Lock()
 		g.good.Add(clientOf(client), g.now().Add(goodClient))
 		g.mu.Unlock()
+	}
+	if r, counted := g.rates(cfg, client); counted {
 		g.count(ctx, []entry{
-			{subject: subject("bytes", clientOf(client).String()), op: opForce, amount: bytes, limit: cfg.PerMinute.Bytes, window: window},
-			{subject: subject("sender-bytes", senderOf(client, sender)), op: opForce, amount: bytes, limit: cfg.SenderPerMinute.Bytes, window: window},
+			{subject: subject(r.scope+"bytes", clientOf(client).String()), op: opForce, amount: bytes, limit: r.client.Bytes, window: window},
+			{subject: subject(r.scope+"sender-bytes", senderOf(client, sender)), op: opForce, amount: bytes, limit: r.sender.Bytes, window: window},
 		}, nil)
 	}
 	if g.greylists(cfg, client) {

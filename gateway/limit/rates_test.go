@@ -40,6 +40,26 @@ func TestRates(t *testing.T) {
 			}
 			return err
 		}, KindByteRate},
+		{"a sender through a relay", func(c *Config) {
+			c.Trusted, c.Relays, c.RelaySenderPerMinute.Mails = everybody(), everybody(), 3
+			c.SenderPerMinute.Mails, c.PerMinute.Mails = 1, 1 // those of others mean nothing here
+		}, func(g *Guard, who netip.Addr) error {
+			return g.Mail(ctx, someone(), mailbox(who), 0)
+		}, KindSenderRate},
+		{"recipients of a relay", func(c *Config) {
+			c.Trusted, c.Relays, c.RelayPerMinute.Recipients = everybody(), everybody(), 3
+		}, func(g *Guard, who netip.Addr) error {
+			return g.Rcpt(ctx, who, crand.Text()+"@ours.example", "x@world.example")
+		}, KindRecipientRate},
+		{"bytes of a sender through a relay", func(c *Config) {
+			c.Trusted, c.Relays, c.RelaySenderPerMinute.Bytes = everybody(), everybody(), 3000
+		}, func(g *Guard, who netip.Addr) error {
+			err := g.Mail(ctx, who, mailbox(who), 1000)
+			if err == nil {
+				g.Sent(ctx, someone(), mailbox(who), 1000)
+			}
+			return err
+		}, KindSenderRate},
 		{"null sender of one client", func(c *Config) { c.SenderPerMinute.Mails = 3 }, func(g *Guard, who netip.Addr) error {
 			if err := g.Mail(ctx, someone(), "", 0); err != nil {
 				return errors.New("another client's null sender is refused")
@@ -187,5 +207,28 @@ func TestBadCommands_OfASession(t *testing.T) {
 	}
 	if r := g.BadCommands(who, 10); r == nil || r.Code != 421 {
 		t.Errorf("10: %v", r)
+	}
+}
+
+// mailbox is a sender of its own for each client of a test.
+func mailbox(who netip.Addr) string {
+	return strings.ReplaceAll(who.String(), ":", "-") + "@ours.example"
+}
+
+// everybody is all clients of IPv4 and IPv6.
+func everybody() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+}
+
+// TestRates_TrustedIsNoRelay: who is trusted and is no relay has no limits.
+func TestRates_TrustedIsNoRelay(t *testing.T) {
+	t.Parallel()
+	cfg := off()
+	cfg.Trusted, cfg.RelayPerMinute, cfg.RelaySenderPerMinute = everybody(), Rates{Mails: 1}, Rates{Mails: 1}
+	g := guard(t, cfg, nil, newClock())
+	for range 5 {
+		if err := g.Mail(context.Background(), someone(), "a@ours.example", 0); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

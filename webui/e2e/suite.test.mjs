@@ -101,7 +101,7 @@ test('every page: no accessibility violation, no overflow, no error, in both the
       await page.locator('.banner.t-crit').waitFor()
     }],
     ['policies-try', '/policies/edit?scope=domain%3Aours.example', async (page) => {
-      await page.selectOption('select[name="action.suspicious"]', 'reject')
+      await page.selectOption('select[name="action.malware"]', 'reject')
       await page.getByRole('button', { name: 'Try it out' }).click()
       await page.locator('#try table').first().waitFor()
     }],
@@ -281,7 +281,7 @@ test('a policy is tried before it is saved, and says where each line comes from'
     await page.getByRole('button', { name: 'Save' }).click()
     await page.getByRole('link', { name: 'Policy: Finance' }).click()
     await page.getByRole('link', { name: 'Edit: Group Finance' }).click()
-    await page.selectOption('select[name="action.suspicious"]', 'reject')
+    await page.selectOption('select[name="action.malware"]', 'reject')
     await page.fill('input[name="threshold.phishing"]', '4.5')
     await page.getByRole('button', { name: 'Try it out' }).click()
     await page.getByText(/would be treated in another way/).first().waitFor()
