@@ -1,0 +1,112 @@
+package dlp
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"mailward/policy"
+)
+
+// A document is remembered by winnowing (Schleimer, Wilkerson, Aiken, 2003): of
+// the hashes of all runs of five words, the least of every eight neighbours. Any
+// twelve words in a row that two texts share give at least one hash that both have.
+const (
+	shingle = 5
+	window  = 8
+	// minWords is from how many words on a text can be remembered.
+	minWords = shingle + window - 1
+)
+
+// Bounds of fingerprints.
+const (
+	MaxDocument     = 1 << 20 // bytes of text of one document
+	maxHashes       = 50_000  // of one document
+	MaxFingerprints = 100     // of one set
+)
+
+// Fingerprint is how a document is recognised: by the SHA-256 of its bytes as a
+// part of a mail, and by hashes of its words. The text itself is not kept.
+type Fingerprint struct {
+	ID        uuid.UUID `json:"id"`
+	Set       uuid.UUID `json:"set_id"`
+	Name      string    `json:"name"`
+	SHA256    string    `json:"sha256,omitempty"` // of the file; empty: only its text is known
+	Words     int       `json:"words"`            // of the text; 0: only the file is known
+	Hashes    []uint64  `json:"-"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// Document is what somebody gives to be recognised: a file, its text, or both.
+type Document struct {
+	Name string
+	File []byte
+	Text string
+}
+
+// fingerprint of a document. A file that is text itself needs none beside it.
+func (d Document) fingerprint() (Fingerprint, error) {
+	f := Fingerprint{Name: strings.TrimSpace(strings.ToValidUTF8(d.Name, ""))}
+	if f.Name == "" || len(f.Name) > maxName {
+		return f, &policy.InvalidError{Field: "name", Problem: fmt.Sprintf("must have 1 to %d characters", maxName)}
+	}
+	if len(d.File) > 0 {
+		sum := sha256.Sum256(d.File)
+		f.SHA256 = hex.EncodeToString(sum[:])
+		if d.Text == "" && utf8.Valid(d.File) && !slices.Contains(d.File, 0) {
+			d.Text = string(d.File)
+		}
+	}
+	if len(d.Text) > MaxDocument {
+		return f, &policy.InvalidError{Field: "text", Problem: fmt.Sprintf("must not be longer than %d bytes", MaxDocument)}
+	}
+	list := words(normalise(d.Text))
+	f.Words, f.Hashes = len(list), winnow(list)
+	if len(f.Hashes) > maxHashes {
+		f.Hashes = f.Hashes[:maxHashes]
+	}
+	if len(f.Hashes) == 0 {
+		f.Words = 0
+	}
+	if f.SHA256 == "" && len(f.Hashes) == 0 {
+		return f, &policy.InvalidError{Field: "text", Problem: fmt.Sprintf("must have at least %d words; a shorter one is a keyword", minWords)}
+	}
+	return f, nil
+}
+
+// winnow picks the hashes that stand for a text, sorted, each once.
+func winnow(list []word) []uint64 {
+	if len(list) < minWords {
+		return nil
+	}
+	runs := make([]uint64, len(list)-shingle+1)
+	for i := range runs {
+		h := hashOffset
+		for _, w := range list[i : i+shingle] {
+			h = (h ^ w.hash) * hashPrime
+			h ^= h >> 29 // so that the high bits count too
+		}
+		runs[i] = h
+	}
+	out := make([]uint64, 0, len(runs)*2/window)
+	last := -1
+	for i := 0; i+window <= len(runs); i++ {
+		least := i
+		for j := i + 1; j < i+window; j++ {
+			if runs[j] <= runs[least] {
+				least = j
+			}
+		}
+		if least != last {
+			out, last = append(out, runs[least]), least
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
