@@ -67,7 +67,10 @@ func (d Document) fingerprint() (Fingerprint, error) {
 		return f, &policy.InvalidError{Field: "text", Problem: fmt.Sprintf("must not be longer than %d bytes", MaxDocument)}
 	}
 	list := words(normalise(d.Text))
-	f.Words, f.Hashes = len(list), winnow(list)
+	f.Words = len(list)
+	winnow(list, func(h uint64) { f.Hashes = append(f.Hashes, h) })
+	slices.Sort(f.Hashes)
+	f.Hashes = slices.Compact(f.Hashes)
 	if len(f.Hashes) > maxHashes {
 		f.Hashes = f.Hashes[:maxHashes]
 	}
@@ -80,33 +83,34 @@ func (d Document) fingerprint() (Fingerprint, error) {
 	return f, nil
 }
 
-// winnow picks the hashes that stand for a text, sorted, each once.
-func winnow(list []word) []uint64 {
+// winnow picks the hashes that stand for a text.
+func winnow(list []word, pick func(uint64)) {
 	if len(list) < minWords {
-		return nil
+		return
 	}
-	runs := make([]uint64, len(list)-shingle+1)
-	for i := range runs {
+	var recent [window]uint64 // the runs that end with this one, as a ring
+	last, least := -1, 0      // the last that was picked; the least of the window
+	for i := range len(list) - shingle + 1 {
 		h := hashOffset
 		for _, w := range list[i : i+shingle] {
 			h = (h ^ w.hash) * hashPrime
 			h ^= h >> 29 // so that the high bits count too
 		}
-		runs[i] = h
-	}
-	out := make([]uint64, 0, len(runs)*2/window)
-	last := -1
-	for i := 0; i+window <= len(runs); i++ {
-		least := i
-		for j := i + 1; j < i+window; j++ {
-			if runs[j] <= runs[least] {
-				least = j
+		recent[i%window] = h
+		switch {
+		case least <= i-window: // it has left the window: look for the next
+			least = i - window + 1
+			for j := least + 1; j <= i; j++ {
+				if recent[j%window] <= recent[least%window] {
+					least = j
+				}
 			}
+		case h <= recent[least%window]:
+			least = i
 		}
-		if least != last {
-			out, last = append(out, runs[least]), least
+		if i >= window-1 && least != last {
+			pick(recent[least%window])
+			last = least
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }

@@ -178,11 +178,11 @@ func (m *matcher) look(ctx context.Context, texts []text, parts []policy.Part) (
 				f.keywords[p.set].add(fmt.Sprint(p.keyword), s[sp.start:sp.end], High, i)
 			})
 			if len(m.known) > 0 {
-				for _, h := range winnow(list) {
+				winnow(list, func(h uint64) {
 					if _, ok := m.known[h]; ok {
 						hits[h] = i
 					}
-				}
+				})
 			}
 		}
 		for _, c := range m.sets {

@@ -8,21 +8,15 @@ import (
 
 // normalise undoes what a word processor or somebody with something to hide
 // does to a number: special spaces and dashes, wide digits, characters that
-// nobody sees. Text of ASCII alone, the usual case, is returned as it is.
+// nobody sees. Text without any, the usual case, is returned as it is.
 func normalise(s string) string {
-	if isASCII(s) {
-		return s
-	}
-	return strings.Map(plainRune, s)
-}
-
-func isASCII(s string) bool {
 	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
+		switch s[i] {
+		case 0xC2, 0xE2, 0xE3, 0xEF, 0xF0: // all that plainRune changes begin with these
+			return strings.Map(plainRune, s)
 		}
 	}
-	return true
+	return s
 }
 
 func plainRune(r rune) rune {
