@@ -25,6 +25,7 @@ import (
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
+	"mailward/scanner/dlp"
 )
 
 // Config is what an operator can change about the web.
@@ -46,6 +47,7 @@ type Deps struct {
 	Ledger     *ledger.Ledger
 	Queue      *queue.Queue
 	Policies   *policy.Store
+	DLP        *dlp.Store
 	Health     *health.Monitor
 	Sidecar    *scanner.Sidecar
 	Scanner    *scanner.Scanner // for mail that a policy is tried with

@@ -43,11 +43,13 @@ type Fingerprint struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Document is what somebody gives to be recognised: a file, its text, or both.
+// Document is what somebody gives to be recognised: a file or its SHA-256, its
+// text, or both.
 type Document struct {
-	Name string
-	File []byte
-	Text string
+	Name   string
+	File   []byte
+	SHA256 string // hexadecimal, in place of File
+	Text   string
 }
 
 // fingerprint of a document. A file that is text itself needs none beside it.
@@ -62,6 +64,12 @@ func (d Document) fingerprint() (Fingerprint, error) {
 		if d.Text == "" && utf8.Valid(d.File) && !slices.Contains(d.File, 0) {
 			d.Text = string(d.File)
 		}
+	}
+	if d.SHA256 = strings.ToLower(strings.TrimSpace(d.SHA256)); d.SHA256 != "" && f.SHA256 == "" {
+		if sum, err := hex.DecodeString(d.SHA256); err != nil || len(sum) != sha256.Size {
+			return f, &policy.InvalidError{Field: "sha256", Problem: "must be 64 hexadecimal digits"}
+		}
+		f.SHA256 = d.SHA256
 	}
 	if len(d.Text) > MaxDocument {
 		return f, &policy.InvalidError{Field: "text", Problem: fmt.Sprintf("must not be longer than %d bytes", MaxDocument)}

@@ -188,6 +188,12 @@ func TestSet_Mistakes(t *testing.T) {
 	if _, err := (Document{Name: "short", Text: "only a few words"}).fingerprint(); err == nil {
 		t.Error("a document of four words was taken")
 	}
+	if _, err := (Document{Name: "sum", SHA256: "abc"}).fingerprint(); err == nil {
+		t.Error("a sum of three digits was taken")
+	}
+	if f, err := (Document{Name: "sum", SHA256: strings.Repeat("AB", 32)}).fingerprint(); err != nil || f.SHA256 != strings.Repeat("ab", 32) {
+		t.Errorf("a sum alone: %+v, %v", f, err)
+	}
 	if _, err := (Document{Name: "binary", File: []byte{1, 0, 2}}).fingerprint(); err != nil {
 		t.Errorf("a file that is no text: %v", err)
 	}
