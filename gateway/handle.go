@@ -31,6 +31,7 @@ type mail struct {
 	report     policy.Report
 	links      []string        // domains that it links to
 	header     []byte          // as received, up to headerLimit
+	masked     []string        // fields of it that are not for the record
 	edits      []message.Range // fields that are not passed on
 	trace      []byte          // our lines on top
 	class      policy.Class    // as decided
@@ -146,9 +147,10 @@ func (s *Server) look(ctx context.Context, m *mail) {
 	report, said := s.deps.Scanner.Scan(ctx, scanner.Job{MailID: m.env.ID, Spool: m.spool, Envelope: m.env})
 	m.scanMS = time.Since(begin).Milliseconds()
 	wg.Wait()
+	before := report
 	s.deps.Scanner.Judge(ctx, scanner.Question{MailID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, Direction: m.direction(), EnvelopeFrom: m.env.From,
 		Recipients: m.policies(), Sender: sender(m.auth), Content: said}, &report)
-	m.report, m.links = report, facts.LinkDomains(said)
+	m.report, m.links, m.masked = report, facts.LinkDomains(said), maskedFields(before, report)
 }
 
 // input is all that the decision hears.
@@ -306,7 +308,7 @@ func (s *Server) ledgerRow(m *mail, d policy.Decision) ledger.Row {
 	return ledger.Row{ID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, ReceivedAt: m.env.ReceivedAt, Direction: m.direction(), Node: s.cfg.Node, ClientIP: ip, Helo: m.env.Helo,
 		TLS: m.env.TLS, EnvelopeFrom: m.env.From, Recipients: d.Recipients, HeaderFrom: m.report.HeaderFrom, Subject: m.report.Subject, MessageID: m.report.MessageID,
 		Size: m.spool.Size(), SHA256: hex.EncodeToString(sum[:]), Class: d.Class, Action: d.Action, Score: d.Score, Reasons: d.Reasons, Findings: m.report.Findings,
-		Engines: m.report.Engines, Parts: m.report.Parts, LinkDomains: m.links, Auth: m.auth.JSON, HeaderEdits: m.edits, RawHeader: m.header[:min(len(m.header), rawHeaderKept)], ScanMS: m.scanMS}
+		Engines: m.report.Engines, Parts: m.report.Parts, LinkDomains: m.links, Auth: m.auth.JSON, HeaderEdits: m.edits, RawHeader: maskFields(m.header[:min(len(m.header), rawHeaderKept)], m.masked), ScanMS: m.scanMS}
 }
 
 // rawHeaderKept bounds what the ledger keeps of each header.

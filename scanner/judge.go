@@ -39,6 +39,12 @@ type Judge interface {
 	Judge(ctx context.Context, q Question) ([]policy.Finding, Info, error)
 }
 
+// Redactor is a judge that knows what must not stand in the record of a mail.
+// It is asked last, and masks in the report what any engine has said.
+type Redactor interface {
+	Redact(q Question, rep *policy.Report)
+}
+
 // judgeTimeout bounds one judge. They compute, and look up a few rows.
 const judgeTimeout = 5 * time.Second
 
@@ -67,6 +73,11 @@ func (s *Scanner) Judge(ctx context.Context, q Question, rep *policy.Report) {
 		}
 		rep.Engines = append(rep.Engines, a)
 		rep.Findings = append(rep.Findings, found...)
+	}
+	for _, j := range s.judges {
+		if r, ok := j.(Redactor); ok {
+			r.Redact(q, rep)
+		}
 	}
 }
 

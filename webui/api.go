@@ -18,6 +18,7 @@ import (
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/scanner/dlp"
 )
 
 // apiPrefix is before every path of the API.
@@ -45,6 +46,7 @@ func (s *Server) registerAPI() {
 	s.registerGroups()
 	s.registerEntries()
 	s.registerWhatIf()
+	s.registerDLP()
 	s.registerAccounts()
 }
 
@@ -110,10 +112,10 @@ func (s *Server) problem(err error) error {
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, identity.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound):
 		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
-		errors.Is(err, policy.ErrStatic), errors.Is(err, identity.ErrExists):
+		errors.Is(err, policy.ErrStatic), errors.Is(err, dlp.ErrExists), errors.Is(err, dlp.ErrConflict), errors.Is(err, dlp.ErrFull), errors.Is(err, identity.ErrExists):
 		return huma.Error409Conflict(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
@@ -136,13 +138,13 @@ func (s *Server) problem(err error) error {
 
 // publicText are words of ours for errors whose text we wrote ourselves.
 func publicText(err error) string {
-	for _, known := range []error{policy.ErrConflict, queue.ErrState, queue.ErrUnderWay, queue.ErrReasonRequired, queue.ErrBadCursor} {
+	for _, known := range []error{policy.ErrConflict, queue.ErrState, queue.ErrUnderWay, queue.ErrReasonRequired, queue.ErrBadCursor, dlp.ErrFull} {
 		if errors.Is(err, known) {
 			err = known // What was tried is ours to know.
 		}
 	}
 	t := err.Error()
-	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: "} {
+	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "dlp: "} {
 		t = strings.Replace(t, pkg, "", 1)
 	}
 	return t

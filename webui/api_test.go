@@ -32,6 +32,7 @@ import (
 	"mailward/internal/testenv"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/scanner/dlp"
 )
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
@@ -76,6 +77,8 @@ func newRealSite(t *testing.T, fourEyes string) *realSite {
 	must(t, err)
 	policies := policy.NewStore(db.DB, policy.StaticRoutes{Default: "127.0.0.1:25"}, log)
 	must(t, policies.Load(ctx))
+	sets := dlp.NewStore(db.DB, log)
+	must(t, sets.Load(ctx))
 	hops := hop.New(hop.Config{Hostname: "mx.ours.example"})
 	t.Cleanup(hops.Close)
 	s.queue = queue.New(queue.DefaultConfig("mx.ours.example"), queue.Deps{Log: log, DB: db.DB, Policies: policies, Ledger: s.ledger, Quarantine: s.held, Audit: s.audit, Hops: hops})
@@ -85,7 +88,7 @@ func newRealSite(t *testing.T, fourEyes string) *realSite {
 	s.admin, err = s.ids.UserByEmail(ctx, "admin@ours.example")
 	must(t, err)
 	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
-		Policies: policies, Health: mon, Metrics: prometheus.NewRegistry()})
+		Policies: policies, DLP: sets, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())
 	t.Cleanup(s.Server.Close)

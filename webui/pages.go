@@ -21,6 +21,7 @@ import (
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/scanner/dlp"
 )
 
 // Rights that pages ask for, as package identity names them.
@@ -58,6 +59,7 @@ type pages struct {
 	mails    mails
 	record   record
 	queue    deliveries
+	leaks    leaks
 	monitor  monitor
 	policies *policy.Store
 	trials   trials
@@ -104,6 +106,7 @@ func (s *pages) register(r router) {
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
 	s.registerPolicies(r)
+	s.registerDLP(r)
 }
 
 // frame gathers what every page shows.
@@ -251,7 +254,7 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):

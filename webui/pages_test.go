@@ -64,6 +64,7 @@ func views() []string {
 		"/quarantine/" + id(5).String(), "/quarantine/" + id(7).String(), "/quarantine/" + id(8).String(), "/quarantine/" + id(9).String() + "?tab=parts",
 		"/messages", "/messages?action=defer&class=clean&q=x", "/messages/" + id(500).String(), "/messages/" + id(506).String(),
 		"/health", "/audit", "/audit?action=quarantine.*&outcome=success&q=release&actor=s.lang@ours.example", "/audit?from=2026-11-01&to=2026-11-30", "/audit?q=nothingfits", "/password",
+		"/policies/dlp", "/policies/dlp?q=falke&state=on", "/policies/dlp?q=nothingfits", "/policies/dlp/new", "/policies/dlp/" + id(702).String(), "/policies/dlp/" + id(703).String() + "?act=delete",
 	}
 }
 

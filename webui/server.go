@@ -25,6 +25,7 @@ import (
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
+	"mailward/scanner/dlp"
 )
 
 // Config is what an operator can change about the web.
@@ -46,6 +47,7 @@ type Deps struct {
 	Ledger     *ledger.Ledger
 	Queue      *queue.Queue
 	Policies   *policy.Store
+	DLP        *dlp.Store
 	Health     *health.Monitor
 	Sidecar    *scanner.Sidecar
 	Scanner    *scanner.Scanner // for mail that a policy is tried with
@@ -110,7 +112,7 @@ func (s *Server) newPages() error {
 	}
 	s.pages = &pages{
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
-		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, opener: newOpener(s.deps.Sidecar),
+		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, monitor: s.deps.Health,
 		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,

@@ -10,9 +10,9 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":         {"audit", "gateway", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "scanner", "webui"},
+	"cmd/mailward":         {"audit", "gateway", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "scanner", "scanner/dlp", "webui"},
 	"cmd/mailward-scanner": {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
-	"webui":                {"audit", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "internal/message", "internal/pg", "policy", "quarantine", "scanner"},
+	"webui":                {"audit", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp"},
 	"gateway":              {"audit", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
 	"gateway/facts":        {"gateway/ledger", "mailauth", "policy", "scanner/content"},
 	"gateway/whatif":       {"gateway/facts", "gateway/ledger", "policy"},
@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"scanner":              {"internal/message", "policy", "scanner/content", "scanner/sidecar"},
 	"scanner/sidecar":      {"policy", "scanner/content", "scanner/rules"},
 	"scanner/content":      {},
+	"scanner/dlp":          {"internal/pg", "policy", "scanner", "scanner/content"},
 	"scanner/rules":        {},
 	"policy":               {"internal/pg"},
 	"audit":                {"internal/pg"},

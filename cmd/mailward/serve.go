@@ -32,6 +32,7 @@ import (
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
+	"mailward/scanner/dlp"
 )
 
 type serveCmd struct {
@@ -60,6 +61,7 @@ type program struct {
 	audit      *audit.Log
 	identity   *identity.Store
 	policies   *policy.Store
+	dlp        *dlp.Store
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
 	spooler    *message.Spooler
@@ -198,6 +200,11 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if p.scanner, p.clamd, p.sidecar, err = newScanner(p.servers, p.conf, p.log); err != nil {
 		return err
 	}
+	p.dlp = dlp.NewStore(p.db, p.log)
+	if err := p.dlp.Load(ctx); err != nil {
+		return err
+	}
+	p.scanner = p.scanner.WithJudges(dlp.NewJudge(p.dlp))
 	if p.cert, err = loadCertificate(p.conf.SMTP.TLS); err != nil {
 		return err
 	}
@@ -230,6 +237,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 // runLoops starts what every process needs.
 func (p *program) runLoops(failed chan<- error) {
 	p.loop("policies", failed, p.policies.Run)
+	p.loop("dlp sets", failed, p.dlp.Run)
 	p.loop("audit of API calls", failed, p.audit.RunLater)
 	if p.bao != nil {
 		p.loop("token of OpenBao", failed, p.bao.Run)
