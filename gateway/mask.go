@@ -14,9 +14,6 @@ func maskedFields(before, after policy.Report) (names []string) {
 	if before.Subject != after.Subject {
 		names = append(names, "subject", "thread-topic", "comments", "keywords")
 	}
-	if before.HeaderFrom != after.HeaderFrom {
-		names = append(names, "from", "sender", "reply-to")
-	}
 	if !slices.EqualFunc(before.Parts, after.Parts, func(a, b policy.Part) bool { return a.Name == b.Name }) {
 		names = append(names, "content-type", "content-disposition", "content-description")
 	}

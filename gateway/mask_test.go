@@ -34,7 +34,7 @@ func TestMaskedFields(t *testing.T) {
 	if got := maskedFields(a, b); !slices.Contains(got, "content-disposition") || slices.Contains(got, "subject") {
 		t.Errorf("%v", got)
 	}
-	if got := maskedFields(a, policy.Report{Subject: "*", HeaderFrom: "*", Parts: a.Parts}); !slices.Contains(got, "subject") || !slices.Contains(got, "from") || slices.Contains(got, "content-type") {
+	if got := maskedFields(a, policy.Report{Subject: "*", HeaderFrom: "f", Parts: a.Parts}); !slices.Contains(got, "subject") || slices.Contains(got, "content-type") {
 		t.Errorf("%v", got)
 	}
 }

@@ -88,7 +88,7 @@ func (j *Judge) Redact(q scanner.Question, rep *policy.Report) {
 		return
 	}
 	clean := func(s string) string { return m.redact(s, hit) }
-	rep.Subject, rep.HeaderFrom = clean(rep.Subject), clean(rep.HeaderFrom)
+	rep.Subject = clean(rep.Subject)
 	rep.Parts, rep.Findings = slices.Clone(rep.Parts), slices.Clone(rep.Findings) // the scanner's cache may share them
 	for i := range rep.Parts {
 		rep.Parts[i].Name = clean(rep.Parts[i].Name)

@@ -10,7 +10,7 @@ import (
 )
 
 // EngineName is the engine of this package's findings.
-const EngineName = "dlp"
+const EngineName = policy.DLPEngine
 
 // Match is one rule of a set that a mail meets.
 type Match struct {
