@@ -120,12 +120,14 @@ type outcome struct {
 // was found, the action for it, entries that block, DMARC.
 func (in Input) decideFor(r Recipient, hits []hit) outcome {
 	o := outcome{RecipientDecision: RecipientDecision{Address: r.Address, Domain: r.Domain.Name, Direction: cmp.Or(r.Direction, Inbound), PolicyID: r.Policy.ID, PolicyVersion: r.Policy.Version}}
-	left, lifted, lines := lift(in.Report.Findings, hits, r)
+	counted, lines := r.Policy.setsThatCount(in.Report.Findings)
+	left, lifted, said := lift(counted, hits, r)
+	lines = append(lines, said...)
 	o.explain(lines...)
 	var sum []Line
 	o.Class, sum = r.Policy.classWithout(left, lifted)
 	o.explain(sum...)
-	for _, l := range append(lines, sum...) {
+	for _, l := range slices.Concat(lines, sum) {
 		o.notes = append(o.notes, l.Text)
 	}
 	if l, ok := foundLine(left, o.Class); ok && len(sum) == 0 {
@@ -139,6 +141,27 @@ func (in Input) decideFor(r Recipient, hits []hit) outcome {
 	}
 	o.authenticate(in.Auth, r)
 	return o
+}
+
+// DLPEngine is the engine whose findings name the set of rules that they are of,
+// as set_name and, by its id, as set.
+const DLPEngine = "dlp"
+
+// setsThatCount leaves out what sets of DLP rules have found that do not count
+// for a recipient.
+func (p Policy) setsThatCount(findings []Finding) (left []Finding, lines []Line) {
+	if p.DLPSets == nil {
+		return findings, nil
+	}
+	from := p.Origin(LineDLP)
+	for _, f := range findings {
+		if name := f.Meta["set_name"]; f.Engine == DLPEngine && name != "" && !slices.Contains(p.DLPSets, name) && !slices.Contains(p.DLPSets, f.Meta["set"]) {
+			lines = append(lines, lineOf(from, "%s leaves out what the DLP set %s found", from, name))
+			continue
+		}
+		left = append(left, f)
+	}
+	return left, lines
 }
 
 // act takes the action of the policy for the class.

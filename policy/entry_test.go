@@ -188,6 +188,20 @@ func TestDecide_Explains(t *testing.T) {
 	}
 }
 
+func TestDecide_DLPSets(t *testing.T) {
+	t.Parallel()
+	found := []Finding{{Engine: DLPEngine, Name: "CARDS", Class: DLP, Meta: map[string]string{"set": "id-1", "set_name": "Payment cards"}}, {Engine: DLPEngine, Name: "Truncated"}}
+	for name, tt := range map[string]struct {
+		sets []string
+		want Class
+	}{"all": {nil, DLP}, "by name": {[]string{"Payment cards"}, DLP}, "by id": {[]string{"id-1"}, DLP}, "another": {[]string{"IBAN"}, Clean}, "none": {[]string{}, Clean}} {
+		d := Decide(Input{Report: Report{Findings: found}, Recipients: []Recipient{{Address: "a@x.example", Domain: Domain{Name: "x.example"}, Policy: Policy{Domain: "x.example", DLPSets: tt.sets}}}})
+		if said := strings.Contains(d.Recipients[0].Explain[0].Text, "the policy of x.example leaves out what the DLP set Payment cards found"); d.Class != tt.want || said != (tt.want == Clean) {
+			t.Errorf("%s: %s, %+v", name, d.Class, d.Recipients[0].Explain)
+		}
+	}
+}
+
 func TestDecide_ExplanationIsBounded(t *testing.T) {
 	t.Parallel()
 	var list []Entry

@@ -283,7 +283,7 @@ func (p *Policy) checkLines() error {
 		}
 	}
 	for _, set := range p.DLPSets {
-		if !goodName(set) {
+		if !goodName(strings.ReplaceAll(set, " ", "_")) {
 			return &InvalidError{"dlp_sets", fmt.Sprintf("has %q, which cannot be a set's name", set)}
 		}
 	}

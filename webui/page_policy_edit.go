@@ -266,7 +266,12 @@ func (s *pages) policyInput(c echo.Context) (policyForm, error) {
 		}
 	}
 	if c.FormValue("dlp_set") != "" {
-		pol.DLPSets = words(c.FormValue("dlp_sets"))
+		pol.DLPSets = []string{} // their names may have spaces
+		for line := range strings.Lines(c.FormValue("dlp_sets")) {
+			if line = strings.TrimSpace(line); line != "" {
+				pol.DLPSets = append(pol.DLPSets, line)
+			}
+		}
 	}
 	if pol.Sandbox, err = s.sandboxInput(c, ref); err != nil {
 		return f, err

@@ -938,7 +938,7 @@ func otherFields(p *frame, f policyForm) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = choice("sandbox.on_timeout", p.T("pol.sandbox.on_timeout"), f.Sandbox.OnTimeout, []option{{"", p.T("pol.asbelow")}, {"quarantine", p.word("act", "quarantine")}, {"deliver", p.word("act", "deliver")}}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = choice("sandbox.on_timeout", p.T("pol.sandbox.on_timeout"), f.Sandbox.OnTimeout, []option{{"", p.T("pol.asbelow")}, {"quarantine", p.word("act", "quarantine")}, {"deliver", p.word("act", "deliver")}, {"keep", p.T("pol.sandbox.keep")}}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
