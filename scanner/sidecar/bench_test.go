@@ -4,13 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
-
-	"mailward/policy"
 )
-
-type noMatcher struct{}
-
-func (noMatcher) Match([]byte, Vars) ([]policy.Finding, error) { return nil, nil }
 
 // BenchmarkScan is the cost of taking an ordinary mail apart, without rules.
 func BenchmarkScan(b *testing.B) {
