@@ -39,14 +39,16 @@ func TestStandards_LimitsAreTheOnesInForce(t *testing.T) {
 	text := page(t, "standards.md")
 	l := sidecar.DefaultLimits()
 	for limit, value := range map[string]string{
-		"header of a part":                                 fmt.Sprintf("%d MB", l.HeaderBytes>>20),
-		"MIME parts":                                       thousands(l.Parts),
-		"depth of MIME parts":                              fmt.Sprint(l.Depth),
-		"depth of archives in archives":                    fmt.Sprint(l.ArchiveDepth),
-		"files in all archives":                            thousands(l.Files),
-		"ratio of one file over 1 MiB, unpacked to packed": fmt.Sprint(l.Ratio),
-		"bytes unpacked, of a mail":                        fmt.Sprintf("%d MB", l.TotalBytes>>20),
-		"time to take a mail apart":                        fmt.Sprintf("%d s", l.Time/time.Second),
+		"header of a part":    fmt.Sprintf("%d MB", l.HeaderBytes>>20),
+		"MIME parts":          thousands(l.Parts),
+		"depth of MIME parts": fmt.Sprint(l.Depth),
+		"readings of one part, by mail clients that disagree":             fmt.Sprint(l.Readings),
+		"memory that an archive asks its reader for (dictionary, window)": fmt.Sprintf("%d MB", l.Dictionary>>20),
+		"depth of archives in archives":                                   fmt.Sprint(l.ArchiveDepth),
+		"files in all archives":                                           thousands(l.Files),
+		"ratio of one file over 1 MiB, unpacked to packed":                fmt.Sprint(l.Ratio),
+		"bytes unpacked, of a mail":                                       fmt.Sprintf("%d MB", l.TotalBytes>>20),
+		"time to take a mail apart":                                       fmt.Sprintf("%d s", l.Time/time.Second),
 	} {
 		if row := "| " + limit + " | " + value + " | unscannable |"; !strings.Contains(text, row) {
 			t.Errorf("standards.md lacks the row %q", row)

@@ -1,24 +1,14 @@
 package sidecar
 
 import (
-	"archive/tar"
-	"archive/zip"
 	"bytes"
 	"cmp"
-	"compress/bzip2"
-	"compress/gzip"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"path"
 	"slices"
 	"strings"
-
-	"github.com/bodgit/sevenzip"
-	"github.com/klauspost/compress/flate"
-	"github.com/nwaples/rardecode/v2"
-	"github.com/ulikunitz/xz"
 )
 
 // containerHead is how much of a zip archive itself is matched when every file
@@ -53,31 +43,57 @@ func (c *container) matched() []byte {
 // span is where a file lies in its archive.
 type span struct{ start, end int64 }
 
+// opener is what opens a container of the type that the bytes say; nil: it is none.
+func opener(kind, name string, data []byte) func(*container) error {
+	has := func(at int, magic string) bool {
+		return len(data) >= at+len(magic) && string(data[at:at+len(magic)]) == magic
+	}
+	switch {
+	case has(0, zipLocal), has(0, "PK\x05\x06"), kind == "application/zip", endsAsZip(data):
+		return openZip
+	case has(0, "7z\xbc\xaf\x27\x1c"):
+		return open7z
+	case has(0, "Rar!\x1a\x07"):
+		return openRar
+	case has(0, "\x1f\x8b"):
+		return openStream(gzipReader, ".gz", ".tgz")
+	case has(0, "BZh"):
+		return openStream(bzip2Reader, ".bz2", ".tbz2")
+	case has(0, "\xfd7zXZ\x00"):
+		return openStream(xzReader, ".xz", ".txz")
+	case has(0, "\x28\xb5\x2f\xfd"):
+		return openStream(zstdReader, ".zst", ".tzst")
+	case has(0, "\x04\x22\x4d\x18"):
+		return openStream(lz4Reader, ".lz4", ".tlz4")
+	case has(0, "MSCF\x00\x00\x00\x00"):
+		return openCab
+	case has(0x8001, "CD001"), has(0x8001, "BEA01"):
+		return openISO
+	case has(257, "ustar"), kind == "application/x-tar":
+		return openTar
+	case has(0, tnefMagic):
+		return openTNEF
+	case looksCMS(data):
+		return openCMS
+	case has(7, "**ACE**"), has(2, "-lh") && has(6, "-"), has(2, "-lz") && has(6, "-"), has(0, "\x60\xea") && extension(name) == ".arj":
+		return openNone
+	case isMailName(name):
+		return openMail
+	}
+	return nil
+}
+
 // open looks into containers, and returns one that has opened wholly. What is
 // none is nothing to do.
 func (w *walker) open(p, name, kind string, data []byte, depth, archives int) (*container, error) {
 	if len(data) < 4 {
 		return nil, nil
 	}
-	var fn func(c *container) error
-	switch {
-	case bytes.HasPrefix(data, []byte("PK\x03\x04")), bytes.HasPrefix(data, []byte("PK\x05\x06")), kind == "application/zip":
-		fn = openZip
-	case bytes.HasPrefix(data, []byte("7z\xbc\xaf\x27\x1c")):
-		fn = open7z
-	case bytes.HasPrefix(data, []byte("Rar!\x1a\x07")):
-		fn = openRar
-	case bytes.HasPrefix(data, []byte{0x1f, 0x8b}):
-		fn = openStream(func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }, ".gz", ".tgz")
-	case bytes.HasPrefix(data, []byte("BZh")):
-		fn = openStream(func(r io.Reader) (io.Reader, error) { return bzip2.NewReader(r), nil }, ".bz2", ".tbz2")
-	case bytes.HasPrefix(data, []byte("\xfd7zXZ\x00")):
-		fn = openStream(func(r io.Reader) (io.Reader, error) { return xz.NewReader(r) }, ".xz", ".txz")
-	case len(data) > 262 && string(data[257:262]) == "ustar":
-		fn = openTar
-	case bytes.HasPrefix(data, []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")):
+	if bytes.HasPrefix(data, []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")) {
 		return nil, w.macros(p, name, data, depth, archives)
-	default:
+	}
+	fn := opener(kind, name, data)
+	if fn == nil {
 		return nil, nil
 	}
 	if archives >= w.lim.ArchiveDepth {
@@ -147,7 +163,8 @@ func (c *container) read(name string, size, limit int64, r io.Reader) error {
 	lr := &timedReader{r: io.LimitReader(r, limit+1), w: c.w}
 	_, err := b.ReadFrom(lr)
 	if int64(b.Len()) > limit {
-		if limit == c.w.lim.TotalBytes-c.w.total {
+		c.w.total += limit // It was unpacked, even if for nothing.
+		if c.w.total >= c.w.lim.TotalBytes {
 			return errTotalLimit
 		}
 		return errRatioLimit
@@ -184,6 +201,14 @@ func (c *container) unpacked(name string, data []byte) error {
 	return err
 }
 
+// named matches the rules on one more name of a file that was looked at.
+func (c *container) named(name string) error {
+	if err := c.w.run(nil, Vars{Path: c.path, Name: cleanName(name), Ext: extension(name), Archived: true, Depth: c.archives + 1}); err != nil {
+		return fmt.Errorf("%w: %w", errMatch, err)
+	}
+	return nil
+}
+
 // timedReader ends a reading that takes too long.
 type timedReader struct {
 	r io.Reader
@@ -195,182 +220,4 @@ func (t *timedReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return t.r.Read(p)
-}
-
-func openZip(c *container) error {
-	zr, err := zip.NewReader(bytes.NewReader(c.data), int64(len(c.data)))
-	if err != nil {
-		return err
-	}
-	if len(zr.File) > c.w.lim.Files {
-		return errFilesLimit
-	}
-	zr.RegisterDecompressor(zip.Deflate, flate.NewReader) // twice as fast as the standard library's
-	var locked error                                      // of entries that do not open; the others are looked at all the same
-	for _, f := range zr.File {
-		if f.FileInfo().IsDir() {
-			continue
-		}
-		if f.Flags&1 != 0 {
-			// Names can be read without the password.
-			if err := c.w.run(nil, Vars{Path: c.path, Name: f.Name, Ext: strings.ToLower(path.Ext(f.Name)), Archived: true, Depth: c.archives + 1}); err != nil {
-				return fmt.Errorf("%w: %w", errMatch, err)
-			}
-			locked = errPassword
-			continue
-		}
-		err := c.zipFile(f)
-		if isLimit(err) || errors.Is(err, errMatch) {
-			return err
-		}
-		locked = cmp.Or(locked, err)
-		if at, err := f.DataOffset(); err == nil {
-			c.files = append(c.files, span{at, min(at+int64(f.CompressedSize64), int64(len(c.data)))})
-		}
-	}
-	return locked
-}
-
-// zipFile unpacks one file of a zip archive.
-func (c *container) zipFile(f *zip.File) error {
-	limit, err := c.next(int64(f.CompressedSize64))
-	if err != nil {
-		return err
-	}
-	if data, ok := c.inflated(f, limit); ok {
-		return c.unpacked(f.Name, data)
-	}
-	r, err := f.Open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	return c.read(f.Name, claimed(f), limit, r)
-}
-
-// deflateMost is how many bytes DEFLATE makes of one at most (RFC 1951: 258 of
-// two bits).
-const deflateMost = 1032
-
-// claimed is what a file says that it unpacks to, as far as that can be true. So
-// an archive of many small files that claim to be large ones costs no memory.
-func claimed(f *zip.File) int64 {
-	return int64(min(f.UncompressedSize64, min(f.CompressedSize64, growMost)*deflateMost, growMost))
-}
-
-// inflated unpacks a file in one step where all is as the archive says: its
-// sizes, which are within the limits, and its checksum. For the others there is
-// the reader, which knows how to fail.
-func (c *container) inflated(f *zip.File, limit int64) ([]byte, bool) {
-	size, packed := claimed(f), int64(f.CompressedSize64)
-	if c.w.inflate == nil || f.Method != zip.Deflate || uint64(size) != f.UncompressedSize64 || size == 0 || size > limit || packed <= 0 || packed > int64(len(c.data)) {
-		return nil, false
-	}
-	at, err := f.DataOffset()
-	if err != nil || at < 0 || at > int64(len(c.data))-packed {
-		return nil, false
-	}
-	data := make([]byte, size)
-	if !c.w.inflate(data, c.data[at:at+packed]) || crc32.ChecksumIEEE(data) != f.CRC32 {
-		return nil, false
-	}
-	return data, true
-}
-
-func open7z(c *container) error {
-	zr, err := sevenzip.NewReader(bytes.NewReader(c.data), int64(len(c.data)))
-	if err != nil {
-		var re *sevenzip.ReadError
-		if errors.As(err, &re) && re.Encrypted {
-			return errPassword
-		}
-		return err
-	}
-	for _, f := range zr.File {
-		if f.FileInfo().IsDir() {
-			continue
-		}
-		r, err := f.Open()
-		if err != nil {
-			return sevenzipError(err)
-		}
-		err = c.file(f.Name, 0, int64(min(f.UncompressedSize, growMost)), r)
-		r.Close()
-		if err != nil {
-			return sevenzipError(err)
-		}
-	}
-	return nil
-}
-
-func sevenzipError(err error) error {
-	var re *sevenzip.ReadError
-	if errors.As(err, &re) && re.Encrypted {
-		return errPassword
-	}
-	return err
-}
-
-func openRar(c *container) error {
-	rr, err := rardecode.NewReader(bytes.NewReader(c.data))
-	for {
-		if err != nil {
-			return rarError(err)
-		}
-		h, nerr := rr.Next()
-		if nerr == io.EOF {
-			return nil
-		}
-		if nerr != nil {
-			return rarError(nerr)
-		}
-		if h.Encrypted || h.HeaderEncrypted {
-			return errPassword
-		}
-		if h.IsDir {
-			continue
-		}
-		err = c.file(h.Name, h.PackedSize, 0, rr)
-	}
-}
-
-func rarError(err error) error {
-	if errors.Is(err, rardecode.ErrArchiveEncrypted) || errors.Is(err, rardecode.ErrArchivedFileEncrypted) || errors.Is(err, rardecode.ErrBadPassword) {
-		return errPassword
-	}
-	return err
-}
-
-func openTar(c *container) error {
-	tr := tar.NewReader(bytes.NewReader(c.data))
-	for {
-		h, err := tr.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if h.Typeflag != tar.TypeReg {
-			continue
-		}
-		if err := c.file(h.Name, h.Size, h.Size, tr); err != nil {
-			return err
-		}
-	}
-}
-
-// openStream is for formats that hold one file.
-func openStream(newReader func(io.Reader) (io.Reader, error), ext, tarExt string) func(*container) error {
-	return func(c *container) error {
-		r, err := newReader(bytes.NewReader(c.data))
-		if err != nil {
-			return err
-		}
-		name := strings.TrimSuffix(c.name, ext)
-		if n, ok := strings.CutSuffix(c.name, tarExt); ok {
-			name = n + ".tar"
-		}
-		return c.file(name, 0, 0, r)
-	}
 }

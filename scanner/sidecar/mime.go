@@ -2,12 +2,10 @@ package sidecar
 
 import (
 	"bytes"
-	"encoding/base64"
 	"io"
 	"mime"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -66,25 +64,49 @@ const maxFields = 5000
 
 func parseHeader(head []byte) header {
 	var h header
+	var folded strings.Builder // of the last field, so that many folds cost no more than their bytes
+	end := func() {
+		if len(h) > 0 && folded.Len() > 0 {
+			h[len(h)-1].Value = strings.TrimSpace(h[len(h)-1].Value + folded.String())
+			folded.Reset()
+		}
+	}
 	for line := range bytes.Lines(head) {
 		l := strings.TrimRight(string(line), "\r\n")
 		if len(l) > 0 && (l[0] == ' ' || l[0] == '\t') && len(h) > 0 {
-			h[len(h)-1].Value += " " + strings.TrimSpace(l)
+			folded.WriteByte(' ')
+			folded.WriteString(strings.TrimSpace(l))
 			continue
 		}
 		name, value, ok := strings.Cut(l, ":")
 		if !ok || len(h) >= maxFields {
 			continue
 		}
+		end()
 		h = append(h, HeaderField{Name: strings.ToLower(strings.TrimSpace(name)), Value: strings.TrimSpace(value)})
 	}
+	end()
 	return h
 }
 
 var wordDecoder = mime.WordDecoder{CharsetReader: func(cs string, r io.Reader) (io.Reader, error) { return charset.NewReaderLabel(cs, r) }}
 
+// wordsMost bounds what is decoded of one field, in bytes: no client shows more.
+const wordsMost = 64 << 10
+
+// brokenWord is an encoded word whose base64 lacks its padding, which clients forgive.
+var brokenWord = regexp.MustCompile(`=\?[^?\s]{1,40}\?[bB]\?([A-Za-z0-9+/]+)=?\?=`)
+
 // decodeWords decodes RFC 2047 words; what does not decode stays as it is.
 func decodeWords(s string) string {
+	if !strings.Contains(s, "=?") || len(s) > wordsMost {
+		return strings.ToValidUTF8(s, "\uFFFD")
+	}
+	s = brokenWord.ReplaceAllStringFunc(s, func(word string) string {
+		i := strings.LastIndexByte(word[:len(word)-2], '?') + 1
+		text := strings.TrimRight(word[i:len(word)-2], "=")
+		return word[:i] + text + strings.Repeat("=", (4-len(text)%4)%4) + "?="
+	})
 	out, err := wordDecoder.DecodeHeader(s)
 	if err != nil {
 		return strings.ToValidUTF8(s, "\uFFFD")
@@ -201,15 +223,20 @@ func rfc2231(k string) (base string, n int, encoded bool) {
 }
 
 func percentDecode(s string, first bool) string {
+	label := ""
 	if first {
 		if parts := strings.SplitN(s, "'", 3); len(parts) == 3 {
-			s = parts[2]
+			label, s = parts[0], parts[2]
 		}
 	}
-	if d, err := url.PathUnescape(s); err == nil {
-		return strings.ToValidUTF8(d, "\uFFFD")
+	d, err := url.PathUnescape(s)
+	if err != nil {
+		return s
 	}
-	return s
+	if label != "" && !strings.EqualFold(label, "utf-8") && len(d) < wordsMost {
+		return toUTF8([]byte(d), label)
+	}
+	return strings.ToValidUTF8(d, "\uFFFD")
 }
 
 // guessBoundary finds the boundary of a multipart that does not name it: the
@@ -227,6 +254,12 @@ func guessBoundary(body []byte) string {
 // cutBoundary cuts a body at the lines that start with its boundary, into at
 // most limit pieces: preamble, parts and, when it is terminated, what follows.
 func cutBoundary(body []byte, boundary string, limit int) (pieces [][]byte, terminated bool) {
+	return cutLines(body, boundary, limit, false)
+}
+
+// cutLines is cutBoundary for strict clients and for lax ones, which take every
+// line that starts like the boundary for one.
+func cutLines(body []byte, boundary string, limit int, lax bool) (pieces [][]byte, terminated bool) {
 	sep := []byte("--" + strings.TrimRight(boundary, " \t"))
 	start, at := 0, 0
 	for len(pieces) < limit {
@@ -247,7 +280,7 @@ func cutBoundary(body []byte, boundary string, limit int) (pieces [][]byte, term
 			lineEnd++
 		}
 		tail := bytes.TrimRight(body[end:end+lineEnd], "\r\n \t")
-		if len(tail) > 0 && !bytes.HasPrefix(tail, []byte("--")) {
+		if len(tail) > 0 && !bytes.HasPrefix(tail, []byte("--")) && !lax {
 			at = i + 1 // A longer boundary that starts like this one.
 			continue
 		}
@@ -258,152 +291,4 @@ func cutBoundary(body []byte, boundary string, limit int) (pieces [][]byte, term
 		}
 	}
 	return append(pieces, body[start:]), false
-}
-
-// decodeCTE undoes the transfer encoding. odd names what a strict reader would
-// have stumbled over.
-func decodeCTE(cte string, body []byte) (data []byte, odd string) {
-	switch cte {
-	case "base64":
-		return decodeBase64(body)
-	case "quoted-printable":
-		return decodeQP(body), ""
-	case "", "7bit", "8bit", "binary":
-		return body, ""
-	case "x-uuencode", "uuencode", "x-uue":
-		if u := uuParts(body); len(u) > 0 {
-			return u[0].data, ""
-		}
-		return body, "uuencode that does not decode"
-	default:
-		return body, "an unknown transfer encoding"
-	}
-}
-
-var base64Table = func() (t [256]int8) {
-	for i := range t {
-		t[i] = -1
-	}
-	for i, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" {
-		t[c] = int8(i)
-	}
-	return t
-}()
-
-// decodeBase64 reads on where strict decoders stop: junk is skipped, and after
-// padding in the middle it goes on with what follows.
-func decodeBase64(body []byte) (data []byte, odd string) {
-	// The usual case is clean, and fast: lines of base64 that end in CRLF.
-	out := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
-	if n, err := base64.StdEncoding.Decode(out, body); err == nil {
-		return out[:n], ""
-	}
-	compact := make([]byte, 0, len(body))
-	for _, c := range body {
-		if c != '\r' && c != '\n' && c != ' ' && c != '\t' {
-			compact = append(compact, c)
-		}
-	}
-	if n, err := base64.StdEncoding.Decode(out, compact); err == nil {
-		return out[:n], ""
-	}
-	out = out[:0]
-	var acc uint32
-	bits := 0
-	for i, c := range compact {
-		v := base64Table[c]
-		switch {
-		case v >= 0:
-			acc, bits = acc<<6|uint32(v), bits+6
-			if bits >= 8 {
-				bits -= 8
-				out = append(out, byte(acc>>bits))
-			}
-		case c == '=':
-			acc, bits = 0, 0
-			if slices.ContainsFunc(compact[i:], func(c byte) bool { return base64Table[c] >= 0 }) {
-				odd = "base64 with padding in the middle"
-			}
-		default:
-			odd = "base64 with foreign characters"
-		}
-	}
-	return out, odd
-}
-
-// decodeQP decodes quoted-printable; what is no escape stays.
-func decodeQP(body []byte) []byte {
-	out := make([]byte, 0, len(body))
-	for i := 0; i < len(body); i++ {
-		if body[i] != '=' {
-			out = append(out, body[i])
-			continue
-		}
-		rest := body[i+1:]
-		if len(rest) >= 2 {
-			if v, err := strconv.ParseUint(string(rest[:2]), 16, 8); err == nil {
-				out = append(out, byte(v))
-				i += 2
-				continue
-			}
-		}
-		// A soft line break, also with blanks before the line end.
-		j := 0
-		for j < len(rest) && (rest[j] == ' ' || rest[j] == '\t' || rest[j] == '\r') {
-			j++
-		}
-		if j < len(rest) && rest[j] == '\n' {
-			i += j + 1
-			continue
-		}
-		out = append(out, '=')
-	}
-	return out
-}
-
-type uuPart struct {
-	name string
-	data []byte
-}
-
-var uuBegin = regexp.MustCompile(`(?m)^begin(?:-base64)? [0-7]{3,4} ([^\r\n]{1,200})\r?$`)
-
-// uuParts finds uuencoded files in text: mail clients show them as attachments.
-func uuParts(data []byte) []uuPart {
-	if !bytes.Contains(data, []byte("begin")) {
-		return nil
-	}
-	var out []uuPart
-	for _, m := range uuBegin.FindAllSubmatchIndex(data, 20) {
-		var b []byte
-		for line := range bytes.Lines(data[min(m[1]+1, len(data)):]) {
-			line = bytes.TrimRight(line, "\r\n")
-			if len(line) == 0 || bytes.Equal(line, []byte("end")) || line[0] < 0x20 || line[0] > 0x60 {
-				break
-			}
-			n := int(line[0]-0x20) & 0x3f
-			if n == 0 {
-				break
-			}
-			b = append(b, uuLine(line[1:], n)...)
-		}
-		if len(b) > 0 {
-			out = append(out, uuPart{name: string(data[m[2]:m[3]]), data: b})
-		}
-	}
-	return out
-}
-
-func uuLine(s []byte, n int) []byte {
-	out := make([]byte, 0, n+3)
-	for i := 0; i < len(s) && len(out) < n; i += 4 {
-		var q [4]byte
-		for j := range q {
-			if i+j < len(s) {
-				q[j] = (s[i+j] - 0x20) & 0x3f
-			}
-		}
-		out = append(out, q[0]<<2|q[1]>>4, q[1]<<4|q[2]>>2, q[2]<<6|q[3])
-	}
-	return out[:min(n, len(out))]
 }

@@ -336,6 +336,9 @@ func htmlCharset(data []byte, label string) string {
 // lies about plain UTF-8, changes nothing.
 func toUTF8(b []byte, label string) string {
 	b = b[:min(len(b), viewText*2)]
+	if isUTF7(label) {
+		return strings.ToValidUTF8(string(decodeUTF7(b)), "\uFFFD")
+	}
 	simple := label == "" || strings.EqualFold(label, "utf-8") || strings.EqualFold(label, "us-ascii")
 	if simple && utf8.Valid(b) {
 		return string(b)

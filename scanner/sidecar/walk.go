@@ -1,12 +1,10 @@
 package sidecar
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +42,9 @@ type walker struct {
 	files    int
 	total    int64
 	anomaly  map[string]bool // readings on which mail clients may differ
+	oddities int             // anomalies, counted each time that one was seen
+	guessed  time.Duration   // spent on passwords that did not open
+	words    []string        // of the mail, tried as passwords; nil: not looked for yet
 	extra    int
 	decoded  []Extra // leaves, in case other engines need them
 	topIsOdd bool    // the mail lacks the header by which engines know a mail
@@ -75,7 +76,7 @@ func (s *Worker) scan(data []byte) (*Response, error) {
 
 // limit notes a limit that was hit: what lies behind it was not scanned.
 func (w *walker) limit(err error) {
-	name := err.Error()
+	name := limitOf(err).Error()
 	if slices.Contains(w.resp.Limits, name) {
 		return
 	}
@@ -132,98 +133,130 @@ func (w *walker) entity(p string, data []byte, depth int, top bool) error {
 	if len(head) > w.lim.HeaderBytes {
 		return errHeaderLimit
 	}
-	h := parseHeader(head)
-	if top {
-		w.resp.Header = Header{Subject: decodeWords(h.get("subject")), From: decodeWords(h.get("from")), MessageID: strings.Trim(h.get("message-id"), "<> "), Date: h.get("date")}
-		w.said.header(h)
-		w.topIsOdd = h.get("from") == "" || h.get("received") == "" && h.get("date") == "" && h.get("message-id") == ""
-		if h.count("from") > 1 {
-			w.anomaly["several From lines"] = true
-		}
-		if err := w.run(head, Vars{Path: "0", Name: "header", ContentType: "text/rfc822-headers"}); err != nil {
+	if err := w.part(p, head, body, depth, top); err != nil {
+		return err
+	}
+	others, odd := otherHeads(head, body)
+	w.odd(odd)
+	for i, o := range others {
+		if err := w.reading(o.body); err != nil {
 			return err
 		}
-	}
-	for _, n := range []string{"content-type", "content-transfer-encoding"} {
-		if h.count(n) > 1 {
-			w.anomaly["several "+n+" lines"] = true
-		}
-	}
-	ct, params := parseContentType(h.get("content-type"))
-	if strings.HasPrefix(ct, "multipart/") || params["boundary"] != "" {
-		return w.multipart(p, h, ct, params, body, depth)
-	}
-	return w.leaf(p, h, ct, params, body, depth)
-}
-
-// multipart cuts a body at its boundary lines.
-func (w *walker) multipart(p string, h header, ct string, params map[string]string, body []byte, depth int) error {
-	if strings.HasPrefix(ct, "multipart/encrypted") {
-		w.resp.Findings = append(w.resp.Findings, policy.Finding{Engine: "yara", Name: "Mailward.PGP", Class: policy.Encrypted, Part: p, Reason: "it is encrypted with PGP for its recipient"})
-	}
-	b := params["boundary"]
-	if b == "" {
-		b = guessBoundary(body)
-		w.anomaly["a multipart without boundary"] = true
-	}
-	if b == "" {
-		return w.leaf(p, h, "text/plain", params, body, depth)
-	}
-	pieces, terminated := cutBoundary(body, b, w.lim.Parts+2)
-	if len(pieces) < 2 {
-		w.anomaly["a multipart without parts"] = true
-		return w.leaf(p, h, "text/plain", params, body, depth)
-	}
-	if !terminated {
-		w.anomaly["a multipart without end"] = true
-	}
-	// What stands before the first and after the last part is shown by nobody,
-	// but is looked at all the same.
-	for i, piece := range pieces {
-		sub := fmt.Sprintf("%s.%d", p, i)
-		if i == 0 || terminated && i == len(pieces)-1 {
-			if len(bytes.TrimSpace(piece)) > 0 {
-				if err := w.run(piece, Vars{Path: sub, Name: "preamble", ContentType: "text/plain", Depth: depth}); err != nil {
-					return err
-				}
-			}
-			continue
-		}
-		if err := w.entity(sub, piece, depth+1, false); err != nil {
+		if err := w.part(fmt.Sprintf("%s.h%d", p, i+1), o.head, o.body, depth+1, false); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// leaf decodes one part and looks into it.
-func (w *walker) leaf(p string, h header, ct string, params map[string]string, body []byte, depth int) error {
-	name := partName(h, params)
-	cte := strings.ToLower(strings.TrimSpace(h.get("content-transfer-encoding")))
-	data, odd := decodeCTE(cte, body)
-	if odd != "" {
-		w.anomaly[odd] = true
+// reading books one more reading of a body, which costs as much as the body.
+func (w *walker) reading(body []byte) error {
+	if w.parts++; w.parts > w.lim.Parts {
+		return errPartsLimit
 	}
+	if w.total += int64(len(body)); w.total > w.lim.TotalBytes {
+		return errTotalLimit
+	}
+	return w.late()
+}
+
+// part reads one entity whose header ends where it is said to.
+func (w *walker) part(p string, head, body []byte, depth int, top bool) error {
+	h := parseHeader(head)
+	if top {
+		if err := w.top(head, h); err != nil {
+			return err
+		}
+	}
+	if h.count("content-type") > 1 {
+		w.odd("several content-type lines")
+	}
+	types := contentTypes(h)
+	if len(types) > w.lim.Readings {
+		return errReadingsLimit
+	}
+	if !slices.ContainsFunc(types, contentType.multipart) {
+		return w.leaf(p, h, types, body, depth)
+	}
+	if err := w.multiparts(p, h, types, body, depth); err != nil {
+		return err
+	}
+	if single := slices.DeleteFunc(slices.Clone(types), contentType.multipart); len(single) > 0 {
+		if err := w.reading(body); err != nil {
+			return err
+		}
+		return w.leaf(p+".s", h, single, body, depth)
+	}
+	return nil
+}
+
+// top reads the header of the mail itself.
+func (w *walker) top(head []byte, h header) error {
+	w.resp.Header = Header{Subject: decodeWords(h.get("subject")), From: decodeWords(h.get("from")), MessageID: strings.Trim(h.get("message-id"), "<> "), Date: h.get("date")}
+	w.said.header(h)
+	w.topIsOdd = h.get("from") == "" || h.get("received") == "" && h.get("date") == "" && h.get("message-id") == ""
+	if h.count("from") > 1 {
+		w.odd("several From lines")
+	}
+	return w.run(head, Vars{Path: "0", Name: "header", ContentType: "text/rfc822-headers"})
+}
+
+// leaf decodes one part in each way that it may be read, and looks into it.
+func (w *walker) leaf(p string, h header, types []contentType, body []byte, depth int) error {
+	names, odd := partNames(h, types)
+	if odd {
+		w.report("Mailward.Name", "", 3, p, names[0], "an attachment has a name that hides how it ends: "+names[0])
+	}
+	n := 0
+	for _, t := range types {
+		ctes, odd := encodings(h, t.kind, body)
+		w.odd(odd)
+		for _, cte := range ctes {
+			all, odd := decodings(cte, body)
+			w.odd(odd)
+			for _, data := range all {
+				if n++; n > w.lim.Readings {
+					return errReadingsLimit
+				}
+				sub := p
+				if n > 1 {
+					sub = fmt.Sprintf("%s.r%d", p, n-1)
+				}
+				if cte == "base64" && n == 1 && !strings.HasPrefix(t.kind, "text/") {
+					w.cut(p, names[0], body)
+				}
+				if err := w.decodedLeaf(sub, names, h, t, data, depth); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// decodedLeaf looks at one reading of a part.
+func (w *walker) decodedLeaf(p string, names []string, h header, t contentType, data []byte, depth int) error {
 	if w.total += int64(len(data)); w.total > w.lim.TotalBytes {
 		return errTotalLimit
 	}
-	if ct == "" {
-		ct = "text/plain"
-	}
-	if (ct == "message/rfc822" || ct == "message/global") && len(data) > 0 {
+	w.declared(p, names[0], t, data)
+	if (t.kind == "message/rfc822" || t.kind == "message/global" || t.kind == "message/news") && len(data) > 0 {
 		return w.entity(p+".1", data, depth+1, false)
 	}
-	if ct == "application/pkcs7-mime" || ct == "application/x-pkcs7-mime" {
-		if !strings.Contains(strings.ToLower(h.get("content-type")), "signed-data") {
-			w.resp.Findings = append(w.resp.Findings, policy.Finding{Engine: "yara", Name: "Mailward.SMIME", Class: policy.Encrypted, Part: p, PartName: name, Reason: "it is encrypted with S/MIME for its recipient"})
+	if t.kind == "" {
+		t.kind = "text/plain"
+	}
+	if text, ok := readable(data, t.params["charset"]); ok {
+		if err := w.run(text, Vars{Path: p, Name: names[0], Ext: extension(names[0]), ContentType: t.kind, Depth: depth}); err != nil {
+			return err
 		}
 	}
-	if cte == "base64" && odd == "" && !strings.HasPrefix(ct, "text/") {
-		w.cut(p, name, body)
+	if err := w.otherNames(names[1:], data, Vars{Path: p, Ext: extension(names[0]), ContentType: t.kind, Depth: depth}); err != nil {
+		return err
 	}
 	disposition, _, _ := strings.Cut(strings.ToLower(h.get("content-disposition")), ";")
-	w.charset = params["charset"]
-	return w.piece(p, name, ct, strings.TrimSpace(disposition), data, depth, 0)
+	w.charset = t.params["charset"]
+	return w.piece(p, names[0], t.kind, strings.TrimSpace(disposition), data, depth, 0)
 }
 
 // piece looks at decoded bytes, and into them where they are a container.
@@ -266,7 +299,11 @@ func (w *walker) piece(p, name, ct, disposition string, data []byte, depth, arch
 
 // look opens a piece and matches the rules.
 func (w *walker) look(part policy.Part, data []byte, depth, archives int) error {
-	for i, u := range uuParts(data) {
+	inline := uuParts(data)
+	if len(inline) > uuMost {
+		return errFilesLimit
+	}
+	for i, u := range inline {
 		if err := w.piece(fmt.Sprintf("%s.u%d", part.Path, i+1), u.name, "application/octet-stream", "attachment", u.data, depth+1, archives); err != nil {
 			return err
 		}
@@ -275,7 +312,7 @@ func (w *walker) look(part policy.Part, data []byte, depth, archives int) error 
 	if head := opened.matched(); head != nil {
 		data = head
 	}
-	if merr := w.run(data, Vars{Path: part.Path, Name: part.Name, Ext: strings.ToLower(path.Ext(part.Name)), ContentType: part.ContentType, TrueType: part.TrueType, Depth: part.Depth, Archived: archives > 0}); merr != nil {
+	if merr := w.run(data, Vars{Path: part.Path, Name: part.Name, Ext: extension(part.Name), ContentType: part.ContentType, TrueType: part.TrueType, Depth: part.Depth, Archived: archives > 0}); merr != nil {
 		return merr
 	}
 	return w.limited(err)
@@ -302,19 +339,4 @@ func (w *walker) run(data []byte, v Vars) error {
 		w.resp.Findings = append(w.resp.Findings, f)
 	}
 	return nil
-}
-
-// partName is what a mail client would call the part, with all ways to hide it
-// undone: RFC 2231 in pieces, RFC 2047 where it does not belong, and folders.
-func partName(h header, params map[string]string) string {
-	_, disp := parseContentType(h.get("content-disposition"))
-	name := disp["filename"]
-	if name == "" {
-		name = params["name"]
-	}
-	name = decodeWords(name)
-	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
-		name = name[i+1:]
-	}
-	return strings.TrimRight(strings.TrimSpace(name), ". ")
 }

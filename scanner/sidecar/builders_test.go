@@ -1,0 +1,205 @@
+package sidecar
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf16"
+)
+
+func uuencode(name, data string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "begin 644 %s\n", name)
+	for at := 0; at < len(data); at += 45 {
+		line := []byte(data[at:min(at+45, len(data))])
+		b.WriteByte(byte(len(line)) + 32)
+		for len(line)%3 != 0 {
+			line = append(line, 0)
+		}
+		for i := 0; i < len(line); i += 3 {
+			n := uint(line[i])<<16 | uint(line[i+1])<<8 | uint(line[i+2])
+			for s := 18; s >= 0; s -= 6 {
+				b.WriteByte(byte(n>>s&63) + 32)
+			}
+		}
+		b.WriteByte('\n')
+	}
+	return b.String() + "`\nend\n"
+}
+
+func yencode(data string) string {
+	var b []byte
+	for _, c := range []byte(data) {
+		if c += 42; c == 0 || c == '\n' || c == '\r' || c == '=' {
+			b = append(b, '=')
+			c += 64
+		}
+		b = append(b, c)
+	}
+	return string(b)
+}
+
+func utf16le(s string) string {
+	var b []byte
+	for _, u := range utf16.Encode([]rune(s)) {
+		b = binary.LittleEndian.AppendUint16(b, u)
+	}
+	return string(b)
+}
+
+// zipText is a zip archive of one file.
+func zipText(p string) string {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, _ := z.Create("a.txt")
+	io.WriteString(w, p+strings.Repeat(" padding", 50))
+	z.Close()
+	return b.String()
+}
+
+// hiddenZip is an archive with two files, whose directory has only the harmless one.
+func hiddenZip(p string) []byte {
+	first, second := zipText(p), zipText("harmless")
+	at := strings.Index(first, zipDirectory)
+	return append([]byte(first[:at]), second...)
+}
+
+func zipBy(method uint16, p string, pack func(io.Writer) io.WriteCloser) []byte {
+	var b, packed bytes.Buffer
+	data := []byte(p + strings.Repeat(" padding", 50))
+	pw := pack(&packed)
+	pw.Write(data)
+	pw.Close()
+	z := zip.NewWriter(&b)
+	w, _ := z.CreateRaw(&zip.FileHeader{Name: "a.txt", Method: method, CRC32: crc32.ChecksumIEEE(data), CompressedSize64: uint64(packed.Len()), UncompressedSize64: uint64(len(data))})
+	w.Write(packed.Bytes())
+	z.Close()
+	return b.Bytes()
+}
+
+func gzipped(p string) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	io.WriteString(w, p)
+	w.Close()
+	return b.Bytes()
+}
+
+func tarred(p string) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	w.WriteHeader(&tar.Header{Name: "a.zip", Size: int64(len(p)), Mode: 0o600})
+	io.WriteString(w, p)
+	w.Close()
+	return b.Bytes()
+}
+
+func tnef(name, data string) []byte {
+	b := []byte(tnefMagic + "\x01\x00")
+	attr := func(level byte, id uint16, value string) {
+		b = append(b, level)
+		b = binary.LittleEndian.AppendUint16(b, id)
+		b = append(b, 6, 0)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(value)))
+		b = append(b, value...)
+		sum := uint16(0)
+		for _, c := range []byte(value) {
+			sum += uint16(c)
+		}
+		b = binary.LittleEndian.AppendUint16(b, sum)
+	}
+	attr(2, tnefRendData, strings.Repeat("\x00", 14))
+	attr(2, tnefTitle, name+"\x00")
+	attr(2, tnefData, data)
+	return b
+}
+
+func ber(tag byte, content []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{tag, 0x84}, uint32(len(content))), content...)
+}
+
+func berOpen(tag byte, content []byte) []byte {
+	return append(append([]byte{tag, 0x80}, content...), 0, 0)
+}
+
+// signed wraps a mail in CMS, with lengths or, as Outlook does, in pieces without.
+func signed(mail string, open bool) []byte {
+	oidData := []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01}
+	wrap, octets := ber, ber(4, []byte(mail))
+	if open {
+		wrap, octets = berOpen, berOpen(0x24, append(ber(4, []byte(mail[:10])), ber(4, []byte(mail[10:]))...))
+	}
+	info := wrap(0x30, append(ber(6, oidData), wrap(0xa0, octets)...))
+	body := wrap(0x30, slices.Concat([]byte{2, 1, 1}, ber(0x31, nil), info, ber(0x31, nil)))
+	return wrap(0x30, append([]byte("\x06\x09"+string(oidSignedData)), wrap(0xa0, body)...))
+}
+
+// cabinet holds two files of one name in two blocks of MSZIP.
+func cabinet(p string) []byte {
+	le := binary.LittleEndian
+	first := strings.Repeat("harmless", 8<<10/8)
+	var blocks []byte
+	for i, part := range []string{first, p} {
+		var dict []byte
+		if i > 0 {
+			dict = []byte(first)
+		}
+		packed := append([]byte("CK"), deflated(part, dict)...)
+		blocks = le.AppendUint32(blocks, 0)
+		blocks = le.AppendUint16(blocks, uint16(len(packed)))
+		blocks = le.AppendUint16(blocks, uint16(len(part)))
+		blocks = append(blocks, packed...)
+	}
+	var files []byte
+	for _, f := range [][2]int{{len(first), 0}, {len(p), len(first)}} {
+		files = le.AppendUint32(files, uint32(f[0]))
+		files = le.AppendUint32(files, uint32(f[1]))
+		files = append(files, 0, 0, 0, 0, 0, 0, 0, 0)
+		files = append(files, "a.zip\x00"...)
+	}
+	head := append([]byte("MSCF"), make([]byte, 32)...)
+	le.PutUint32(head[8:], uint32(36+8+len(files)+len(blocks)))
+	le.PutUint32(head[16:], 44)
+	head[24], head[25] = 3, 1
+	le.PutUint16(head[26:], 1)
+	le.PutUint16(head[28:], 2)
+	folder := le.AppendUint32(nil, uint32(44+len(files)))
+	folder = le.AppendUint16(folder, 2)
+	folder = le.AppendUint16(folder, cabMSZIP)
+	return slices.Concat(head, folder, files, blocks)
+}
+
+// isoOf is a disk image with one file in its only folder.
+func isoOf(name, data string) []byte {
+	record := func(name string, sector, size uint32, flags byte) []byte {
+		r := make([]byte, (33+len(name)+1)&^1)
+		r[0] = byte(len(r))
+		binary.LittleEndian.PutUint32(r[2:], sector)
+		binary.LittleEndian.PutUint32(r[10:], size)
+		r[25], r[32] = flags, byte(len(name))
+		copy(r[33:], name)
+		return r
+	}
+	b := make([]byte, 19*isoSector)
+	copy(b[16*isoSector:], "\x01CD001\x01")
+	copy(b[16*isoSector+156:], record("\x00", 18, isoSector, 2))
+	copy(b[17*isoSector:], "\xffCD001\x01")
+	copy(b[18*isoSector:], slices.Concat(record("\x00", 18, isoSector, 2), record("\x01", 18, isoSector, 2), record(name, 19, uint32(len(data)), 0)))
+	return append(b, data...)
+}
+
+func deflated(data string, dict []byte) []byte {
+	var b bytes.Buffer
+	w, _ := flate.NewWriterDict(&b, flate.BestCompression, dict)
+	io.WriteString(w, data)
+	w.Close()
+	return b.Bytes()
+}

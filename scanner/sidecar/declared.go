@@ -1,0 +1,65 @@
+package sidecar
+
+import (
+	"bytes"
+
+	"mailward/policy"
+)
+
+// declared notes what a part's type says: that it is encrypted, or that what a
+// client will show is not in this mail.
+func (w *walker) declared(p, name string, t contentType, data []byte) {
+	switch t.kind {
+	case "message/partial":
+		w.report("Mailward.Partial", policy.Unscannable, 5, p, name, "it is one piece of a mail that clients put together from several")
+	case "message/external-body":
+		w.report("Mailward.ExternalBody", "", 3, p, name, "what it shows lies elsewhere, and is fetched when it is opened")
+	case "application/pkcs7-mime", "application/x-pkcs7-mime":
+		if oid, content, _ := cmsContent(data); content == nil && !bytes.Equal(oid, oidSignedData) {
+			w.report("Mailward.SMIME", policy.Encrypted, 0, p, name, "it is encrypted with S/MIME for its recipient")
+		}
+	default:
+		if bytes.Contains(data, []byte("-----BEGIN PGP MESSAGE-----")) {
+			w.report("Mailward.PGP", policy.Encrypted, 0, p, name, "it holds a message that is encrypted with PGP for its recipient")
+		}
+	}
+}
+
+// blockMin is the length in letters from which base64 outside of all parts is
+// taken for a file.
+const blockMin = 64
+
+// hiddenIn finds files in text that belongs to no part: uuencode, yEnc, and
+// blocks of base64.
+func hiddenIn(text []byte) (out [][]byte) {
+	for _, u := range uuParts(text) {
+		out = append(out, u.data)
+	}
+	var block []byte
+	end := func() {
+		if len(block) >= blockMin && len(out) <= uuMost {
+			all, _ := decodeBase64(block)
+			out = append(out, all[0])
+		}
+		block = nil
+	}
+	for line := range bytes.Lines(text) {
+		l := bytes.TrimSpace(line)
+		if isBase64Line(l) {
+			block = append(block, l...)
+			continue
+		}
+		end()
+	}
+	end()
+	return out
+}
+
+func isBase64Line(l []byte) bool {
+	for _, c := range l {
+		if base64Table[c] < 0 && c != '=' {
+			return false
+		}
+	}
+	return len(l) > 0
+}
