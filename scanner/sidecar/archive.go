@@ -19,6 +19,9 @@ import (
 	"github.com/klauspost/compress/flate"
 	"github.com/nwaples/rardecode/v2"
 	"github.com/ulikunitz/xz"
+
+	"mailward/policy"
+	"mailward/scanner/sidecar/document"
 )
 
 // containerHead is how much of a zip archive itself is matched when every file
@@ -55,7 +58,8 @@ type span struct{ start, end int64 }
 
 // open looks into containers, and returns one that has opened wholly. What is
 // none is nothing to do.
-func (w *walker) open(p, name, kind string, data []byte, depth, archives int) (*container, error) {
+func (w *walker) open(part policy.Part, data []byte, depth, archives int) (*container, error) {
+	p, name, kind := part.Path, part.Name, part.TrueType
 	if len(data) < 4 {
 		return nil, nil
 	}
@@ -75,8 +79,6 @@ func (w *walker) open(p, name, kind string, data []byte, depth, archives int) (*
 		fn = openStream(func(r io.Reader) (io.Reader, error) { return xz.NewReader(r) }, ".xz", ".txz")
 	case len(data) > 262 && string(data[257:262]) == "ustar":
 		fn = openTar
-	case bytes.HasPrefix(data, []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")):
-		return nil, w.macros(p, name, data, depth, archives)
 	default:
 		return nil, nil
 	}
@@ -85,6 +87,9 @@ func (w *walker) open(p, name, kind string, data []byte, depth, archives int) (*
 	}
 	c := &container{w: w, path: p, name: name, data: data, depth: depth, archives: archives}
 	err := guard(func() error { return fn(c) })
+	if derr := w.assembled(part, c.document, len(data), depth, archives); derr != nil && err == nil {
+		err = derr
+	}
 	switch {
 	case err == nil:
 		return c, nil
@@ -123,6 +128,7 @@ type container struct {
 	depth, archives int
 	n               int
 	files           []span // of a zip archive, those that were looked at
+	document        *document.Package
 }
 
 // growMost bounds the memory that is set aside for what an archive promises.
@@ -176,6 +182,7 @@ func (c *container) next(packed int64) (limit int64, err error) {
 // unpacked looks at what came out of a file.
 func (c *container) unpacked(name string, data []byte) error {
 	c.w.total += int64(len(data))
+	c.document.Add(name, data)
 	sub := fmt.Sprintf("%s.a%d", c.path, c.n)
 	err := c.w.piece(sub, path.Base(strings.ReplaceAll(name, `\`, "/")), "", "", data, c.depth, c.archives+1)
 	if err != nil && !isLimit(err) {
@@ -205,6 +212,11 @@ func openZip(c *container) error {
 	if len(zr.File) > c.w.lim.Files {
 		return errFilesLimit
 	}
+	var names []string
+	for _, f := range zr.File {
+		names = append(names, f.Name)
+	}
+	c.document = document.NewPackage(names)
 	zr.RegisterDecompressor(zip.Deflate, flate.NewReader) // twice as fast as the standard library's
 	var locked error                                      // of entries that do not open; the others are looked at all the same
 	for _, f := range zr.File {

@@ -32,8 +32,11 @@ func NewPackage(names []string) *Package {
 	return nil
 }
 
-// Add takes one file.
+// Add takes one file. A nil package takes none.
 func (p *Package) Add(name string, data []byte) {
+	if p == nil {
+		return
+	}
 	name = strings.ToLower(strings.TrimPrefix(strings.ReplaceAll(name, `\`, "/"), "/"))
 	switch path.Ext(name) {
 	case ".xml", ".rels", ".bin":
@@ -179,7 +182,7 @@ func relaxed(b []byte) *xml.Decoder {
 	return d
 }
 
-var ddeLink = regexp.MustCompile(`(?is)<(?:\w+:)?ddeLink\b[^>]{0,2000}`)
+var ddeLink = regexp.MustCompile(`(?is)<(?:\w+:)?ddeLink\b[^>]{0,1000}`)
 var ddeAttr = regexp.MustCompile(`(?i)(?:ddeService|ddeTopic)\s*=\s*"([^"]*)"`)
 
 // externalLink finds DDE links of a workbook, which name a program.

@@ -31,7 +31,7 @@ var (
 	dataURI    = regexp.MustCompile(`(?i)\bdata:([a-z0-9.+-]{1,60}/[a-z0-9.+-]{1,80})?((?:;[a-z0-9=._-]{1,80}){0,5}?)(;base64)?,`)
 	base64Text = regexp.MustCompile(`[A-Za-z0-9+/_-]{256,}={0,2}`)
 	hexText    = regexp.MustCompile(`(?:[0-9A-Fa-f]{2}){200,}|(?:\\x[0-9A-Fa-f]{2}){100,}`)
-	percents   = regexp.MustCompile(`(?:%[0-9A-Fa-f]{2}){60,}|["'](?:[^"'%]{0,40}%[0-9A-Fa-f]{2}){60,}[^"']*`)
+	percents   = regexp.MustCompile(`["']((?:[^"'%\s]|\s)*%[0-9A-Fa-f]{2}(?:[^"'%\s]{0,40}%[0-9A-Fa-f]{2}){20,}[^"']*)["']`)
 	byteList   = regexp.MustCompile(`\[\s*(?:\d{1,3}\s*,\s*){100,}\d{1,3}\s*\]`)
 	hta        = regexp.MustCompile(`(?i)<hta:application\b`)
 	activeX    = regexp.MustCompile(`(?i)(new\s+ActiveXObject|CreateObject\s*\(|WScript\.Shell|<object\b[^>]{0,300}classid\s*=\s*["']?clsid:)`)
@@ -95,7 +95,7 @@ func hasScript(b, low []byte) bool {
 	return containsAny(low, "<script") || containsAny(low, "javascript:", "onload", "onerror", "onclick", "onbegin", "onmouseover", "onfocus", "ontoggle", "onanimationstart") && scriptAttr.Match(b)
 }
 
-var scriptAttr = regexp.MustCompile(`(?i)<[a-z][^>]{0,1000}\son(?:load|error|click|begin|mouseover|focus|toggle|animationstart)\s*=|(?:href|src)\s*=\s*["']?\s*javascript:`)
+var scriptAttr = regexp.MustCompile(`(?i)<[a-z][^>]*\son(?:load|error|click|begin|mouseover|focus|toggle|animationstart)\s*=|(?:href|src)\s*=\s*["']?\s*javascript:`)
 
 // leads finds where a page goes by itself.
 func (r *reader) leads(b, low []byte) {

@@ -328,7 +328,7 @@ func (p *pdf) script() {
 	}
 }
 
-var xfaScript = regexp.MustCompile(`(?is)<script\b[^>]{0,300}>(.{1,100000}?)</script>`)
+var xfaScript = regexp.MustCompile(`(?is)<script\b[^>]{0,300}>(.+?)</script>`)
 
 // xfa reads the XML of a form: one stream, or several that belong together.
 func (p *pdf) xfa(v any) error {

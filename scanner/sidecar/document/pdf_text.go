@@ -5,19 +5,24 @@ import (
 	"strings"
 )
 
-// maxPages bounds the pages whose text is read.
-const maxPages = 500
+// Bounds of the pages whose text is read: drawings have pages of many megabytes
+// that say nothing.
+const (
+	maxPages     = 500
+	maxPageBytes = 32 << 20 // of all pages
+)
 
 // pages reads the text of all pages, in the order in which they stand in the
 // file, until there is enough of it.
 func (p *pdf) pages() error {
 	n := 0
+	begin := p.r.out.Bytes
 	for _, o := range p.objects {
 		d := o.dict()
 		if d["Type"] != pdfName("Page") && d["Subtype"] != pdfName("Form") || p.r.text.Len() >= maxText {
 			continue
 		}
-		if n++; n > maxPages {
+		if n++; n > maxPages || p.r.out.Bytes-begin > maxPageBytes {
 			return nil
 		}
 		if err := p.page(o, d); err != nil {

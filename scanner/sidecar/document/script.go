@@ -11,13 +11,13 @@ const maxScript = 4 << 20
 
 var (
 	encodedScript = []byte("#@~^")
-	urlLine       = regexp.MustCompile(`(?im)^\s*(URL|IconFile|WorkingDirectory|BaseURL|IconIndex|Command)\s*=\s*(\S[^\r\n]{0,2000})`)
-	desktopExec   = regexp.MustCompile(`(?im)^\s*(?:Exec|TryExec)\s*=\s*(\S[^\r\n]{0,2000})`)
+	urlLine       = regexp.MustCompile(`(?im)^\s*(URL|IconFile|WorkingDirectory|BaseURL|IconIndex|Command)\s*=\s*(\S[^\r\n]*)`)
+	desktopExec   = regexp.MustCompile(`(?im)^\s*(?:Exec|TryExec)\s*=\s*(\S[^\r\n]*)`)
 	queryWeb      = regexp.MustCompile(`(?i)^\s*WEB\s*[\r\n]+\s*\d+\s*[\r\n]+\s*(\S+)`)
 	csvFormula    = regexp.MustCompile(`(?im)(?:^|[,;\t"])\s*[=+\-@][^\r\n"]{0,200}?\b(cmd|powershell|mshta|rundll32|regsvr32|msexcel|wscript|cscript)\s*\|[^\r\n]{0,300}!`)
 	slkCall       = regexp.MustCompile(`(?im)^[^\r\n]{0,500};E(?:[^\r\n]{0,300}\b)?(EXEC|CALL|REGISTER|FOPEN)\s*\(`)
-	simpleURL     = regexp.MustCompile(`(?i)<(?:url|simpleLocation)>\s*(?:<url>)?\s*([^<\s][^<]{0,2000})`)
-	deepLink      = regexp.MustCompile(`(?is)<DeepLink>(.{1,4000}?)</DeepLink>`)
+	simpleURL     = regexp.MustCompile(`(?i)<(?:url|simpleLocation)>\s*(?:<url>)?\s*([^<\s][^<]{0,1000})`)
+	deepLink      = regexp.MustCompile(`(?is)<DeepLink>(.+?)</DeepLink>`)
 	crumb         = regexp.MustCompile(`(?i)(?:crumb=location:|location:)([^&<"\s]{1,1000})`)
 	scriptCall    = regexp.MustCompile(`(?i)(wscript\.shell|activexobject|createobject\s*\(|shell\.application|powershell|invoke-expression|\biex\b|downloadstring|downloadfile|frombase64string|certutil|bitsadmin|mshta|rundll32|regsvr32|msxml2\.|winhttp|adodb\.stream|winmgmts|start-process|invoke-webrequest|net\.webclient|curl\s+-|wget\s|add-mppreference|eval\s*\(|executeglobal)`)
 )
