@@ -34,11 +34,8 @@ func (w *walker) assembled(part policy.Part, p *document.Package, size, depth, a
 }
 
 func (w *walker) documentLimits(size int) document.Limits {
-	return document.Limits{Late: w.late, Bytes: min(w.lim.TotalBytes-w.total, max(int64(size)*w.lim.Ratio, documentBytes)), Passwords: w.passwords()}
+	return document.Limits{Late: w.late, Bytes: min(w.lim.TotalBytes-w.total, max(int64(size)*w.lim.Ratio, documentBytes))}
 }
-
-// passwords are those that may open an encrypted document of this mail.
-func (w *walker) passwords() []string { return nil }
 
 // inspected books what was found in a document, and looks at the files in it.
 func (w *walker) inspected(part policy.Part, found *document.Found, err error, depth, archives int) error {

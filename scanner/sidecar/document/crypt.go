@@ -29,7 +29,11 @@ const maxPasswords = 12
 const maxSpin = 1_000_000
 
 func (r *reader) passwords() []string {
-	return append([]string{excelPassword}, r.lim.Passwords[:min(len(r.lim.Passwords), maxPasswords)]...)
+	var known []string
+	if r.lim.Passwords != nil {
+		known = r.lim.Passwords()
+	}
+	return append([]string{excelPassword}, known[:min(len(known), maxPasswords)]...)
 }
 
 // encryptedPackage opens a new document that is encrypted (MS-OFFCRYPTO §2.3):

@@ -49,9 +49,9 @@ func (f File) ext() string {
 
 // Limits bound the work on one file.
 type Limits struct {
-	Late      func() error // non-nil once the mail's time is up
-	Bytes     int64        // that may be unpacked or decoded
-	Passwords []string     // to try on what is encrypted, beside the usual ones
+	Late      func() error    // non-nil once the mail's time is up
+	Bytes     int64           // that may be unpacked or decoded
+	Passwords func() []string // to try on what is encrypted, beside the usual ones; asked only then
 }
 
 // ErrBytes says that more would come out of a file than it may.
