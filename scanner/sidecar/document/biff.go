@@ -205,7 +205,7 @@ func (r *reader) xlm(macros, auto, hidden bool, calls map[string]bool, text stri
 			bad = append(bad, name)
 		}
 	}
-	if cmd := commands.FindString(text); cmd != "" {
+	if cmd := commands.FindString(text[:min(len(text), maxJudged)]); cmd != "" {
 		bad = append(bad, cmd)
 	}
 	list := joined(bad)

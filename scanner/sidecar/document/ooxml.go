@@ -182,11 +182,12 @@ func relaxed(b []byte) *xml.Decoder {
 	return d
 }
 
-var ddeLink = regexp.MustCompile(`(?is)<(?:\w+:)?ddeLink\b[^>]{0,1000}`)
+var ddeLink = regexp.MustCompile(`(?is)<(?:\w+:)?ddeLink\b[^>]*`)
 var ddeAttr = regexp.MustCompile(`(?i)(?:ddeService|ddeTopic)\s*=\s*"([^"]*)"`)
 
 // externalLink finds DDE links of a workbook, which name a program.
 func (r *reader) externalLink(b []byte) {
+	b = b[:min(len(b), maxJudged)]
 	for _, m := range ddeLink.FindAll(b, 100) {
 		code := "DDE"
 		for _, a := range ddeAttr.FindAllSubmatch(m, 10) {
@@ -198,10 +199,13 @@ func (r *reader) externalLink(b []byte) {
 
 var (
 	hiddenSheet = regexp.MustCompile(`(?i)state\s*=\s*"(?:very)?hidden"`)
-	autoName    = regexp.MustCompile(`(?i)<(?:\w+:)?definedName\b[^>]{0,500}name\s*=\s*"(?:_xlnm\.)?auto_?(?:open|close|activate)`)
+	autoName    = regexp.MustCompile(`(?i)<(?:\w+:)?definedName\b[^>]*name\s*=\s*"(?:_xlnm\.)?auto_?(?:open|close|activate)`)
 )
 
-func definedNames(b []byte) (hidden, auto bool) { return hiddenSheet.Match(b), autoName.Match(b) }
+func definedNames(b []byte) (hidden, auto bool) {
+	b = b[:min(len(b), maxJudged)]
+	return hiddenSheet.Match(b), autoName.Match(b)
+}
 
 var xlmFunction = regexp.MustCompile(`\b(EXEC|CALL|REGISTER|FOPEN|FWRITE|FWRITELN)\s*\(`)
 
@@ -211,7 +215,7 @@ func (r *reader) xlmSheets(files map[string][]byte, auto, hidden bool) {
 	var text strings.Builder
 	for n, b := range files {
 		if strings.HasPrefix(n, "xl/macrosheets/") && strings.HasSuffix(n, ".xml") {
-			for _, m := range xlmFunction.FindAllSubmatch(b, 1000) {
+			for _, m := range xlmFunction.FindAllSubmatch(b[:min(len(b), maxJudged)], 1000) {
 				calls[string(m[1])] = true
 			}
 			text.Write(b)
@@ -340,14 +344,15 @@ func attr(e xml.StartElement, name string) string {
 }
 
 var (
-	odfAuto = regexp.MustCompile(`(?i)<script:event-listener\b[^>]{0,1000}event-name\s*=\s*"(?:dom:load|office:(?:new|load-finished)|dom:unload)"`)
-	odfHref = regexp.MustCompile(`(?i)<(?:draw:object-ole|draw:object|text:section-source|table:table-source|office:dde-source)\b[^>]{0,1000}xlink:href\s*=\s*"((?:https?|file|ftp):[^"]+|//[^"]+)"`)
-	odfLink = regexp.MustCompile(`(?i)<text:a\b[^>]{0,1000}xlink:href\s*=\s*"([^"]+)"`)
-	odfDDE  = regexp.MustCompile(`(?i)<office:dde-source\b[^>]{0,1000}`)
+	odfAuto = regexp.MustCompile(`(?i)<script:event-listener\b[^>]*event-name\s*=\s*"(?:dom:load|office:(?:new|load-finished)|dom:unload)"`)
+	odfHref = regexp.MustCompile(`(?i)<(?:draw:object-ole|draw:object|text:section-source|table:table-source|office:dde-source)\b[^>]*xlink:href\s*=\s*"((?:https?|file|ftp):[^"]+|//[^"]+)"`)
+	odfLink = regexp.MustCompile(`(?i)<text:a\b[^>]*xlink:href\s*=\s*"([^"]+)"`)
+	odfDDE  = regexp.MustCompile(`(?i)<office:dde-source\b[^>]*`)
 )
 
 // openDocument looks at a document of LibreOffice.
 func (r *reader) openDocument(b []byte) {
+	b = b[:min(len(b), maxJudged)]
 	if m := odfAuto.Find(b); m != nil {
 		r.suspect("Document.Macro.AutoExec", 7, "a macro in it starts by itself when it is opened")
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"html"
+	"iter"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -21,21 +22,21 @@ var pageExt = map[string]bool{".html": true, ".htm": true, ".xhtml": true, ".sht
 
 func isPage(kind string) bool { return kind == "text/html" || kind == "application/xhtml+xml" }
 
+// Words of scripts, in lower case. Patterns would be too slow for pages of many
+// megabytes, which smuggling makes.
 var (
-	buildsFile = regexp.MustCompile(`(new\s+Blob\b|new\s+File\s*\(|createObjectURL|msSaveOrOpenBlob|msSaveBlob|\.download\s*=|["']download["']|webkitURL)`)
-	decodes    = regexp.MustCompile(`(\batob\b|fromCharCode|Uint8Array|decodeURIComponent|\bunescape\s*\(|TextDecoder|parseInt\s*\(|charCodeAt|CryptoJS|crypto\.subtle)`)
-	writesPage = regexp.MustCompile(`(document\.write(?:ln)?\s*\(|\.innerHTML\s*=|\.outerHTML\s*=|insertAdjacentHTML|\beval\s*\(|new\s+Function\s*\(|srcdoc\s*=|document\.open\s*\()`)
-	redirects  = regexp.MustCompile(`(?i)((?:window|document|top|self|parent)?\.?location(?:\.href)?\s*=\s*[^=]|location\s*\.\s*(?:replace|assign)\s*\(|window\.open\s*\()`)
-	refresh    = regexp.MustCompile(`(?is)<meta\b[^>]{0,500}http-equiv\s*=\s*["']?refresh["']?[^>]{0,500}`)
+	buildsFile = []string{"new blob", "new file(", "createobjecturl", "mssaveoropenblob", "mssaveblob", ".download=", ".download =", "\"download\"", "'download'", "webkiturl"}
+	decodes    = []string{"atob", "fromcharcode", "uint8array", "decodeuricomponent", "unescape(", "textdecoder", "parseint(", "charcodeat", "cryptojs", "crypto.subtle"}
+	writesPage = []string{"document.write", ".innerhtml", ".outerhtml", "insertadjacenthtml", "eval(", "new function(", "srcdoc=", "document.open("}
+	redirects  = []string{"location.href", "location=", "location =", "location.replace(", "location.assign(", "window.open("}
+	activeX    = []string{"new activexobject", "createobject(", "wscript.shell", "classid=\"clsid:", "classid='clsid:", "classid=clsid:"}
+	protocols  = []string{"search-ms:", "ms-appinstaller:", "ms-msdt:", "ms-officecmd:", "vbscript:", "shell:::"}
+	events     = []string{"onload", "onerror", "onclick", "onbegin", "onmouseover", "onfocus", "ontoggle", "onanimationstart"}
+)
+
+var (
 	refreshURL = regexp.MustCompile(`(?i)url\s*=\s*["']?\s*([^"'>\s]+)`)
-	dataURI    = regexp.MustCompile(`(?i)\bdata:([a-z0-9.+-]{1,60}/[a-z0-9.+-]{1,80})?((?:;[a-z0-9=._-]{1,80}){0,5}?)(;base64)?,`)
-	base64Text = regexp.MustCompile(`[A-Za-z0-9+/_-]{256,}={0,2}`)
-	hexText    = regexp.MustCompile(`(?:[0-9A-Fa-f]{2}){200,}|(?:\\x[0-9A-Fa-f]{2}){100,}`)
-	percents   = regexp.MustCompile(`["']((?:[^"'%\s]|\s)*%[0-9A-Fa-f]{2}(?:[^"'%\s]{0,40}%[0-9A-Fa-f]{2}){20,}[^"']*)["']`)
-	byteList   = regexp.MustCompile(`\[\s*(?:\d{1,3}\s*,\s*){100,}\d{1,3}\s*\]`)
-	hta        = regexp.MustCompile(`(?i)<hta:application\b`)
-	activeX    = regexp.MustCompile(`(?i)(new\s+ActiveXObject|CreateObject\s*\(|WScript\.Shell|<object\b[^>]{0,300}classid\s*=\s*["']?clsid:)`)
-	searchLink = regexp.MustCompile(`(?i)(?:href|src|content|location)\s*=?\s*[^>]{0,40}((?:search-ms|ms-appinstaller|ms-msdt|ms-officecmd|ms-word|ms-excel|shell|vbscript):[^"'>\s]{3,500})`)
+	dataURI    = regexp.MustCompile(`^data:([a-z0-9.+-]+/[a-z0-9.+-]+)?((?:;[a-z0-9=._-]+)*?)(;base64)?,`)
 )
 
 // page looks into a web page: scripts that build files, what is packed in it,
@@ -47,24 +48,26 @@ func (r *reader) page() error {
 	if err := r.late(); err != nil {
 		return err
 	}
-	if bytes.Contains(low, []byte("hta:application")) && hta.Match(b) {
+	if containsAny(low, "<hta:application") {
 		r.suspect("HTML.Application", 9, "it is a web page that runs as a program (HTA)")
 	}
 	if err := r.dataURIs(b, low); err != nil {
 		return err
 	}
-	if containsAny(low, "-ms:", "ms-", "shell:", "vbscript:") {
-		if m := searchLink.FindSubmatch(b); m != nil {
-			r.suspect("HTML.ProtocolLink", 7, "a link in it starts a part of Windows: "+clip(string(m[1]), 120), "target", string(m[1]))
+	for _, p := range protocols {
+		if i := bytes.Index(low, []byte(p)); i >= 0 {
+			target := string(b[i:min(len(b), i+120)])
+			r.suspect("HTML.ProtocolLink", 7, "a link in it starts a part of Windows: "+clip(target, 120), "target", target)
+			break
 		}
 	}
 	if r.file.Attached {
 		r.leads(b, low)
 	}
-	if !hasScript(b, low) {
+	if !hasScript(low) {
 		return nil
 	}
-	return r.scripts(b)
+	return r.scripts(b, low)
 }
 
 // lower is b with the letters of ASCII in lower case, each at its place.
@@ -91,32 +94,56 @@ func containsAny(b []byte, words ...string) bool {
 // containsFold looks for lower-case text in any case.
 func containsFold(b []byte, s string) bool { return bytes.Contains(lower(b), []byte(s)) }
 
-func hasScript(b, low []byte) bool {
-	return containsAny(low, "<script") || containsAny(low, "javascript:", "onload", "onerror", "onclick", "onbegin", "onmouseover", "onfocus", "ontoggle", "onanimationstart") && scriptAttr.Match(b)
+func hasScript(low []byte) bool {
+	if containsAny(low, "<script", "href=\"javascript:", "href='javascript:", "href=javascript:", "src=\"javascript:") {
+		return true
+	}
+	for _, e := range events {
+		if containsAny(low, e+"=", e+" =") {
+			return true
+		}
+	}
+	return false
 }
-
-var scriptAttr = regexp.MustCompile(`(?i)<[a-z][^>]*\son(?:load|error|click|begin|mouseover|focus|toggle|animationstart)\s*=|(?:href|src)\s*=\s*["']?\s*javascript:`)
 
 // leads finds where a page goes by itself.
 func (r *reader) leads(b, low []byte) {
-	if m := refresh.Find(b); m != nil && containsAny(low, "http-equiv") {
-		if u := refreshURL.FindSubmatch([]byte(html.UnescapeString(string(m)))); u != nil {
-			r.link(string(u[1]), "")
-			r.sign("HTML.Refresh", 2, "the page leads to another address by itself", "target", string(u[1]))
+	for i := range indexes(low, "http-equiv", 50) {
+		meta := low[i:min(len(low), i+40)]
+		if !containsAny(meta, "refresh") {
+			continue
+		}
+		around := html.UnescapeString(string(b[max(0, i-300):min(len(b), i+600)]))
+		if u := refreshURL.FindStringSubmatch(around); u != nil {
+			r.link(u[1], "")
+			r.sign("HTML.Refresh", 2, "the page leads to another address by itself", "target", u[1])
 		}
 	}
-	if m := redirects.FindSubmatch(b); m != nil && containsAny(low, "<script") {
-		r.sign("HTML.Redirect", 1.5, "a script of the page leads to another address", "code", string(m[0]))
+	if code := words(low, redirects); code != "" && containsAny(low, "<script") {
+		r.sign("HTML.Redirect", 1.5, "a script of the page leads to another address", "code", code)
+	}
+}
+
+// indexes yields the places of a word, at most most.
+func indexes(b []byte, word string, most int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for at, n := 0, 0; n < most; n++ {
+			i := bytes.Index(b[at:], []byte(word))
+			if i < 0 || !yield(at+i) {
+				return
+			}
+			at += i + len(word)
+		}
 	}
 }
 
 // scripts judges the scripts of a page: files that they build from what is packed
 // in them are taken out.
-func (r *reader) scripts(b []byte) error {
-	if r.file.Attached && activeX.Match(b) {
+func (r *reader) scripts(b, low []byte) error {
+	if r.file.Attached && containsAny(low, activeX...) {
 		r.suspect("HTML.ActiveX", 8, "a script of the page starts parts of Windows (ActiveX)")
 	}
-	builds, codes, writes := names(buildsFile, b), names(decodes, b), names(writesPage, b)
+	builds, codes, writes := words(low, buildsFile), words(low, decodes), words(low, writesPage)
 	if builds == "" && codes == "" && writes == "" {
 		if r.file.Attached {
 			r.sign("HTML.Script", 1, "there is a script in the attached page")
@@ -142,55 +169,116 @@ func joinedText(parts ...string) string {
 	return strings.Trim(strings.Join(parts, ", "), ", ")
 }
 
+// Runs of characters that may be packed bytes.
+func isBase64(c byte) bool {
+	return c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '+' || c == '/' || c == '-' || c == '_'
+}
+
+func isHexList(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'A' && c <= 'F' || c >= 'a' && c <= 'f' || c == '\\' || c == 'x'
+}
+
+func isPercents(c byte) bool { return c > ' ' && c != '"' && c != '\'' && c != '`' }
+
+func isByteList(c byte) bool {
+	return c >= '0' && c <= '9' || c == ',' || c == ' ' || c == '\n' || c == '\r' || c == '\t'
+}
+
+// stretches lists the places where at least size bytes in a row are of a kind, at most
+// a hundred. Patterns with such counts are slow.
+func stretches(b []byte, of func(byte) bool, size int) (out [][2]int) {
+	from := 0
+	for i := 0; i <= len(b) && len(out) < 5*maxPayloads; i++ {
+		if i < len(b) && of(b[i]) {
+			continue
+		}
+		if i-from >= size {
+			out = append(out, [2]int{from, i})
+		}
+		from = i + 1
+	}
+	return out
+}
+
 // payloads takes out what is packed in a page as base64, hexadecimal digits,
 // percents or numbers, and says how many were something.
 func (r *reader) payloads(b []byte) (n int, err error) {
-	take := func(data []byte) error {
-		if len(data) < 64 {
-			return nil
-		}
-		if err := r.took(len(data)); err != nil {
-			return err
-		}
-		if !r.worth(data) {
-			return nil
-		}
-		n++
-		return r.embed("", "", data)
-	}
-	for _, m := range base64Text.FindAllIndex(b, maxPayloads*5) {
-		if m[0] > 0 && bytes.HasSuffix(b[max(0, m[0]-10):m[0]], []byte("base64,")) && !containsAny(lower(b[max(0, m[0]-80):m[0]]), "octet-stream", "application/") {
-			continue // Of a data: address, looked at before.
-		}
-		raw := b[m[0]:m[1]]
-		data := looseBase64(raw)
-		if !r.worth(data) {
-			if back := looseBase64(reverse(raw)); r.worth(back) {
-				data = back
+	for _, way := range []struct {
+		of     func(byte) bool
+		size   int
+		decode func(b []byte) []byte
+	}{
+		{isBase64, smallPayload, r.base64Either},
+		{isHexList, 200, func(b []byte) []byte {
+			if bytes.Contains(b, []byte(`\x`)) {
+				b = bytes.ReplaceAll(b, []byte(`\x`), nil)
 			}
-		}
-		if err := take(data); err != nil || n >= maxPayloads {
-			return n, err
-		}
-	}
-	for _, m := range hexText.FindAll(b, maxPayloads) {
-		if err := take(unhex(bytes.ReplaceAll(m, []byte(`\x`), nil))); err != nil {
-			return n, err
-		}
-	}
-	for _, m := range percents.FindAll(b, maxPayloads) {
-		if s, err := url.PathUnescape(strings.Trim(string(m), `"'`)); err == nil {
-			if err := take([]byte(s)); err != nil {
+			return unhex(b)
+		}},
+		{isPercents, 180, func(b []byte) []byte {
+			if bytes.Count(b, []byte("%")) < 20 {
+				return nil
+			}
+			return percentBytes(b)
+		}},
+		{isByteList, 300, func(b []byte) []byte {
+			if bytes.Count(b, []byte(",")) < 100 {
+				return nil
+			}
+			return numbers(b)
+		}},
+	} {
+		for _, at := range stretches(b, way.of, way.size) {
+			if n >= maxPayloads || inDataURI(b, at[0]) {
+				continue
+			}
+			data := way.decode(b[at[0]:at[1]])
+			if err := r.took(len(data)); err != nil {
 				return n, err
 			}
-		}
-	}
-	for _, m := range byteList.FindAll(b, maxPayloads) {
-		if err := take(numbers(m)); err != nil {
-			return n, err
+			if r.worth(data) {
+				n++
+				if err := r.embed("", "", data); err != nil {
+					return n, err
+				}
+			}
 		}
 	}
 	return n, nil
+}
+
+// inDataURI says whether base64 belongs to a data: address that only shows
+// something; the others are looked at here too, since scripts use them.
+func inDataURI(b []byte, at int) bool {
+	before := lower(b[max(0, at-80):at])
+	return bytes.HasSuffix(before, []byte("base64,")) && !containsAny(before, "octet-stream", "application/")
+}
+
+// base64Either reads base64 that may be written backwards.
+func (r *reader) base64Either(b []byte) []byte {
+	data := looseBase64(b)
+	if !r.worth(data) {
+		if back := looseBase64(reverse(b)); r.worth(back) {
+			return back
+		}
+	}
+	return data
+}
+
+// percentBytes undoes %41, and leaves what is no such thing.
+func percentBytes(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for i := 0; i < len(b); i++ {
+		if b[i] == '%' && i+2 < len(b) {
+			if v, err := strconv.ParseUint(string(b[i+1:i+3]), 16, 8); err == nil {
+				out = append(out, byte(v))
+				i += 2
+				continue
+			}
+		}
+		out = append(out, b[i])
+	}
+	return out
 }
 
 // numbers reads [77, 90, ...].
@@ -224,25 +312,25 @@ func (r *reader) worth(b []byte) bool {
 // dataURIs takes out what is packed in addresses. Pictures are left in, where
 // they are such.
 func (r *reader) dataURIs(b, low []byte) error {
-	if !containsAny(low, "data:") {
-		return nil
-	}
-	for _, m := range dataURI.FindAllSubmatchIndex(b, maxDataURIs) {
-		group := func(i int) string {
-			if m[2*i] < 0 {
-				return ""
-			}
-			return strings.ToLower(string(b[m[2*i]:m[2*i+1]]))
+	end := 0 // of the last one: what stands in it is no other
+	for i := range indexes(low, "data:", 10*maxDataURIs) {
+		if i < end {
+			continue
 		}
-		kind, rest := group(1), b[m[1]:]
+		m := dataURI.FindSubmatch(low[i:min(len(low), i+300)])
+		if m == nil {
+			continue
+		}
+		kind, rest := string(m[1]), b[i+len(m[0]):]
 		if (strings.HasPrefix(kind, "image/") && kind != "image/svg+xml" && looksPicture(rest)) || strings.HasPrefix(kind, "font/") {
 			continue
 		}
-		if i := bytes.IndexAny(rest, "\"'<>`)"); i >= 0 {
-			rest = rest[:i]
+		if n := bytes.IndexAny(rest, "\"'<>`)"); n >= 0 {
+			rest = rest[:n]
 		}
+		end = i + len(m[0]) + len(rest)
 		var data []byte
-		if strings.HasSuffix(group(2), ";base64") || group(3) != "" {
+		if bytes.HasSuffix(m[2], []byte(";base64")) || len(m[3]) > 0 {
 			if s, err := url.PathUnescape(string(rest)); err == nil {
 				rest = []byte(s)
 			}
@@ -308,9 +396,9 @@ func (r *reader) svg() error {
 	}
 	r.file.Attached = true // Also where a mail shows it, it can be opened by itself.
 	r.leads(b, low)
-	if !hasScript(b, low) {
+	if !hasScript(low) {
 		return nil
 	}
 	r.suspect("SVG.Script", 6, "it is a picture that holds a script")
-	return r.scripts(b)
+	return r.scripts(b, low)
 }

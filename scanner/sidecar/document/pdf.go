@@ -328,7 +328,7 @@ func (p *pdf) script() {
 	}
 }
 
-var xfaScript = regexp.MustCompile(`(?is)<script\b[^>]{0,300}>(.+?)</script>`)
+var xfaScript = regexp.MustCompile(`(?is)<script\b[^>]*>(.+?)</script>`)
 
 // xfa reads the XML of a form: one stream, or several that belong together.
 func (p *pdf) xfa(v any) error {
@@ -351,7 +351,7 @@ func (p *pdf) xfa(v any) error {
 		return nil
 	}
 	p.r.sign("PDF.XFA", 0.5, "it is a form of the XFA kind")
-	for _, m := range xfaScript.FindAllSubmatch(all.Bytes(), 100) {
+	for _, m := range xfaScript.FindAllSubmatch(all.Bytes()[:min(all.Len(), maxJudged)], 100) {
 		if p.scripts.Len()+len(m[1]) < maxMacro {
 			p.scripts.Write(m[1])
 			p.scripts.WriteByte('\n')

@@ -39,7 +39,7 @@ func (o *pdfObject) dict() pdfDict {
 // anywhere in the first 1,024.
 func hasPDF(b []byte) bool { return bytes.Contains(b[:min(len(b), 1024)], []byte("%PDF-")) }
 
-var pdfObjHead = regexp.MustCompile(`(\d{1,10})[\s\x00]+(\d{1,5})[\s\x00]+$`)
+var pdfObjHead = regexp.MustCompile(`(\d+)[\s\x00]+(\d{1,5})[\s\x00]+$`)
 
 // scanPDF finds all objects by looking for them, also those that no table lists:
 // tables lie, and readers mend them in just this way. trailers are the

@@ -7,18 +7,18 @@ import (
 )
 
 // maxScript bounds what is looked at of a script or a text that may be one.
-const maxScript = 4 << 20
+const maxScript = 1 << 20
 
 var (
 	encodedScript = []byte("#@~^")
 	urlLine       = regexp.MustCompile(`(?im)^\s*(URL|IconFile|WorkingDirectory|BaseURL|IconIndex|Command)\s*=\s*(\S[^\r\n]*)`)
 	desktopExec   = regexp.MustCompile(`(?im)^\s*(?:Exec|TryExec)\s*=\s*(\S[^\r\n]*)`)
 	queryWeb      = regexp.MustCompile(`(?i)^\s*WEB\s*[\r\n]+\s*\d+\s*[\r\n]+\s*(\S+)`)
-	csvFormula    = regexp.MustCompile(`(?im)(?:^|[,;\t"])\s*[=+\-@][^\r\n"]{0,200}?\b(cmd|powershell|mshta|rundll32|regsvr32|msexcel|wscript|cscript)\s*\|[^\r\n]{0,300}!`)
-	slkCall       = regexp.MustCompile(`(?im)^[^\r\n]{0,500};E(?:[^\r\n]{0,300}\b)?(EXEC|CALL|REGISTER|FOPEN)\s*\(`)
-	simpleURL     = regexp.MustCompile(`(?i)<(?:url|simpleLocation)>\s*(?:<url>)?\s*([^<\s][^<]{0,1000})`)
+	csvFormula    = regexp.MustCompile(`(?im)(?:^|[,;\t"])\s*[=+\-@][^\r\n"]*?\b(cmd|powershell|mshta|rundll32|regsvr32|msexcel|wscript|cscript)\s*\|[^\r\n]*!`)
+	slkCall       = regexp.MustCompile(`(?im)^[^\r\n]*;E(?:[^\r\n]*\b)?(EXEC|CALL|REGISTER|FOPEN)\s*\(`)
+	simpleURL     = regexp.MustCompile(`(?i)<(?:url|simpleLocation)>\s*(?:<url>)?\s*([^<\s][^<]*)`)
 	deepLink      = regexp.MustCompile(`(?is)<DeepLink>(.+?)</DeepLink>`)
-	crumb         = regexp.MustCompile(`(?i)(?:crumb=location:|location:)([^&<"\s]{1,1000})`)
+	crumb         = regexp.MustCompile(`(?i)(?:crumb=location:|location:)([^&<"\s]+)`)
 	scriptCall    = regexp.MustCompile(`(?i)(wscript\.shell|activexobject|createobject\s*\(|shell\.application|powershell|invoke-expression|\biex\b|downloadstring|downloadfile|frombase64string|certutil|bitsadmin|mshta|rundll32|regsvr32|msxml2\.|winhttp|adodb\.stream|winmgmts|start-process|invoke-webrequest|net\.webclient|curl\s+-|wget\s|add-mppreference|eval\s*\(|executeglobal)`)
 )
 
@@ -109,7 +109,7 @@ func (r *reader) internetShortcut(b []byte) {
 
 // table judges text that a spreadsheet opens.
 func (r *reader) table(b []byte) {
-	if m := csvFormula.FindSubmatch(b); m != nil {
+	if m := csvFormula.FindSubmatch(b); m != nil && containsAny(b, "|") {
 		r.suspect("Document.DDE.Command", 10, "a cell in it starts another program: "+clip(strings.TrimSpace(string(m[0])), 120), "command", string(m[0]))
 	}
 	if bytes.HasPrefix(b, []byte("ID;P")) {

@@ -12,16 +12,27 @@ const maxMacro = 16 << 20
 
 // Names under which a macro starts by itself (Word, Excel, PowerPoint, and the
 // events of controls that fire as soon as a document is shown).
-var autoExec = regexp.MustCompile(`(?i)\b(auto_?(?:open|exec|exit|close|new)|document_(?:open|close|new|beforeclose|beforesave|contentcontrolonenter)|documentbeforeclose|documentchange|workbook_(?:open|activate|beforeclose|close|windowactivate|sheetactivate|addininstall)|worksheet_activate|app_(?:documentopen|workbookopen)|auto_ouvrir|\w+_(?:layout|painted|painting|onconnecting|beforenavigate2|navigatecomplete2|documentcomplete|downloadcomplete)|onslideshowpagechange|onslideshowterminate)\b\s*\(`)
+var autoExec = []string{
+	"autoopen(", "auto_open(", "autoexec(", "auto_exec(", "autoclose(", "auto_close(", "autonew(", "autoexit(", "auto_ouvrir(",
+	"document_open(", "document_close(", "document_new(", "document_beforeclose(", "document_beforesave(", "documentchange(", "documentbeforeclose(", "document_contentcontrolonenter(",
+	"workbook_open(", "workbook_activate(", "workbook_beforeclose(", "workbook_close(", "workbook_windowactivate(", "workbook_sheetactivate(", "workbook_addininstall(", "worksheet_activate(",
+	"app_documentopen(", "app_workbookopen(", "_layout(", "_painted(", "_painting(", "_documentcomplete(", "_downloadcomplete(", "_beforenavigate2(", "onslideshowpagechange(", "onslideshowterminate(",
+}
 
 // Calls with which a macro leaves its document.
-var dangerous = regexp.MustCompile(`(?i)(wscript\.shell|\bshell\s*[\( "]|shell\.application|shellexecute[aw]?\b|shellexecuteex|urldownloadtofile[aw]?\b|msxml2\.(?:server)?xmlhttp|microsoft\.xmlhttp|winhttp\.winhttprequest|internetexplorer\.application|adodb\.stream|scripting\.filesystemobject|\bfilesystemobject\b|winmgmts:|win32_process|createprocess[aw]?\b|virtualalloc(?:ex)?\b|writeprocessmemory|rtlmovememory|createthread\b|createremotethread|queueuserapc|enumsystemlanguagegroups|\bcmd(?:\.exe)?\s*/c|powershell|\bpwsh\b|mshta|rundll32|regsvr32|certutil|bitsadmin|cscript|wscript\.exe|schtasks|regwrite|\bexecuteexcel4macro\b|getobject\s*\(\s*"(?:new:|winmgmts|script:)|macscript\s*\(|applescripttask|\bddeinitiate\b|environ\s*\$?\s*\(\s*"(?:temp|appdata|public)|callbyname\b.{0,80}\brun\b|\bopen\b[^\n]{1,200}\bfor\s+(?:binary|output)\b)`)
+var dangerous = []string{
+	"wscript.shell", "shell.application", "shellexecute", "shell(", " shell ", "urldownloadtofile", "xmlhttp", "winhttp.winhttprequest", "internetexplorer.application", "adodb.stream", "filesystemobject",
+	"winmgmts:", "win32_process", "createprocess", "virtualalloc", "writeprocessmemory", "rtlmovememory", "createthread", "createremotethread", "queueuserapc", "cmd /c", "cmd.exe", "powershell", "pwsh", "mshta",
+	"rundll32", "regsvr32", "certutil", "bitsadmin", "cscript", "schtasks", "regwrite", "executeexcel4macro", "getobject(\"new:", "getobject(\"script", "macscript(", "applescripttask", "ddeinitiate",
+	"environ(\"temp", "environ(\"appdata", "environ(\"public", "environ$(\"temp", "environ$(\"appdata", " for binary ", " for output ",
+}
 
 // fewHide is from how many pieces of hidden text on a module counts as written
 // to be unreadable.
 const fewHide = 25
 
-var chrCalls = regexp.MustCompile(`(?i)\bchrw?\$?\s*\(`)
+// maxJudged bounds what patterns are matched on: they take about a second for it.
+const maxJudged = 1 << 20
 
 // concat are string pieces that are joined at once: "Wscr" & "ipt.Sh" & "ell".
 var concat = regexp.MustCompile(`"[ \t]*(?:&|\+)[ \t]*(?:_\r?\n[ \t]*)?"`)
@@ -32,13 +43,14 @@ func (r *reader) macro(source []byte) {
 		return
 	}
 	r.code("vba", source)
-	if !hasProcedure.Match(source) {
+	low := lower(source)
+	if !containsAny(low, "sub ", "function ", "property ", "declare ") {
 		return // Attributes of the empty modules that every workbook with a project has.
 	}
-	plain := concat.ReplaceAll(source, nil)
-	auto, calls := names(autoExec, plain), names(dangerous, plain)
-	hidden := len(chrCalls.FindAllIndex(plain, 1000))
-	if rev := strings.ToLower(string(reverse(plain[:min(len(plain), 1<<20)]))); calls == "" && (strings.Contains(rev, "llehs.tpircsw") || strings.Contains(rev, "llehsrewop")) {
+	low = append(concat.ReplaceAll(low[:min(len(low), maxJudged)], nil), low[min(len(low), maxJudged):]...)
+	auto, calls := words(low, autoExec), words(low, dangerous)
+	hidden := bytes.Count(low, []byte("chr(")) + bytes.Count(low, []byte("chrw(")) + bytes.Count(low, []byte("chr$("))
+	if calls == "" && containsAny(low, "llehs.tpircsw", "llehsrewop") {
 		calls = "a program's name written backwards"
 	}
 	switch {
@@ -55,10 +67,9 @@ func (r *reader) macro(source []byte) {
 	}
 }
 
-var hasProcedure = regexp.MustCompile(`(?im)^[ \t]*(?:(?:public|private|friend|static)[ \t]+)*(?:sub|function|property|declare)\b`)
-
 // names lists what a pattern hits, each once, in lower case.
 func names(re *regexp.Regexp, b []byte) string {
+	b = b[:min(len(b), maxJudged)]
 	var out []string
 	seen := map[string]bool{}
 	for _, m := range re.FindAllSubmatch(b, 200) {
@@ -66,6 +77,17 @@ func names(re *regexp.Regexp, b []byte) string {
 		if !seen[n] && len(out) < 10 {
 			seen[n] = true
 			out = append(out, clip(n, 60))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// words lists those that text in lower case holds.
+func words(low []byte, list []string) string {
+	var out []string
+	for _, w := range list {
+		if len(out) < 10 && bytes.Contains(low, []byte(w)) {
+			out = append(out, strings.Trim(w, " (\""))
 		}
 	}
 	return strings.Join(out, ", ")
