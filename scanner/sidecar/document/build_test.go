@@ -1,7 +1,6 @@
 package document
 
 import (
-	"archive/zip"
 	"bytes"
 	"compress/zlib"
 	"encoding/binary"
@@ -25,14 +24,13 @@ type stream struct {
 // and storages of one level.
 func buildCFB(clsid string, streams ...stream) []byte {
 	type entry struct {
-		name    string
-		kind    byte
-		child   uint32
-		right   uint32
-		start   uint32
-		size    int
-		clsid   []byte
-		storage string
+		name  string
+		kind  byte
+		child uint32
+		right uint32
+		start uint32
+		size  int
+		clsid []byte
 	}
 	const none = 0xffffffff
 	id, _ := hex.DecodeString(clsid)
@@ -268,25 +266,6 @@ func buildRTF(class string, data []byte, before, inside string) []byte {
 	o = append(o, data...)
 	h := hex.EncodeToString(o)
 	return []byte(`{\rtf1\ansi Hello {\object\objemb` + before + `{\*\objdata ` + h[:20] + inside + h[20:] + `}} world\par}`)
-}
-
-func buildZip(t *testing.T, files map[string]string) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	z := zip.NewWriter(&b)
-	for _, n := range slices.Sorted(maps.Keys(files)) {
-		w, err := z.Create(n)
-		if err == nil {
-			_, err = w.Write([]byte(files[n]))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
 }
 
 // program is the least that counts as a Windows program.

@@ -91,9 +91,6 @@ func containsAny(b []byte, words ...string) bool {
 	return false
 }
 
-// containsFold looks for lower-case text in any case.
-func containsFold(b []byte, s string) bool { return bytes.Contains(lower(b), []byte(s)) }
-
 func hasScript(low []byte) bool {
 	if containsAny(low, "<script", "href=\"javascript:", "href='javascript:", "href=javascript:", "src=\"javascript:") {
 		return true
