@@ -66,7 +66,6 @@ func (p Policy) classFor(findings []Finding) (Class, []Line) {
 
 // classWithout leaves out the signs of those classes that an entry has lifted.
 func (p Policy) classWithout(findings []Finding, lifted []Class) (Class, []Line) {
-	findings = p.heard(findings)
 	content := classOf(findings)
 	for _, c := range []Class{Phishing, Spam} {
 		if slices.Contains(lifted, c) || !graver(c, content) {
@@ -83,23 +82,6 @@ func (p Policy) classWithout(findings []Finding, lifted []Class) (Class, []Line)
 		}
 	}
 	return content, nil
-}
-
-// DLPEngine is the engine whose findings name a DLP set: its id in Meta "set",
-// and a symbol of its name, DLP.PaymentCards.
-const DLPEngine = "dlp"
-
-// heard leaves out what DLP sets have found that the policy does not name, by id
-// or by symbol, with or without "DLP.".
-func (p Policy) heard(findings []Finding) []Finding {
-	if p.DLPSets == nil {
-		return findings
-	}
-	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool {
-		return f.Engine == DLPEngine && f.Meta["set"] != "" && !slices.ContainsFunc(p.DLPSets, func(name string) bool {
-			return name == f.Meta["set"] || strings.EqualFold(strings.TrimPrefix(name, "DLP."), strings.TrimPrefix(f.Name, "DLP."))
-		})
-	})
 }
 
 // shownSigns bounds how many signs a sentence names.

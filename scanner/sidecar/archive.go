@@ -9,6 +9,9 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"mailward/policy"
+	"mailward/scanner/sidecar/document"
 )
 
 // containerHead is how much of a zip archive itself is matched when every file
@@ -85,12 +88,10 @@ func opener(kind, name string, data []byte) func(*container) error {
 
 // open looks into containers, and returns one that has opened wholly. What is
 // none is nothing to do.
-func (w *walker) open(p, name, kind string, data []byte, depth, archives int) (*container, error) {
+func (w *walker) open(part policy.Part, data []byte, depth, archives int) (*container, error) {
+	p, name, kind := part.Path, part.Name, part.TrueType
 	if len(data) < 4 {
 		return nil, nil
-	}
-	if bytes.HasPrefix(data, []byte("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")) {
-		return nil, w.macros(p, name, data, depth, archives)
 	}
 	fn := opener(kind, name, data)
 	if fn == nil {
@@ -101,6 +102,9 @@ func (w *walker) open(p, name, kind string, data []byte, depth, archives int) (*
 	}
 	c := &container{w: w, path: p, name: name, data: data, depth: depth, archives: archives}
 	err := guard(func() error { return fn(c) })
+	if derr := w.assembled(part, c.document, len(data), depth, archives); derr != nil && err == nil {
+		err = derr
+	}
 	switch {
 	case err == nil:
 		return c, nil
@@ -139,6 +143,7 @@ type container struct {
 	depth, archives int
 	n               int
 	files           []span // of a zip archive, those that were looked at
+	document        *document.Package
 }
 
 // growMost bounds the memory that is set aside for what an archive promises.
@@ -193,6 +198,7 @@ func (c *container) next(packed int64) (limit int64, err error) {
 // unpacked looks at what came out of a file.
 func (c *container) unpacked(name string, data []byte) error {
 	c.w.total += int64(len(data))
+	c.document.Add(name, data)
 	sub := fmt.Sprintf("%s.a%d", c.path, c.n)
 	err := c.w.piece(sub, path.Base(strings.ReplaceAll(name, `\`, "/")), "", "", data, c.depth, c.archives+1)
 	if err != nil && !isLimit(err) {

@@ -308,7 +308,10 @@ func (w *walker) look(part policy.Part, data []byte, depth, archives int) error 
 			return err
 		}
 	}
-	opened, err := w.open(part.Path, part.Name, part.TrueType, data, depth, archives)
+	if err := w.limited(w.inspect(part, data, depth, archives)); err != nil {
+		return err
+	}
+	opened, err := w.open(part, data, depth, archives)
 	if head := opened.matched(); head != nil {
 		data = head
 	}

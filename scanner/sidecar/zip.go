@@ -16,6 +16,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
+
+	"mailward/scanner/sidecar/document"
 )
 
 // Methods of zip beside those that the standard library knows.
@@ -51,6 +53,11 @@ func openZip(c *container) error {
 	if err != nil {
 		return errors.Join(err, c.unlisted(err))
 	}
+	names := make([]string, len(zr.File))
+	for i, f := range zr.File {
+		names[i] = f.Name
+	}
+	c.document = document.NewPackage(names)
 	c.unpackers(zr.RegisterDecompressor)
 	var locked error // of entries that do not open; the others are looked at all the same
 	for _, f := range zr.File {
