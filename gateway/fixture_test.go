@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"log/slog"
 	"net"
@@ -38,6 +40,10 @@ func (f *fakeScanner) Scan(_ context.Context, job scanner.Job) (policy.Report, *
 	_, rest, _ := bytes.Cut(head, []byte("Subject: "))
 	subject, _, _ := bytes.Cut(rest, []byte("\r\n"))
 	rep.Subject = string(subject)
+	if strings.Contains(rep.Subject, "script") {
+		sum := sha256.Sum256(subject)
+		rep.Parts = []policy.Part{{Path: "1.2", Name: "run.sh", TrueType: "text/x-shellscript", SHA256: hex.EncodeToString(sum[:]), Size: int64(len(subject))}}
+	}
 	for _, c := range policy.Classes() {
 		if strings.HasPrefix(rep.Subject, string(c)) && c != policy.Clean {
 			rep.Findings = append(rep.Findings, policy.Finding{Engine: "clamav", Name: "Test", Class: c, Score: 9, Reason: "test\r\nInjected: header"})

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +35,7 @@ func (s *Server) traceHeader(m *mail, d policy.Decision) []byte {
 	}
 	fmt.Fprintf(&b, "Authentication-Results: %s\r\n", fold(s.authResults(m)))
 	fmt.Fprintf(&b, "X-Mailward-Verdict: %s\r\n", fold(fmt.Sprintf("%s; %.1f; %s", d.Class, d.Score, hop.Harmless(strings.Join(d.Reasons, ", "), 600))))
-	if d.Class == policy.Spam && len(d.For(policy.Tag)) > 0 {
+	if d.Class == policy.Spam && slices.ContainsFunc(d.Recipients, func(r policy.RecipientDecision) bool { return r.Action == policy.Tag || r.Else == policy.Tag }) {
 		b.WriteString("X-Spam-Flag: YES\r\n")
 	}
 	return []byte(b.String())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -35,6 +36,12 @@ type RecipientDecision struct {
 	Explain []Line `json:"explain,omitempty"`
 	// DMARC is the author's domain where its policy is why the action is so strict.
 	DMARC string `json:"dmarc,omitempty"`
+	// Else is what would be done if the sandbox were not asked first.
+	Else Action `json:"else,omitempty"`
+	// Detonate are the parts that the sandbox is asked about where the copy is
+	// held, and Wait is how long.
+	Detonate []Part        `json:"-"`
+	Wait     time.Duration `json:"-"`
 }
 
 // Decision is what happens to a mail, and why.
@@ -133,7 +140,8 @@ func (in Input) decideFor(r Recipient, hits []hit) outcome {
 	if l, ok := foundLine(left, o.Class); ok && len(sum) == 0 {
 		o.explain(l)
 	}
-	o.act(r, in.SandboxConfigured)
+	o.act(r)
+	in.askSandbox(r, &o)
 	for _, h := range hits {
 		if h.Kind == EntryBlock && h.covers(r) {
 			o.block(h)
@@ -165,14 +173,10 @@ func (p Policy) setsThatCount(findings []Finding) (left []Finding, lines []Line)
 }
 
 // act takes the action of the policy for the class.
-func (o *outcome) act(r Recipient, sandbox bool) {
+func (o *outcome) act(r Recipient) {
 	var from Origin
 	o.Action, from = r.Policy.action(o.Class, o.Direction)
 	o.Why = fmt.Sprintf("%s says %s for %s mail", from, o.Action, o.Class)
-	if o.Action == Hold && !sandbox {
-		o.Action = Quarantine
-		o.Why += "; no sandbox is set up, so it is quarantined"
-	}
 	o.explain(lineOf(from, "%s", o.Why))
 }
 
@@ -289,8 +293,9 @@ func failClosed(d *Decision, recipients []Recipient) {
 		return
 	}
 	silent := "no answer from " + strings.Join(d.FailedEngines, ", ")
-	kept := func(a Action) bool { return a == Quarantine || a == Hold || a == Reject }
-	if len(d.Recipients) > 0 && len(d.For(Quarantine, Hold, Reject)) == len(d.Recipients) {
+	// Held mail goes out when the sandbox is content: that does not keep it.
+	kept := func(a Action) bool { return a == Quarantine || a == Reject }
+	if len(d.Recipients) > 0 && len(d.For(Quarantine, Reject)) == len(d.Recipients) {
 		d.Reasons = append(d.Reasons, silent+", but what was found is enough to keep it")
 		return
 	}

@@ -61,7 +61,7 @@ func TestDecide(t *testing.T) {
 		{"malware, clamav down, one would get it", Input{Report: Report{Engines: down, Findings: hit(Malware)}, Recipients: []Recipient{standard, pol(map[Class]Action{Malware: Deliver})}}, Malware, Defer, []Action{Defer, Defer}},
 
 		{"held without a sandbox is quarantined", Input{Report: Report{Engines: up, Findings: hit(Suspicious)}, Recipients: []Recipient{standard}}, Suspicious, Quarantine, []Action{Quarantine}},
-		{"held with a sandbox", Input{Report: Report{Engines: up, Findings: hit(Suspicious)}, Recipients: []Recipient{standard}, SandboxConfigured: true}, Suspicious, Hold, []Action{Hold}},
+		{"held with a sandbox", Input{Report: Report{Engines: up, Findings: hit(Suspicious), Parts: []Part{{Path: "1.2", Name: "a.exe", SHA256: "00", Size: 1}}}, Recipients: []Recipient{standard}, SandboxConfigured: true}, Suspicious, Hold, []Action{Hold}},
 
 		{"all reject", Input{Report: Report{Engines: up, Findings: hit(Malware)}, Recipients: []Recipient{strict, strict}}, Malware, Reject, []Action{Reject, Reject}},
 		{"a mixed reject becomes quarantine", Input{Report: Report{Engines: up, Findings: hit(Malware)}, Recipients: []Recipient{strict, pol(map[Class]Action{Malware: Deliver})}}, Malware, Mixed, []Action{Quarantine, Deliver}},

@@ -287,11 +287,8 @@ func (p *Policy) checkLines() error {
 			return &InvalidError{"dlp_sets", fmt.Sprintf("has %q, which cannot be a set's name", set)}
 		}
 	}
-	if len(p.Sandbox) > 0 {
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(p.Sandbox, &object); err != nil {
-			return &InvalidError{"sandbox", "must be an object"}
-		}
+	if _, err := ParseSandbox(p.Sandbox); err != nil {
+		return err
 	}
 	return nil
 }

@@ -104,6 +104,8 @@ type Item struct {
 	Parts         []policy.Part         `json:"parts"`
 	Auth          json.RawMessage       `json:"auth"`
 	BlobRemovedAt *time.Time            `json:"blob_removed_at,omitempty"`
+	// Sandbox is what the sandbox was asked, the latest first; only where one item is read.
+	Sandbox []SandboxPart `json:"sandbox,omitempty"`
 
 	ref         Ref
 	headerEdits []message.Range

@@ -396,10 +396,14 @@ func (s *Store) CheckRelease(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID
 		return uuid.Nil, fmt.Errorf("%w: it is %s", ErrReleaseForged, rel.State)
 	}
 	want := audit.ReleaseExecute
-	if rel.Mode == Required {
+	by := rel.RequestedBy.String()
+	switch rel.Mode {
+	case Required:
 		want = audit.ReleaseRequest
+	case BySandbox:
+		want, by = audit.SandboxRelease, ""
 	}
-	if err := checkEvent(ctx, tx, rel.Intent, want, rel.Mode, rel.RequestedBy, append(slices.Clone(rel.Recipients), rel.ID, rel.Item)); err != nil {
+	if err := checkEvent(ctx, tx, rel.Intent, want, rel.Mode, by, append(slices.Clone(rel.Recipients), rel.ID, rel.Item)); err != nil {
 		return uuid.Nil, err
 	}
 	if rel.Mode == Required {
@@ -411,8 +415,8 @@ func (s *Store) CheckRelease(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID
 }
 
 // checkEvent compares an event's bytes with what they should say: the action,
-// how many people it needs, the person, and exactly these targets.
-func checkEvent(ctx context.Context, tx pgx.Tx, id uuid.UUID, action, mode string, by uuid.UUID, targets []uuid.UUID) error {
+// how many people it needs, the person ("" is System), and exactly these targets.
+func checkEvent(ctx context.Context, tx pgx.Tx, id uuid.UUID, action, mode, by string, targets []uuid.UUID) error {
 	var b []byte
 	if err := tx.QueryRow(ctx, eventBytesSQL, id).Scan(&b); errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("%w: the audit has no event for it", ErrReleaseForged)
@@ -421,7 +425,7 @@ func checkEvent(ctx context.Context, tx pgx.Tx, id uuid.UUID, action, mode strin
 	}
 	var e struct {
 		Action   string
-		Actor    struct{ ID string }
+		Actor    struct{ ID, Type string }
 		Approval struct{ Mode string }
 		Targets  []struct{ ID string }
 	}
@@ -432,7 +436,7 @@ func checkEvent(ctx context.Context, tx pgx.Tx, id uuid.UUID, action, mode strin
 	for _, t := range e.Targets {
 		got[t.ID] = true
 	}
-	ok := e.Action == action && e.Approval.Mode == mode && e.Actor.ID == by.String() && len(got) == len(targets)
+	ok := e.Action == action && e.Approval.Mode == mode && e.Actor.ID == by && (by == "") == (e.Actor.Type == string(pg.ActorSystem)) && len(got) == len(targets)
 	for _, t := range targets {
 		ok = ok && got[t.String()]
 	}
@@ -456,7 +460,7 @@ func checkApprovals(ctx context.Context, tx pgx.Tx, rel release) error {
 		if a.Approver == rel.RequestedBy {
 			continue
 		}
-		if err := checkEvent(ctx, tx, a.Event, audit.ReleaseApprove, rel.Mode, a.Approver, []uuid.UUID{rel.ID, rel.Item}); err == nil {
+		if err := checkEvent(ctx, tx, a.Event, audit.ReleaseApprove, rel.Mode, a.Approver.String(), []uuid.UUID{rel.ID, rel.Item}); err == nil {
 			return nil
 		} else if !errors.Is(err, ErrReleaseForged) {
 			return err

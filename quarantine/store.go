@@ -29,33 +29,35 @@ import (
 var queryFiles embed.FS
 
 var (
-	insertItemSQL       = pg.Query(queryFiles, "insert_item")
-	insertRecipientSQL  = pg.Query(queryFiles, "insert_recipient")
-	findRetrySQL        = pg.Query(queryFiles, "find_retry")
-	getSQL              = pg.Query(queryFiles, "get")
-	recipientsSQL       = pg.Query(queryFiles, "recipients")
-	lockRecipientsSQL   = pg.Query(queryFiles, "lock_recipients")
-	setStateSQL         = pg.Query(queryFiles, "set_state")
-	deriveStateSQL      = pg.Query(queryFiles, "set_item_state")
-	listSQL             = pg.Query(queryFiles, "list")
-	countsSQL           = pg.Query(queryFiles, "counts")
-	insertReleaseSQL    = pg.Query(queryFiles, "insert_release")
-	insertDeliverySQL   = pg.Query(queryFiles, "insert_delivery")
-	pendingReleaseSQL   = pg.Query(queryFiles, "pending_release")
-	insertApprovalSQL   = pg.Query(queryFiles, "insert_approval")
-	decideReleaseSQL    = pg.Query(queryFiles, "decide_release")
-	freshlyGrantedSQL   = pg.Query(queryFiles, "freshly_granted")
-	releaseSQL          = pg.Query(queryFiles, "release")
-	eventBytesSQL       = pg.Query(queryFiles, "event_bytes")
-	approvalsSQL        = pg.Query(queryFiles, "approvals")
-	fourEyesSQL         = pg.Query(queryFiles, "four_eyes")
-	expiredSQL          = pg.Query(queryFiles, "expired")
-	blobRemovedSQL      = pg.Query(queryFiles, "blob_removed")
-	knownBlobsSQL       = pg.Query(queryFiles, "known_blobs")
-	sameCopySQL         = pg.Query(queryFiles, "same_copy")
-	setReplySQL         = pg.Query(queryFiles, "set_reply")
-	closeReleaseSQL     = pg.Query(queryFiles, "close_release")
-	pendingApprovalsSQL = pg.Query(queryFiles, "pending_approvals")
+	insertItemSQL         = pg.Query(queryFiles, "insert_item")
+	insertRecipientSQL    = pg.Query(queryFiles, "insert_recipient")
+	findRetrySQL          = pg.Query(queryFiles, "find_retry")
+	getSQL                = pg.Query(queryFiles, "get")
+	recipientsSQL         = pg.Query(queryFiles, "recipients")
+	lockRecipientsSQL     = pg.Query(queryFiles, "lock_recipients")
+	setStateSQL           = pg.Query(queryFiles, "set_state")
+	deriveStateSQL        = pg.Query(queryFiles, "set_item_state")
+	listSQL               = pg.Query(queryFiles, "list")
+	countsSQL             = pg.Query(queryFiles, "counts")
+	insertReleaseSQL      = pg.Query(queryFiles, "insert_release")
+	insertDeliverySQL     = pg.Query(queryFiles, "insert_delivery")
+	pendingReleaseSQL     = pg.Query(queryFiles, "pending_release")
+	insertApprovalSQL     = pg.Query(queryFiles, "insert_approval")
+	decideReleaseSQL      = pg.Query(queryFiles, "decide_release")
+	freshlyGrantedSQL     = pg.Query(queryFiles, "freshly_granted")
+	releaseSQL            = pg.Query(queryFiles, "release")
+	eventBytesSQL         = pg.Query(queryFiles, "event_bytes")
+	approvalsSQL          = pg.Query(queryFiles, "approvals")
+	fourEyesSQL           = pg.Query(queryFiles, "four_eyes")
+	expiredSQL            = pg.Query(queryFiles, "expired")
+	blobRemovedSQL        = pg.Query(queryFiles, "blob_removed")
+	knownBlobsSQL         = pg.Query(queryFiles, "known_blobs")
+	sameCopySQL           = pg.Query(queryFiles, "same_copy")
+	setReplySQL           = pg.Query(queryFiles, "set_reply")
+	closeReleaseSQL       = pg.Query(queryFiles, "close_release")
+	pendingApprovalsSQL   = pg.Query(queryFiles, "pending_approvals")
+	sandboxPartsSQL       = pg.Query(queryFiles, "sandbox_parts")
+	addSandboxFindingsSQL = pg.Query(queryFiles, "add_sandbox_findings")
 )
 
 // Config holds the settings of the quarantine.
@@ -73,12 +75,13 @@ func DefaultConfig() Config {
 
 // Store keeps the items.
 type Store struct {
-	cfg   Config
-	db    *pg.DB
-	blobs *Blobs
-	audit *audit.Log
-	log   *slog.Logger
-	now   func() time.Time
+	cfg     Config
+	db      *pg.DB
+	blobs   *Blobs
+	audit   *audit.Log
+	log     *slog.Logger
+	now     func() time.Time
+	sandbox SandboxQueue // nil: none is set up
 }
 
 // New returns a Store. It connects to nothing.
@@ -134,8 +137,10 @@ func (s *Store) Hold(ctx context.Context, h Hold) (uuid.UUID, error) {
 		if err := s.insert(ctx, tx, id, ref, h); err != nil {
 			return err
 		}
-		_, err := s.audit.Append(ctx, tx, holdEvent(actor, id, h))
-		return err
+		if _, err := s.audit.Append(ctx, tx, holdEvent(actor, id, h)); err != nil {
+			return err
+		}
+		return s.askSandbox(ctx, tx, id, h)
 	})
 	if err != nil {
 		// The blob stays: the commit may have been done. The sweep finds out.
@@ -259,6 +264,9 @@ func (s *Store) Get(ctx context.Context, id uuid.UUID) (Item, error) {
 	}
 	if len(items) == 0 {
 		return Item{}, ErrNotFound
+	}
+	if items[0].Sandbox, err = s.sandboxParts(ctx, id); err != nil {
+		return Item{}, err
 	}
 	return items[0], s.addRecipients(ctx, items)
 }

@@ -2,6 +2,7 @@ package scanner
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -95,6 +96,33 @@ func (s *Sidecar) View(ctx context.Context, f *os.File) (View, error) {
 	return *resp.View, nil
 }
 
+// ErrNoPart means that the mail has no part with the hash that was asked for.
+var ErrNoPart = errors.New("scanner: no such part")
+
+// Part hands out the bytes of one decoded part of a mail, named by its SHA-256
+// in hex. It may have up to [sidecar.MaxPart] bytes.
+func (s *Sidecar) Part(ctx context.Context, f *os.File, sum string) ([]byte, error) {
+	var b []byte
+	resp, err := s.exchange(ctx, sidecar.Request{Op: sidecar.OpPart, SHA256: sum}, f, func(c net.Conn, r sidecar.Response) (err error) {
+		if r.Part != nil && r.Part.Found {
+			b, err = sidecar.ReadPart(c)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if resp.Part == nil || !resp.Part.Found {
+		return nil, ErrNoPart
+	}
+	// What comes from there was made of hostile bytes, perhaps by a worker that
+	// was taken over: it must be what was asked for.
+	if got := sha256.Sum256(b); hex.EncodeToString(got[:]) != sum {
+		return nil, fmt.Errorf("scanner: %w: the part is not what was asked for", ErrUnavailable)
+	}
+	return b, nil
+}
+
 // Check implements [Engine].
 func (s *Sidecar) Check(ctx context.Context) (Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -111,6 +139,11 @@ var errWorkerDied = errors.New("scanner: the worker broke off")
 
 // do sends one request on a connection of its own.
 func (s *Sidecar) do(ctx context.Context, req sidecar.Request, f *os.File) (sidecar.Response, error) {
+	return s.exchange(ctx, req, f, func(net.Conn, sidecar.Response) error { return nil })
+}
+
+// exchange is do for an answer that has more to it, which rest reads.
+func (s *Sidecar) exchange(ctx context.Context, req sidecar.Request, f *os.File, rest func(net.Conn, sidecar.Response) error) (sidecar.Response, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", s.socket)
 	if err != nil {
@@ -120,6 +153,9 @@ func (s *Sidecar) do(ctx context.Context, req sidecar.Request, f *os.File) (side
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	resp, err := sidecar.Exchange(conn.(*net.UnixConn), req, f)
+	if err == nil && resp.Error == "" {
+		err = rest(conn, resp)
+	}
 	if ctx.Err() != nil {
 		return resp, fmt.Errorf("scanner: %w: %w", ErrUnavailable, ctx.Err())
 	}

@@ -110,12 +110,6 @@ type Rspamd struct {
 	Password Secret `yaml:"password"`
 }
 
-// Sandbox is CAPE.
-type Sandbox struct {
-	URL   string `yaml:"url"`
-	Token Secret `yaml:"token"`
-}
-
 // Evidence is where forensic exports go.
 type Evidence struct {
 	Store string `yaml:"store"`
@@ -141,6 +135,7 @@ func DefaultConfig() Config {
 		Relay:    Relay{MX: defaultMX(), RecipientCheck: "next_hop", OutboundSenders: "own"},
 		Limits:   limits, Greylisting: greylisting,
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
+		Sandbox: defaultSandbox(),
 		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}, Engines: []string{"yara", "clamav"}},
 	}
 }
@@ -175,6 +170,7 @@ func (c *Config) Validate() error {
 	c.validateLimits(p)
 	c.validateServers(p)
 	c.validateLater(p)
+	c.Sandbox.validate(p)
 	c.validateSigning(p)
 	c.Queue.validate(p)
 	c.Debug.validate(p)
@@ -259,7 +255,6 @@ func (c *Config) validateServers(p *problems) {
 // then ignored would promise a protection that is not there.
 func (c *Config) validateLater(p *problems) {
 	const later = "is not available in this version: leave it empty"
-	p.check(c.Sandbox.URL == "" && c.Sandbox.Token.Value() == "", "sandbox", later)
 	p.check(c.Evidence.Store == "", "evidence.store", later)
 }
 

@@ -10,7 +10,7 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":             {"audit", "gateway", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "scanner", "scanner/dlp", "webui"},
+	"cmd/mailward":             {"audit", "gateway", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "webui"},
 	"cmd/mailward-scanner":     {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
 	"webui":                    {"audit", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp"},
 	"gateway":                  {"audit", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
@@ -23,10 +23,12 @@ var mayImport = map[string][]string{
 	"health":                   {"internal/pg"},
 	"mailauth":                 {"internal/dns", "internal/message"},
 	"quarantine":               {"audit", "internal/message", "internal/pg", "policy"},
+	"quarantine/sandbox":       {"audit", "internal/pg", "policy", "quarantine", "scanner/cape"},
 	"identity":                 {"audit", "internal/pg"},
 	"scanner":                  {"internal/message", "policy", "scanner/content", "scanner/sidecar"},
 	"scanner/sidecar":          {"policy", "scanner/content", "scanner/rules", "scanner/sidecar/document"},
 	"scanner/sidecar/document": {"policy"},
+	"scanner/cape":             {},
 	"scanner/content":          {},
 	"scanner/dlp":              {"internal/pg", "policy", "scanner", "scanner/content"},
 	"scanner/rules":            {},

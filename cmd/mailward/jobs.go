@@ -44,13 +44,19 @@ func (p *program) runJobs() error {
 	if err := river.AddWorkerSafely(workers, &expireWorker{store: p.quarantine, log: p.log}); err != nil {
 		return fmt.Errorf("prepare job queue: %w", err)
 	}
-	client, err := river.NewClient(riverpgxv5.New(p.db.Pool), &river.Config{
+	conf := &river.Config{
 		Schema: pg.RiverSchema, Workers: workers, Logger: slog.New(levelFrom{slog.LevelWarn, p.log.Handler()}),
 		Queues:        map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}},
 		FetchCooldown: 5 * time.Millisecond, JobTimeout: 10 * time.Minute, RescueStuckJobsAfter: 15 * time.Minute,
 		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(expireEvery),
 			func() (river.JobArgs, *river.InsertOpts) { return expireArgs{}, nil }, &river.PeriodicJobOpts{RunOnStart: true})},
-	})
+	}
+	if p.sandbox != nil {
+		if err := p.sandbox.Jobs(workers, conf); err != nil {
+			return fmt.Errorf("prepare job queue: %w", err)
+		}
+	}
+	client, err := river.NewClient(riverpgxv5.New(p.db.Pool), conf)
 	if err != nil {
 		return fmt.Errorf("prepare job queue: %w", err)
 	}

@@ -31,7 +31,9 @@ import (
 	"mailward/mailauth"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/sandbox"
 	"mailward/scanner"
+	"mailward/scanner/cape"
 	"mailward/scanner/dlp"
 )
 
@@ -74,6 +76,8 @@ type program struct {
 	recipients *limit.Recipients // nil: next hops are not asked
 	lists      *limit.Lists
 	queue      *queue.Queue
+	cape       *cape.Client // nil: no sandbox is set up, as for the next
+	sandbox    *sandbox.Queue
 	bao        *bao.Client      // nil: not set up
 	signer     *mailauth.Signer // nil: nothing is signed
 	gateway    *gateway.Server
@@ -205,6 +209,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		return err
 	}
 	p.scanner = p.scanner.WithJudges(dlp.NewJudge(p.dlp))
+	if err := p.buildSandbox(); err != nil {
+		return err
+	}
 	if p.cert, err = loadCertificate(p.conf.SMTP.TLS); err != nil {
 		return err
 	}
@@ -227,6 +234,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize),
 		MaxRecipients: p.conf.SMTP.MaxRecipients, MaxConnections: p.conf.SMTP.MaxConnections, Limits: p.conf.Limits.Enabled, TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
 		OutboundFrom: prefixes(p.conf.Relay.OutboundFrom), AnySender: p.conf.Relay.OutboundSenders == "any",
+		SandboxConfigured: p.conf.Sandbox.configured(),
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Queue: p.queue, Hops: p.hops, Metrics: p.metrics,
 		Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns), Signer: p.gatewaySigner(),

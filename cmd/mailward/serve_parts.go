@@ -148,6 +148,7 @@ func (p *program) components(smtp bool) []health.Component {
 		list = append(list, health.Rspamd(engineInfo(r.Check, false)))
 	}
 	list = append(list, p.keyComponents()...)
+	list = append(list, p.sandboxComponent())
 	if smtp {
 		list = append(list, health.Listener(func() error {
 			if !p.accepting.Load() {
@@ -193,6 +194,11 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 	}
 	if err := p.buildSigning(ctx); err != nil {
 		return health.Report{}, err
+	}
+	if conf.Sandbox.configured() {
+		if p.cape, err = newCape(&p.conf.Sandbox); err != nil {
+			return health.Report{}, err
+		}
 	}
 	p.policies = policy.NewStore(p.db, conf.Relay.static(), log)
 	if err := p.policies.Load(ctx); err != nil {

@@ -32,6 +32,7 @@ import (
 const (
 	OpScan = "scan"
 	OpView = "view"
+	OpPart = "part" // the bytes of one decoded part
 	OpPing = "ping"
 )
 
@@ -43,7 +44,8 @@ const (
 
 // Request asks for one operation on the mail whose descriptor comes with it.
 type Request struct {
-	Op string `json:"op"`
+	Op     string `json:"op"`
+	SHA256 string `json:"sha256,omitempty"` // of the part, for OpPart
 }
 
 // Header is the decoded header, for lists.
@@ -100,6 +102,7 @@ type Response struct {
 	Content      *content.Content `json:"content,omitempty"` // of a scan: what a recipient would read
 	Cuts         []Cut            `json:"cuts,omitempty"`    // none where the mail may be read in more ways than one
 	View         *View            `json:"view,omitempty"`
+	Part         *PartOut         `json:"part,omitempty"`
 }
 
 // Exchange is the client's side: one request with its descriptor, one answer.

@@ -69,6 +69,12 @@ func (w *Worker) serve(c *net.UnixConn) {
 		resp = w.about()
 		resp.Error = "the answer is too big"
 		writeFrame(c, resp)
+		return
+	}
+	if resp.Part != nil && resp.Part.Found {
+		if err := writeRaw(c, resp.Part.data); err != nil {
+			w.Log.Warn("part not handed out", "error", err)
+		}
 	}
 }
 
@@ -89,6 +95,8 @@ func (w *Worker) answer(req Request, f *os.File) (resp Response, done func()) {
 	switch req.Op {
 	case OpView:
 		resp.View = Look(data, w.Limits)
+	case OpPart:
+		resp.Part = w.part(data, req.SHA256)
 	case OpScan:
 		found, err := w.scan(data)
 		if err != nil {

@@ -53,6 +53,7 @@ type walker struct {
 	// Pictures that were searched for codes, and the time that took.
 	pictures    int
 	pictureTime time.Duration
+	take        func(policy.Part, []byte) // sees every decoded part; may be nil
 }
 
 // extraBytes bounds the decoded parts that go back to the gateway.
@@ -277,6 +278,9 @@ func (w *walker) piece(p, name, ct, disposition string, data []byte, depth, arch
 	}
 	if len(w.resp.Parts) < w.lim.Parts {
 		w.resp.Parts = append(w.resp.Parts, part)
+	}
+	if w.take != nil {
+		w.take(part, data)
 	}
 	if archives == 0 {
 		if w.extra += len(data); w.extra <= extraBytes {

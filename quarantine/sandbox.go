@@ -1,0 +1,180 @@
+package quarantine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"mailward/audit"
+	"mailward/internal/pg"
+	"mailward/policy"
+)
+
+// BySandbox is the mode of a release that no person decided on: the sandbox
+// found nothing, and the policy says what follows from that.
+const BySandbox = "sandbox"
+
+// SandboxQueue asks the sandbox about held mail. Held is called in the
+// transaction that stores the item, so that no mail is held without a question.
+type SandboxQueue interface {
+	Held(ctx context.Context, tx pgx.Tx, item uuid.UUID, h Hold) error
+}
+
+// UseSandbox makes q hear of each mail that is held for the sandbox. It is
+// called before the first mail.
+func (s *Store) UseSandbox(q SandboxQueue) { s.sandbox = q }
+
+// askSandbox hands a mail to the sandbox's queue where a copy of it waits for
+// the verdict.
+func (s *Store) askSandbox(ctx context.Context, tx pgx.Tx, item uuid.UUID, h Hold) error {
+	if s.sandbox == nil {
+		return nil
+	}
+	for _, r := range h.Recipients {
+		if r.Action == policy.Hold {
+			return s.sandbox.Held(ctx, tx, item, h)
+		}
+	}
+	return nil
+}
+
+// SandboxPart is what the sandbox was asked about one file of an item.
+type SandboxPart struct {
+	SHA256     string                `json:"sha256"`
+	Name       string                `json:"name"`
+	Path       string                `json:"path"`
+	State      string                `json:"state" enum:"queued,submitting,submitted,finished,skipped,given_up"`
+	Verdict    policy.SandboxVerdict `json:"verdict" enum:",clean,suspicious,malicious,none"` // empty: not there yet
+	Score      float64               `json:"score"`
+	Family     string                `json:"family,omitempty"`
+	Signatures []SandboxSignature    `json:"signatures" nullable:"false"`
+	Error      string                `json:"error,omitempty"`
+	Since      time.Time             `json:"since"`
+	Deadline   time.Time             `json:"deadline"`
+	DecidedAt  *time.Time            `json:"decided_at,omitempty"`
+}
+
+// SandboxSignature is one thing that a file did.
+type SandboxSignature struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	Severity    int    `json:"severity"`
+}
+
+func (s *Store) sandboxParts(ctx context.Context, item uuid.UUID) ([]SandboxPart, error) {
+	rows, err := s.db.Query(ctx, sandboxPartsSQL, item)
+	if err != nil {
+		return nil, fmt.Errorf("read sandbox parts: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (p SandboxPart, err error) {
+		var signatures []byte
+		if err = row.Scan(&p.SHA256, &p.Name, &p.Path, &p.State, &p.Verdict, &p.Score, &p.Family, &signatures, &p.Error, &p.Since, &p.Deadline, &p.DecidedAt); err != nil {
+			return p, err
+		}
+		return p, json.Unmarshal(signatures, &p.Signatures)
+	})
+}
+
+// SandboxOutcome is what the sandbox's queue has come to for one item.
+type SandboxOutcome struct {
+	Verdict  policy.SandboxVerdict
+	Class    policy.Class // that the item has from now on
+	Findings []policy.Finding
+	Reasons  []string
+	// Decide says what is done with each copy that waits, by the policies of now.
+	Decide func(copies []ItemRecipient) []policy.RecipientDecision
+}
+
+// SandboxDecided carries an outcome out, in the queue's transaction: copies that
+// still wait are released, stay, or are kept. What a person has done with a copy
+// meanwhile is not touched. The event says what came of it.
+func (s *Store) SandboxDecided(ctx context.Context, tx pgx.Tx, actor pg.Actor, item Item, o SandboxOutcome) error {
+	all, err := lockRecipients(ctx, tx, item.ID)
+	if err != nil {
+		return err
+	}
+	var waiting, release []ItemRecipient
+	var keep []uuid.UUID
+	for _, r := range all {
+		if r.State == Held {
+			waiting = append(waiting, r)
+		}
+	}
+	done := map[string]any{}
+	for i, d := range o.Decide(waiting) {
+		done[waiting[i].ID.String()] = string(d.Action) + ": " + d.Why
+		switch d.Action {
+		case policy.Deliver:
+			release = append(release, waiting[i])
+		case policy.Hold: // stays as it is
+		default:
+			keep = append(keep, waiting[i].ID)
+		}
+	}
+	if err := s.addSandboxFindings(ctx, tx, item.ID, o); err != nil {
+		return err
+	}
+	_, err = s.audit.Append(ctx, tx, audit.Event{Action: audit.SandboxVerdict, Workspace: item.Workspace, Actor: actor, Retention: audit.Retention3Years, ReasonCode: string(o.Verdict),
+		Targets: []audit.Target{{Type: "quarantine_item", ID: item.ID.String(), Label: string(o.Class)}}, After: map[string]any{"verdict": string(o.Verdict), "copies": done},
+		Correlation: audit.Correlation{MailID: item.MailID.String(), ItemID: item.ID.String()}})
+	if err != nil {
+		return err
+	}
+	if len(release) > 0 {
+		if err := s.releaseBySandbox(ctx, tx, actor, item, release); err != nil {
+			return err
+		}
+	}
+	if len(keep) == 0 {
+		return nil
+	}
+	return setStates(ctx, tx, item.ID, keep, Quarantined)
+}
+
+func (s *Store) addSandboxFindings(ctx context.Context, tx pgx.Tx, item uuid.UUID, o SandboxOutcome) error {
+	findings, err := marshal(o.Findings)
+	if err != nil {
+		return fmt.Errorf("encode findings: %w", err)
+	}
+	reasons, err := marshal(o.Reasons)
+	if err != nil {
+		return fmt.Errorf("encode reasons: %w", err)
+	}
+	if _, err := tx.Exec(ctx, addSandboxFindingsSQL, item, string(o.Class), findings, reasons); err != nil {
+		return fmt.Errorf("add findings of the sandbox: %w", err)
+	}
+	return nil
+}
+
+// releaseBySandbox writes the same rows as a person's release, so that there is
+// one way out. Its event is System's, which the worker checks before it sends.
+func (s *Store) releaseBySandbox(ctx context.Context, tx pgx.Tx, actor pg.Actor, item Item, chosen []ItemRecipient) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("make release id: %w", err)
+	}
+	const reason = "decided by the verdict of the sandbox"
+	ids := make([]uuid.UUID, len(chosen))
+	targets := []audit.Target{{Type: "quarantine_item", ID: item.ID.String(), Label: string(item.Class)}, {Type: "release", ID: id.String()}}
+	for i, r := range chosen {
+		ids[i] = r.ID
+		targets = append(targets, audit.Target{Type: "quarantine_recipient", ID: r.ID.String(), PII: r.Address})
+	}
+	intent, err := s.audit.Append(ctx, tx, audit.Event{Action: audit.SandboxRelease, Phase: "intent", Workspace: item.Workspace, Actor: actor, Targets: targets,
+		Reason: reason, Retention: audit.Retention3Years, Approval: &audit.Approval{Mode: BySandbox, Approvers: []string{}},
+		Correlation: audit.Correlation{MailID: item.MailID.String(), ItemID: item.ID.String()}})
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, insertReleaseSQL, id, item.Workspace, item.ID, ids, intent, nil, reason, BySandbox, "approved"); err != nil {
+		return fmt.Errorf("insert release: %w", err)
+	}
+	if err := s.queue(ctx, tx, id, chosen); err != nil {
+		return err
+	}
+	return setStates(ctx, tx, item.ID, ids, ReleaseScheduled)
+}
