@@ -105,14 +105,25 @@ func same(a, b string) bool {
 	return na == nb && len(na) > 3
 }
 
-// count is how many of a list's phrases the mail has, and one of them.
-func (m *mail) count(list string) (n int, one string) {
+// longText is the length from which one phrase of a list is chance.
+const longText = 4000 // bytes
+
+// says whether the mail has phrases of a list, and one of them.
+func (m *mail) says(list string) (one string, ok bool) {
+	need := 1
+	if len(m.text) > longText {
+		need = 2
+	}
 	for _, w := range m.e.data.Words[list] {
-		if hasWord(m.text, w) {
-			if n++; n == 1 {
-				one = w
-			}
+		if !hasWord(m.text, w) {
+			continue
+		}
+		if one == "" {
+			one = w
+		}
+		if need--; need == 0 {
+			return one, true
 		}
 	}
-	return n, one
+	return "", false
 }

@@ -243,12 +243,12 @@ func (m *mail) wordSigns() {
 		return
 	}
 	for _, name := range [...]string{"WORDS_ACCOUNT", "WORDS_URGENT", "WORDS_PRIZE", "WORDS_PAYMENT"} {
-		if n, w := m.count(name); n > 0 && (len(m.links) > 0 || len(m.c.Forms) > 0) {
+		if w, ok := m.says(name); ok && (len(m.links) > 0 || len(m.c.Forms) > 0) {
 			m.sign(name, w)
 		}
 	}
 	for _, name := range [...]string{"WORDS_FAVOUR", "WORDS_FORTUNE"} {
-		if n, w := m.count(name); n > 0 {
+		if w, ok := m.says(name); ok {
 			m.sign(name, w)
 		}
 	}

@@ -80,7 +80,7 @@ func (m *mail) bulkSigns() {
 		m.sign("BULK_NO_LEAVE", "")
 	}
 	for _, name := range [...]string{"WORDS_OFFER", "WORDS_BODY", "WORDS_MONEY", "WORDS_MAILING"} {
-		if n, w := m.count(name); n > 0 {
+		if w, ok := m.says(name); ok {
 			m.sign(name, w)
 		}
 	}
