@@ -47,7 +47,7 @@ func strict(b []byte, v any) error {
 type brand struct {
 	Words   []string
 	Domains []string
-	// Family is in the names of many domains that are all the brand's own.
+	// Family is in the names of many domains under .de that are all the brand's own.
 	Family string
 }
 
@@ -86,7 +86,7 @@ func under(host string, domains []string) bool {
 
 // own says whether a host is the brand's.
 func (b brand) own(host string) bool {
-	return under(host, b.Domains) || b.Family != "" && strings.Contains(registrable(host), b.Family)
+	return under(host, b.Domains) || b.Family != "" && strings.HasSuffix(host, ".de") && strings.Contains(registrable(host), b.Family)
 }
 
 // named says whether text names the brand, as whole words.

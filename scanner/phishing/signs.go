@@ -55,10 +55,13 @@ func (m *mail) senderSigns() {
 	}
 }
 
+// camelCase is a name like JohnSmith.
+var camelCase = regexp.MustCompile(`^(?:[A-Z][a-z]{2,})+$`)
+
 // randomLocal is a local part that no person and no program for people has:
 // capitals in the middle of letters, or digits and letters by turns.
 func randomLocal(s string) bool {
-	if len(s) < 7 || len(s) > 40 || strings.ContainsAny(s, ".+-_=") {
+	if len(s) < 7 || len(s) > 40 || strings.ContainsAny(s, ".+-_=") || camelCase.MatchString(s) {
 		return false
 	}
 	changes, vowels, letters := 0, 0, 0
