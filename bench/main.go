@@ -146,6 +146,9 @@ func words(name, list string, known []string) (out []string, err error) {
 }
 
 func mainErr(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) > 0 && args[0] == "corpus" {
+		return measureCorpus(ctx, args[1:], out)
+	}
 	o, err := parse(args)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package scanner
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,10 +49,10 @@ type Redactor interface {
 // judgeTimeout bounds one judge. They compute, and look up a few rows.
 const judgeTimeout = 5 * time.Second
 
-// WithJudges returns the same scanner with judges.
+// WithJudges returns the same scanner with more judges.
 func (s *Scanner) WithJudges(judges ...Judge) *Scanner {
 	with := *s
-	with.judges = judges
+	with.judges = append(slices.Clone(s.judges), judges...)
 	return &with
 }
 

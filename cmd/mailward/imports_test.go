@@ -10,7 +10,7 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":             {"audit", "gateway", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "webui"},
+	"cmd/mailward":             {"audit", "gateway", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "webui"},
 	"cmd/mailward-scanner":     {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
 	"webui":                    {"audit", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp"},
 	"gateway":                  {"audit", "gateway/facts", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"scanner/cape":             {},
 	"scanner/content":          {},
 	"scanner/dlp":              {"internal/pg", "policy", "scanner", "scanner/content"},
+	"scanner/phishing":         {"policy", "scanner", "scanner/content"},
 	"scanner/rules":            {},
 	"policy":                   {"internal/pg"},
 	"audit":                    {"internal/pg"},
@@ -42,7 +43,7 @@ var mayImport = map[string][]string{
 	"internal/timerslack":      {},
 	"internal/testenv":         {"internal/pg", "internal/standalone"},
 	"migrations":               {},
-	"bench":                    {},
+	"bench":                    {"internal/message", "internal/standalone", "policy", "scanner", "scanner/phishing"},
 	"deploy":                   {},
 	"docs":                     {},
 	"e2e":                      {},

@@ -26,6 +26,7 @@ import (
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/scanner"
+	"mailward/scanner/phishing"
 )
 
 func nodeName() string {
@@ -106,7 +107,14 @@ func newScanner(b *backing, conf Config, log *slog.Logger) (*scanner.Scanner, *s
 		cfg.Slots = conf.Scanner.Slots
 	}
 	s, err := scanner.New(cfg, log, engines...)
-	return s, clamd, sidecar, err
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	phish, spam, err := phishing.New(phishing.Config{Hostname: conf.Hostname})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return s.WithJudges(phish, spam), clamd, sidecar, nil
 }
 
 // newRspamd is nil where none is set.

@@ -1,0 +1,119 @@
+package phishing
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+var (
+	//go:embed symbols.yaml
+	symbolsYAML []byte
+	//go:embed data.yaml
+	dataYAML []byte
+)
+
+// Symbol is one sign.
+type Symbol struct {
+	Name   string
+	Weight float64
+	Text   string
+	// Modern signs can be shown by mail of our days alone, so that mail of other
+	// days cannot say how often harmless mail shows them.
+	Modern bool
+}
+
+// SymbolSet is all signs there are.
+type SymbolSet struct{ Phishing, Spam []Symbol }
+
+// Symbols returns all signs, as the embedded file has them.
+func Symbols() SymbolSet {
+	var s SymbolSet
+	if err := strict(symbolsYAML, &s); err != nil {
+		panic("phishing: symbols.yaml: " + err.Error()) // a test reads it too
+	}
+	return s
+}
+
+func strict(b []byte, v any) error {
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	return d.Decode(v)
+}
+
+type brand struct {
+	Words   []string
+	Domains []string
+	// Family is in the names of many domains under .de that are all the brand's own.
+	Family string
+}
+
+type data struct {
+	Brands      []brand
+	Shorteners  []string
+	FreeHosting []string `yaml:"free_hosting"`
+	Freemail    []string
+	Trackers    []string
+	Roles       []string
+	Words       map[string][]string
+}
+
+func load() (*data, error) {
+	var d data
+	if err := strict(dataYAML, &d); err != nil {
+		return nil, fmt.Errorf("data.yaml: %w", err)
+	}
+	for _, list := range d.Words {
+		for i := range list {
+			list[i] = plain(list[i])
+		}
+	}
+	return &d, nil
+}
+
+// under says whether host is one of the domains or below one.
+func under(host string, domains []string) bool {
+	for _, d := range domains {
+		if host == d || strings.HasSuffix(host, d) && host[len(host)-len(d)-1] == '.' {
+			return true
+		}
+	}
+	return false
+}
+
+// own says whether a host is the brand's.
+func (b brand) own(host string) bool {
+	return under(host, b.Domains) || b.Family != "" && strings.HasSuffix(host, ".de") && strings.Contains(registrable(host), b.Family)
+}
+
+// named says whether text names the brand, as whole words.
+func (b brand) named(text string) (string, bool) {
+	for _, w := range b.Words {
+		exact, is := strings.CutPrefix(w, "=")
+		if is && strings.Trim(text, " .!") == exact || !is && hasWord(text, w) {
+			return exact, true
+		}
+	}
+	return "", false
+}
+
+// hasWord finds word in text where no letter or digit stands before or after it.
+func hasWord(text, word string) bool {
+	for at := 0; ; {
+		i := strings.Index(text[at:], word)
+		if i < 0 {
+			return false
+		}
+		i += at
+		end := i + len(word)
+		if (i == 0 || !alnum(text[i-1]) || !alnum(word[0])) && (end == len(text) || !alnum(text[end]) || !alnum(word[len(word)-1])) {
+			return true
+		}
+		at = i + 1
+	}
+}
+
+func alnum(b byte) bool { return b >= 'a' && b <= 'z' || b >= '0' && b <= '9' || b >= 0x80 }

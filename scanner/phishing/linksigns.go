@@ -1,0 +1,78 @@
+package phishing
+
+import (
+	"strings"
+
+	"mailward/scanner/content"
+)
+
+// linkSigns are those of what can be clicked.
+func (m *mail) linkSigns() {
+	all, opaque := 0, 0
+	for _, t := range m.links {
+		if t.Kind == content.LinkImage {
+			continue
+		}
+		all++
+		if t.opaque() {
+			opaque++
+		}
+		m.linkSign(t)
+		m.shownSign(t)
+	}
+	if opaque > 0 && opaque*2 >= all && !m.leave && !m.list {
+		m.sign("LINK_OPAQUE", m.links[0].host)
+	}
+}
+
+// linkSign looks at one link by itself.
+func (m *mail) linkSign(t target) {
+	if t.scheme == "javascript" || t.scheme == "data" || t.scheme == "vbscript" {
+		if t.Kind == content.LinkAnchor || t.Kind == content.LinkMeta {
+			if t.scheme != "javascript" || len(t.Target) > 40 {
+				m.sign("LINK_SCRIPT", t.Target)
+			}
+		}
+		return
+	}
+	d := m.e.data
+	if t.Kind == content.LinkCode {
+		m.sign("LINK_CODE", t.host)
+	}
+	if t.user != "" && (strings.Contains(t.user, ".") || t.Kind != content.LinkText) {
+		m.sign("LINK_USERINFO", t.Target)
+	}
+	if t.ip && !m.list {
+		m.sign("LINK_IP", t.host)
+	}
+	if t.puny && !same(t.host, m.domain) {
+		m.sign("LINK_PUNYCODE", t.host)
+	}
+	if under(t.host, d.Shorteners) && !m.list {
+		m.sign("LINK_SHORTENED", t.host)
+	}
+	if under(t.host, d.FreeHosting) && !m.list && !under(t.host, m.served) {
+		m.sign("LINK_FREE_HOSTING", t.host)
+	}
+	if to, ok := t.redirects(); ok && !m.leave && !m.list && !under(t.host, d.Trackers) && !same(t.host, m.domain) && !same(to, m.domain) {
+		m.sign("LINK_REDIRECT", t.host+" to "+to)
+	}
+}
+
+// shownSign holds a link's words against where it leads. Newsletters count
+// clicks on a host of the sender or of who sends for it.
+func (m *mail) shownSign(t target) {
+	if t.Kind != content.LinkAnchor || m.list || t.ip && t.host == "" {
+		return
+	}
+	shown, ok := shownHost(t.Text)
+	if !ok || same(shown, t.host) || under(t.host, m.e.data.Trackers) || under(t.host, m.served) || m.domain != "" && same(t.host, m.domain) {
+		return
+	}
+	for _, b := range m.e.data.Brands {
+		if b.own(shown) && b.own(t.host) {
+			return
+		}
+	}
+	m.sign("LINK_OTHER_DOMAIN", shown+" is "+t.host)
+}

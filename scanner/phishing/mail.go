@@ -1,0 +1,129 @@
+package phishing
+
+import (
+	"strings"
+
+	"mailward/policy"
+	"mailward/scanner"
+	"mailward/scanner/content"
+)
+
+// Bounds of what is judged of one mail. They are for time; what is beyond them
+// has been matched by the rules.
+const (
+	textSeen  = 24 << 10 // bytes of text in which words are looked for
+	linksSeen = 400
+)
+
+// mail is one mail that is being judged.
+type mail struct {
+	e     *Engine
+	q     scanner.Question
+	c     *content.Content
+	found []policy.Finding
+
+	from          content.Address
+	name          string // the sender's name, plain
+	local, domain string // the sender's address
+	subject       string // plain
+	text          string // subject and texts, plain
+	size          int    // bytes of visible text
+	links         []target
+	list          bool // sent by a mailing list
+	leave         bool // has List-Unsubscribe
+	served        []string
+	header        map[string]string
+}
+
+// mail prepares what all signs look at.
+func (e *Engine) mail(q scanner.Question) *mail {
+	m := &mail{e: e, q: q, c: q.Content, header: map[string]string{}}
+	if m.c == nil {
+		m.c = &content.Content{}
+	}
+	for _, h := range m.c.Headers {
+		if _, twice := m.header[h.Name]; !twice {
+			m.header[h.Name] = h.Value
+		}
+	}
+	if len(m.c.From) > 0 {
+		m.from = m.c.From[0]
+	}
+	m.name = plain(m.from.Name)
+	m.local, m.domain = splitAddress(m.from.Address)
+	m.subject = plain(m.c.Subject)
+	_, m.leave = m.header["list-unsubscribe"]
+	_, id := m.header["list-id"]
+	_, post := m.header["list-post"]
+	p := strings.ToLower(m.header["precedence"])
+	m.list = id || post || p == "list" || p == "bulk" && m.header["x-mailman-version"] != ""
+	if e.cfg.Served != nil {
+		m.served = e.cfg.Served(q.Workspace)
+	}
+	m.texts()
+	for _, l := range m.c.Links[:min(len(m.c.Links), linksSeen)] {
+		if t, ok := parseTarget(l); ok {
+			m.links = append(m.links, t)
+		}
+	}
+	return m
+}
+
+func (m *mail) texts() {
+	var b strings.Builder
+	b.WriteString(m.c.Subject)
+	for _, t := range m.c.Texts {
+		m.size += len(t.Text)
+		for _, s := range [...]string{t.Text, t.Hidden} {
+			if room := textSeen - b.Len(); room > 0 {
+				b.WriteString("\n")
+				b.WriteString(strings.ToValidUTF8(s[:min(len(s), room)], ""))
+			}
+		}
+	}
+	m.text = plain(b.String())
+}
+
+// splitAddress is the local part as written, and the domain in lower case.
+func splitAddress(a string) (local, domain string) {
+	i := strings.LastIndexByte(a, '@')
+	if i < 0 {
+		return a, ""
+	}
+	return a[:i], strings.TrimSuffix(strings.ToLower(strings.TrimSpace(a[i+1:])), ".")
+}
+
+// same says whether two hosts are one organisation's: the same domain, or the
+// same name under another suffix.
+func same(a, b string) bool {
+	ra, rb := registrable(a), registrable(b)
+	if ra == rb {
+		return true
+	}
+	na, _, _ := strings.Cut(ra, ".")
+	nb, _, _ := strings.Cut(rb, ".")
+	return na == nb && len(na) > 3
+}
+
+// longText is the length from which one phrase of a list is chance.
+const longText = 4000 // bytes
+
+// says whether the mail has phrases of a list, and one of them.
+func (m *mail) says(list string) (one string, ok bool) {
+	need := 1
+	if len(m.text) > longText {
+		need = 2
+	}
+	for _, w := range m.e.data.Words[list] {
+		if !hasWord(m.text, w) {
+			continue
+		}
+		if one == "" {
+			one = w
+		}
+		if need--; need == 0 {
+			return one, true
+		}
+	}
+	return "", false
+}

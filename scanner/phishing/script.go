@@ -1,0 +1,82 @@
+package phishing
+
+import (
+	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// confusables are letters that look like Latin ones: the Greek, Cyrillic,
+// Armenian and Latin ones of UTS #39 that are seen in mail.
+var confusables = strings.NewReplacer(
+	"а", "a", "е", "e", "о", "o", "р", "p", "с", "c", "у", "y", "х", "x", "і", "i", "ј", "j", "ѕ", "s", "һ", "h", "ԁ", "d", "ԛ", "q", "ԝ", "w", "ɡ", "g", "к", "k", "ӏ", "l", "в", "b", "м", "m", "н", "h", "т", "t", "г", "r", "п", "n",
+	"α", "a", "ο", "o", "ν", "v", "ρ", "p", "τ", "t", "υ", "u", "ι", "i", "κ", "k", "ε", "e", "η", "n", "χ", "x", "γ", "y", "ω", "w", "β", "b", "ϲ", "c", "ϳ", "j",
+	"օ", "o", "ո", "n", "ս", "u", "հ", "h", "ց", "g", "ı", "i", "ł", "l", "ø", "o", "đ", "d", "ħ", "h", "ŧ", "t", "ƒ", "f", "ɑ", "a", "ⅼ", "l", "ꓲ", "i", "ß", "ss")
+
+// plain is text for comparing: small letters, one blank, no marks, and letters
+// that look like Latin ones as those.
+func plain(s string) string {
+	ascii := true
+	for i := 0; i < len(s) && ascii; i++ {
+		ascii = s[i] < 0x80
+	}
+	s = strings.ToLower(s)
+	if !ascii {
+		s = strings.Map(func(r rune) rune {
+			if unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Cf, r) {
+				return -1
+			}
+			if r == '’' || r == '‘' {
+				return '\''
+			}
+			return r
+		}, norm.NFKD.String(s))
+		s = confusables.Replace(s)
+	}
+	return strings.Join(strings.Fields(s), " ")
+}
+
+// mixed is a word of s in which letters of several alphabets look like one, or
+// with marks that belong to another alphabet.
+func mixed(s string) (string, bool) {
+	for word := range strings.FieldsSeq(s) {
+		latin, other := false, false
+		for _, r := range word {
+			switch {
+			case unicode.Is(unicode.Latin, r):
+				latin = true
+			case unicode.In(r, unicode.Cyrillic, unicode.Greek, unicode.Armenian, unicode.Arabic, unicode.Hebrew):
+				other = true
+			case latin && unicode.Is(unicode.Mn, r) && !(r >= 0x300 && r <= 0x36f):
+				other = true // a mark of another alphabet on a Latin letter
+			}
+		}
+		// One µ or Ω beside a unit is physics.
+		if latin && other && len([]rune(word)) > 2 {
+			return word, true
+		}
+	}
+	return "", false
+}
+
+// similar says whether a differs from b in one place, or in two that are swapped.
+func similar(a, b string) bool {
+	if a == b || len(a) < len(b)-1 || len(a) > len(b)+1 {
+		return false
+	}
+	i, j := 0, 0
+	for i < min(len(a), len(b)) && a[i] == b[i] {
+		i++
+	}
+	for j < min(len(a), len(b))-i && a[len(a)-1-j] == b[len(b)-1-j] {
+		j++
+	}
+	x, y := a[i:len(a)-j], b[i:len(b)-j]
+	return len(x) <= 1 && len(y) <= 1 || len(x) == 2 && len(y) == 2 && x[0] == y[1] && x[1] == y[0]
+}
+
+// skeleton is a domain label as an eye takes it.
+func skeleton(label string) string {
+	return strings.NewReplacer("rn", "m", "vv", "w", "0", "o", "1", "l", "3", "e", "5", "s", "i", "l", "cl", "d").Replace(plain(label))
+}
