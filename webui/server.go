@@ -25,6 +25,7 @@ import (
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
+	"mailward/scanner/ruleset"
 )
 
 // Config is what an operator can change about the web.
@@ -50,6 +51,7 @@ type Deps struct {
 	Sidecar    *scanner.Sidecar
 	Scanner    *scanner.Scanner // for mail that a policy is tried with
 	Spooler    *message.Spooler
+	Rules      *ruleset.Store
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }

@@ -32,6 +32,7 @@ import (
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
+	"mailward/scanner/ruleset"
 )
 
 type serveCmd struct {
@@ -66,6 +67,7 @@ type program struct {
 	scanner    *scanner.Scanner
 	clamd      *scanner.Clamd
 	sidecar    *scanner.Sidecar
+	rules      *ruleset.Store
 	cert       *certificate
 	hops       *hop.Sender
 	guard      *limit.Guard
@@ -198,6 +200,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if p.scanner, p.clamd, p.sidecar, err = newScanner(p.servers, p.conf, p.log); err != nil {
 		return err
 	}
+	p.rules = ruleset.New(p.conf.managedRules(), ruleset.Deps{DB: p.db, Sidecar: p.sidecar, Quarantine: p.quarantine, Audit: p.audit, Log: p.log})
 	if p.cert, err = loadCertificate(p.conf.SMTP.TLS); err != nil {
 		return err
 	}
@@ -231,6 +234,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 func (p *program) runLoops(failed chan<- error) {
 	p.loop("policies", failed, p.policies.Run)
 	p.loop("audit of API calls", failed, p.audit.RunLater)
+	p.loop("rule sets", failed, p.rules.Run)
 	if p.bao != nil {
 		p.loop("token of OpenBao", failed, p.bao.Run)
 	}

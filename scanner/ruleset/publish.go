@@ -26,8 +26,8 @@ const (
 	publishTries = 10
 )
 
-// Status says which rule sets should be in force, and which are.
-type Status struct {
+// RulesStatus says which rule sets should be in force, and which are.
+type RulesStatus struct {
 	Shared  bool   `json:"shared" doc:"the scanner gets managed sets at all"`
 	Wanted  string `json:"wanted" doc:"fingerprint of the sets that are enabled"`
 	Sets    int    `json:"sets" doc:"how many are enabled"`
@@ -43,7 +43,7 @@ type Status struct {
 }
 
 // Current says whether what should be in force is.
-func (s Status) Current() bool { return s.InForce == s.Wanted || !s.Shared && s.Sets == 0 }
+func (s RulesStatus) Current() bool { return s.InForce == s.Wanted || !s.Shared && s.Sets == 0 }
 
 // Run keeps the folder of the sidecar as the database says, and counts slow
 // rules, until ctx ends.
@@ -180,12 +180,12 @@ func syncDir(dir string) error {
 }
 
 // Status compares what should be in force with what is.
-func (s *Store) Status(ctx context.Context) (Status, error) {
+func (s *Store) Status(ctx context.Context) (RulesStatus, error) {
 	b, err := s.bundle(ctx)
 	if err != nil {
-		return Status{}, err
+		return RulesStatus{}, err
 	}
-	st := Status{Shared: s.dir != "", Wanted: b.Fingerprint(), Sets: len(b.Sets), Files: []scanner.RuleSpace{}}
+	st := RulesStatus{Shared: s.dir != "", Wanted: b.Fingerprint(), Sets: len(b.Sets), Files: []scanner.RuleSpace{}}
 	spaces, info, err := s.deps.Sidecar.RulesInForce(ctx)
 	if err != nil {
 		st.Problem = "the scanner does not answer"

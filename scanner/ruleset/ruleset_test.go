@@ -241,7 +241,7 @@ func TestStore_PublishesWhatIsEnabled(t *testing.T) {
 	f.run(f.Run)
 	f.run(New(f.dir, f.deps).Run)
 	set := f.create("Live", rule("Live", `part_name == "header"`))
-	current := func() Status {
+	current := func() RulesStatus {
 		st, err := f.Status(ctx)
 		must(t, err)
 		return st

@@ -59,8 +59,8 @@ type Set struct {
 	UpdatedAt   time.Time    `json:"updated_at"`
 }
 
-// Version is one version of a set's source. It never changes.
-type Version struct {
+// SetVersion is one version of a set's source. It never changes.
+type SetVersion struct {
 	Number    int       `json:"number"`
 	SHA256    string    `json:"sha256"`
 	Rules     []string  `json:"rules" nullable:"false"`
@@ -82,8 +82,8 @@ type Draft struct {
 	Later bool
 }
 
-// Slow is a rule that took too long on mails.
-type Slow struct {
+// SlowCount is a rule that took too long on mails.
+type SlowCount struct {
 	Space  string    `json:"space" doc:"a file, or the id of a set"`
 	Number int       `json:"number" doc:"version of the set; 0: a file"`
 	Rule   string    `json:"rule" doc:"empty: no single one was to blame"`

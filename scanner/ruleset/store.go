@@ -115,19 +115,19 @@ func (s *Store) sets(ctx context.Context, id *uuid.UUID) ([]Set, error) {
 }
 
 // Versions lists the last 200 versions of a set, the newest first, without their sources.
-func (s *Store) Versions(ctx context.Context, id uuid.UUID) ([]Version, error) {
+func (s *Store) Versions(ctx context.Context, id uuid.UUID) ([]SetVersion, error) {
 	rows, err := s.deps.DB.Query(ctx, versionsSQL, id)
 	if err != nil {
 		return nil, fmt.Errorf("read versions of rule set %s: %w", id, err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (v Version, err error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (v SetVersion, err error) {
 		err = row.Scan(&v.Number, &v.SHA256, &v.Rules, &v.Comment, &v.Author, &v.CreatedAt)
 		return v, err
 	})
 }
 
 // Source reads one version with its source.
-func (s *Store) Source(ctx context.Context, id uuid.UUID, number int) (v Version, err error) {
+func (s *Store) Source(ctx context.Context, id uuid.UUID, number int) (v SetVersion, err error) {
 	err = s.deps.DB.QueryRow(ctx, versionSQL, id, number).Scan(&v.Number, &v.SHA256, &v.Rules, &v.Comment, &v.Author, &v.CreatedAt, &v.Source)
 	if err == pgx.ErrNoRows {
 		return v, ErrNotFound
@@ -403,12 +403,12 @@ func (s *Store) Delete(ctx context.Context, actor pg.Actor, id uuid.UUID, versio
 const slowFor = 30 * 24 * time.Hour
 
 // Slow lists the rules that took too long on mails in the last 30 days.
-func (s *Store) Slow(ctx context.Context) ([]Slow, error) {
+func (s *Store) Slow(ctx context.Context) ([]SlowCount, error) {
 	rows, err := s.deps.DB.Query(ctx, slowSQL, s.now().Add(-slowFor))
 	if err != nil {
 		return nil, fmt.Errorf("read slow rules: %w", err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (x Slow, err error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (x SlowCount, err error) {
 		err = row.Scan(&x.Space, &x.Number, &x.Rule, &x.Times, &x.LastAt)
 		return x, err
 	})
@@ -427,6 +427,6 @@ func (s *Store) noteSlow(ctx context.Context, r scanner.SlowRule) error {
 }
 
 // ruleSet is a stored version as the sidecar takes it.
-func ruleSet(set Set, v Version) scanner.RuleSet {
+func ruleSet(set Set, v SetVersion) scanner.RuleSet {
 	return scanner.RuleSet{ID: set.ID.String(), Name: set.Name, Version: v.Number, Class: policy.Class(set.Class), Score: set.Score, Source: v.Source}
 }
