@@ -14,7 +14,7 @@ var modules = []string{"dex", "dotnet", "elf", "hash", "macho", "math", "pe", "s
 // Outline is what a set's text says before it is compiled.
 type Outline struct {
 	Lines  map[string]int // of each rule
-	Issues []Issue        // what is refused
+	Issues []Issue        // what is refused, or odd
 }
 
 // ReadOutline finds the rules of a set, and what a set may not do: read other
@@ -23,6 +23,12 @@ func ReadOutline(source string) Outline {
 	o := Outline{Lines: map[string]int{}}
 	if i := strings.IndexByte(source, 0); i >= 0 {
 		o.Issues = append(o.Issues, Issue{Error: true, Line: 1 + strings.Count(source[:i], "\n"), Text: "there is a NUL byte: this is no text"})
+	}
+	for i, c := range source {
+		if c >= 0x202A && c <= 0x202E || c >= 0x2066 && c <= 0x2069 {
+			o.Issues = append(o.Issues, Issue{Line: 1 + strings.Count(source[:i], "\n"), Text: fmt.Sprintf("there is a character (U+%04X) that shows text in another order than it is", c)})
+			break
+		}
 	}
 	l := &ruleLexer{src: source, line: 1}
 	word := ""
