@@ -52,10 +52,7 @@ func (s *Store) Run(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.deps.DB.Listen(ctx, "mailward_yara", func() {
-			nudge(changed)
-			nudge(s.wake)
-		})
+		s.deps.DB.Listen(ctx, "mailward_yara", changed)
 	}()
 	defer func() { <-done }()
 	t := time.NewTicker(pollEvery)
@@ -71,6 +68,7 @@ func (s *Store) Run(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		case <-changed:
+			nudge(s.wake) // It may be a trial that was asked for elsewhere.
 		case r := <-s.deps.Sidecar.Slow():
 			if err := s.noteSlow(ctx, r); err != nil && ctx.Err() == nil {
 				s.log.Error("slow rule not counted", "set", r.Space, "rule", r.Rule, "error", err)
