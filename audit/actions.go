@@ -23,6 +23,7 @@ const (
 	ItemExpire       = "quarantine.expire"
 	QueueRetry       = "queue.retry"
 	QueueDelete      = "queue.delete"
+	BacktestResult   = "yara.backtest.result"
 	APICall          = "api.call"
 	PageView         = "web.view"
 	AuditExport      = "audit.export"

@@ -161,8 +161,11 @@ func TestCompose_AgreesWithConfiguration(t *testing.T) {
 		HTTP    struct{ Listen string }
 		Redis   struct{ URL string }
 		Clamav  struct{ Address string }
-		Scanner struct{ Socket string }
-		Data    struct{ URL string } `yaml:"database"`
+		Scanner struct {
+			Socket  string
+			Managed string `yaml:"managed_rules"`
+		}
+		Data struct{ URL string } `yaml:"database"`
 	}
 	text := read(t, "compose/mailward.yaml")
 	if err := yaml.Unmarshal([]byte(text), &conf); err != nil {
@@ -199,7 +202,7 @@ func TestCompose_AgreesWithConfiguration(t *testing.T) {
 	if secret := strings.TrimPrefix(conf.Data.URL, "file:/run/secrets/"); !slices.Contains(gateway.Secrets, secret) {
 		t.Errorf("the gateway has no secret %q", secret)
 	}
-	for _, folder := range []string{conf.DataDir, filepath.Dir(conf.Scanner.Socket)} {
+	for _, folder := range []string{conf.DataDir, filepath.Dir(conf.Scanner.Socket), conf.Scanner.Managed} {
 		if !slices.ContainsFunc(gateway.Volumes, func(v string) bool { return strings.HasSuffix(v, ":"+folder) }) {
 			t.Errorf("the gateway mounts nothing at %s", folder)
 		}
@@ -207,6 +210,9 @@ func TestCompose_AgreesWithConfiguration(t *testing.T) {
 	scanner := stageNamed(t, "scanner")
 	if !slices.Contains(scanner.cmd, conf.Scanner.Socket) {
 		t.Errorf("the scanner is started with %v, the gateway looks for %s", scanner.cmd, conf.Scanner.Socket)
+	}
+	if i := slices.Index(scanner.cmd, "--managed"); i < 0 || scanner.cmd[i+1] != conf.Scanner.Managed {
+		t.Errorf("the scanner is started with %v, the gateway writes rule sets to %s", scanner.cmd, conf.Scanner.Managed)
 	}
 	if a, b := strings.Split(scanner.user, ":"), strings.Split(image.user, ":"); a[1] != b[1] || a[0] == b[0] {
 		t.Errorf("gateway %s and scanner %s must be two users with one group", image.user, scanner.user)
@@ -272,6 +278,10 @@ func TestUnits(t *testing.T) {
 	}
 	if !slices.Contains(gateway["SupplementaryGroups"], scanner["Group"][0]) {
 		t.Error("the gateway cannot reach the scanner's socket")
+	}
+	managed := regexp.MustCompile(`--managed (\S+)`).FindStringSubmatch(scanner["ExecStart"][0])
+	if managed == nil || !slices.Contains(gateway["ReadWritePaths"], "-"+managed[1]) || !strings.Contains(read(t, "systemd/mailward.tmpfiles"), "d "+managed[1]+" 0750 "+gateway["User"][0]+" "+scanner["Group"][0]+" ") {
+		t.Error("the gateway cannot write rule sets for the scanner")
 	}
 	if gateway["User"][0] == scanner["User"][0] {
 		t.Error("gateway and scanner must be two users")

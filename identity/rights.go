@@ -38,26 +38,28 @@ const (
 	HealthRead  Right = "health_read"
 	UsersWrite  Right = "users_write"
 	TokensWrite Right = "tokens_write"
+	RulesRead   Right = "rules_read"
+	RulesWrite  Right = "rules_write" // for the installation: every mail meets every rule
 )
 
 // Roles are all roles, the strongest first.
 func Roles() []Role { return []Role{Admin, Approver, Analyst, Auditor, Operator, Viewer} }
 
 // grants says what each role may do. An auditor sees the record but no mail's
-// content; an operator sees whether everything runs, and no mail at all.
+// content; an operator sees whether everything runs, keeps the rules, and sees no mail at all.
 func grants(r Role) []Right {
 	switch r {
 	case Admin:
 		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Approve, Delete, PolicyWrite, DomainWrite,
-			AuditRead, AuditExport, HealthRead, UsersWrite, TokensWrite}
+			AuditRead, AuditExport, HealthRead, UsersWrite, TokensWrite, RulesRead, RulesWrite}
 	case Approver:
-		return []Right{ViewMeta, ViewHeaders, ViewBody, Approve, HealthRead}
+		return []Right{ViewMeta, ViewHeaders, ViewBody, Approve, HealthRead, RulesRead}
 	case Analyst:
-		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Delete, HealthRead}
+		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Delete, HealthRead, RulesRead}
 	case Auditor:
-		return []Right{ViewMeta, ViewHeaders, AuditRead, AuditExport, HealthRead}
+		return []Right{ViewMeta, ViewHeaders, AuditRead, AuditExport, HealthRead, RulesRead}
 	case Operator:
-		return []Right{HealthRead}
+		return []Right{HealthRead, RulesRead, RulesWrite}
 	case Viewer:
 		return []Right{ViewMeta, HealthRead}
 	}
@@ -73,13 +75,17 @@ func may(roles []Role, right Right) bool {
 
 // Can says whether the principal has a right in a workspace. For no workspace
 // (uuid.Nil) it says whether the principal has it anywhere. Somebody who still
-// has to change a password has no right at all.
+// has to change a password has no right at all; and rules can be changed only by
+// who has that right for the installation.
 func (p Principal) Can(right Right, workspace uuid.UUID) bool {
 	if p.User.MustChangePassword && p.TokenID == uuid.Nil {
 		return false
 	}
 	if may(p.InstallRoles, right) {
 		return true
+	}
+	if right == RulesWrite {
+		return false
 	}
 	if workspace != uuid.Nil {
 		return may(p.Roles[workspace], right)

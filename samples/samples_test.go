@@ -1,5 +1,3 @@
-// Package samples holds the mails that `make demo` sends. There is no code
-// here, only this test of what the files may hold.
 package samples
 
 import (
@@ -54,6 +52,27 @@ func TestSamples(t *testing.T) {
 		}
 		if !bytes.Contains(readme, []byte("| "+f+" |")) {
 			t.Errorf("%s is not in README.md", f)
+		}
+	}
+}
+
+// What README.md calls clean is what [Harmless] returns, and nothing else.
+func TestHarmless(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, m := range regexp.MustCompile(`(?m)^\| (\S+\.eml) \|.*\| clean \|$`).FindAllStringSubmatch(string(readme), -1) {
+		want = append(want, m[1])
+	}
+	list, err := Harmless()
+	if err != nil || len(list) != len(want) || len(list) < 5 {
+		t.Fatalf("%d mails, README.md has %v, error %v", len(list), want, err)
+	}
+	for i, m := range list {
+		if m.Name != want[i] || len(m.Data) == 0 {
+			t.Errorf("%s with %d bytes, want %s", m.Name, len(m.Data), want[i])
 		}
 	}
 }

@@ -46,6 +46,7 @@ type Info struct {
 	Detail       string
 	Rules        int    // number of rules, for YARA
 	Reach        *Reach // of ClamAV, as far as it is known
+	Managed      string // fingerprint of the managed rule sets among them
 }
 
 // Answer is what one engine found.
@@ -258,7 +259,10 @@ func (s *Scanner) merge(job Job, results []engineResult) policy.Report {
 // shortError is what the record keeps of a failure: enough to know what
 // happened, without paths and addresses of ours.
 func shortError(err error) string {
+	var slow *SlowRule
 	switch {
+	case errors.As(err, &slow):
+		return slow.Error()
 	case errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time"
 	case errors.Is(err, context.Canceled):

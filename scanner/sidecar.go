@@ -22,8 +22,12 @@ type SidecarConfig struct{ Socket string }
 type Sidecar struct {
 	socket string
 
-	mu     sync.Mutex // guards deaths
-	deaths map[string]int
+	slow chan SlowRule
+
+	mu        sync.Mutex // guards all below
+	deaths    map[string]int
+	slowMails map[string]slowMail
+	rules     string // version that was seen last
 }
 
 // maxDeaths bounds what is remembered of mails that killed a worker.
@@ -34,7 +38,7 @@ type View = sidecar.View
 
 // NewSidecar returns a client. It connects to nothing.
 func NewSidecar(cfg SidecarConfig) *Sidecar {
-	return &Sidecar{socket: cfg.Socket, deaths: map[string]int{}}
+	return &Sidecar{socket: cfg.Socket, slow: make(chan SlowRule, 64), deaths: map[string]int{}, slowMails: map[string]slowMail{}}
 }
 
 // Name implements [Engine].
@@ -44,7 +48,8 @@ func (*Sidecar) cuts() {}
 
 // Scan implements [Engine]. A worker that dies on a mail is no verdict; when a
 // second one dies on the same bytes, the mail itself is the cause, and it is
-// unscannable.
+// unscannable. So is a mail on which a rule took too long twice, as long as the
+// rules stay the same.
 func (s *Sidecar) Scan(ctx context.Context, job Job) (Answer, error) {
 	sum := job.Spool.SHA256()
 	hash := hex.EncodeToString(sum[:])
@@ -52,9 +57,16 @@ func (s *Sidecar) Scan(ctx context.Context, job Job) (Answer, error) {
 		return Answer{Findings: []policy.Finding{{Engine: s.Name(), Name: "Mailward.Scanner.Crash", Class: policy.Unscannable, Score: 5,
 			Reason: "the scanner broke down on this mail twice"}}}, nil
 	}
+	if why, ok := s.tooSlow(hash); ok {
+		return Answer{Findings: []policy.Finding{{Engine: s.Name(), Name: "Mailward.Scanner.SlowRule", Class: policy.Unscannable, Score: 5,
+			Reason: why + " on it twice"}}}, nil
+	}
 	resp, err := s.do(ctx, sidecar.Request{Op: sidecar.OpScan}, job.Spool.File())
 	if errors.Is(err, errWorkerDied) {
 		s.died(hash, 1)
+	}
+	if resp.Slow != nil {
+		s.noteSlow(hash, resp.RulesVersion, resp.Slow)
 	}
 	if err != nil {
 		return Answer{}, err
@@ -68,7 +80,7 @@ func (s *Sidecar) Scan(ctx context.Context, job Job) (Answer, error) {
 }
 
 func infoOf(r sidecar.Response) Info {
-	return Info{Version: r.Version, Database: r.RulesVersion, DatabaseTime: r.RulesTime, Rules: r.Rules, Detail: fmt.Sprintf("%d rules", r.Rules)}
+	return Info{Version: r.Version, Database: r.RulesVersion, DatabaseTime: r.RulesTime, Rules: r.Rules, Managed: r.Managed, Detail: fmt.Sprintf("%d rules", r.Rules)}
 }
 
 // died adds n to what is known of a mail's victims, and says how many there are.
@@ -103,12 +115,12 @@ var ErrNoPart = errors.New("scanner: no such part")
 // in hex. It may have up to [sidecar.MaxPart] bytes.
 func (s *Sidecar) Part(ctx context.Context, f *os.File, sum string) ([]byte, error) {
 	var b []byte
-	resp, err := s.exchange(ctx, sidecar.Request{Op: sidecar.OpPart, SHA256: sum}, f, func(c net.Conn, r sidecar.Response) (err error) {
+	resp, err := s.exchange(ctx, sidecar.Request{Op: sidecar.OpPart, SHA256: sum}, func(c net.Conn, r sidecar.Response) (err error) {
 		if r.Part != nil && r.Part.Found {
 			b, err = sidecar.ReadPart(c)
 		}
 		return err
-	})
+	}, f)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +139,7 @@ func (s *Sidecar) Part(ctx context.Context, f *os.File, sum string) ([]byte, err
 func (s *Sidecar) Check(ctx context.Context) (Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	resp, err := s.do(ctx, sidecar.Request{Op: sidecar.OpPing}, nil)
+	resp, err := s.do(ctx, sidecar.Request{Op: sidecar.OpPing})
 	if err != nil {
 		return Info{}, err
 	}
@@ -138,12 +150,12 @@ func (s *Sidecar) Check(ctx context.Context) (Info, error) {
 var errWorkerDied = errors.New("scanner: the worker broke off")
 
 // do sends one request on a connection of its own.
-func (s *Sidecar) do(ctx context.Context, req sidecar.Request, f *os.File) (sidecar.Response, error) {
-	return s.exchange(ctx, req, f, func(net.Conn, sidecar.Response) error { return nil })
+func (s *Sidecar) do(ctx context.Context, req sidecar.Request, files ...*os.File) (sidecar.Response, error) {
+	return s.exchange(ctx, req, func(net.Conn, sidecar.Response) error { return nil }, files...)
 }
 
 // exchange is do for an answer that has more to it, which rest reads.
-func (s *Sidecar) exchange(ctx context.Context, req sidecar.Request, f *os.File, rest func(net.Conn, sidecar.Response) error) (sidecar.Response, error) {
+func (s *Sidecar) exchange(ctx context.Context, req sidecar.Request, rest func(net.Conn, sidecar.Response) error, files ...*os.File) (sidecar.Response, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", s.socket)
 	if err != nil {
@@ -152,7 +164,7 @@ func (s *Sidecar) exchange(ctx context.Context, req sidecar.Request, f *os.File,
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	resp, err := sidecar.Exchange(conn.(*net.UnixConn), req, f)
+	resp, err := sidecar.Exchange(conn.(*net.UnixConn), req, files...)
 	if err == nil && resp.Error == "" {
 		err = rest(conn, resp)
 	}
@@ -161,6 +173,10 @@ func (s *Sidecar) exchange(ctx context.Context, req sidecar.Request, f *os.File,
 	}
 	if err != nil {
 		return resp, fmt.Errorf("scanner: %w: %w: %w", ErrUnavailable, errWorkerDied, err)
+	}
+	s.saw(resp.RulesVersion)
+	if resp.Slow != nil {
+		return resp, fmt.Errorf("scanner: %w: %w: %w", ErrUnavailable, errNotScanned, resp.Slow)
 	}
 	if resp.Error != "" {
 		return resp, fmt.Errorf("scanner: %w: %w: %s", ErrUnavailable, errNotScanned, resp.Error)

@@ -18,7 +18,9 @@ import (
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/scanner"
 	"mailward/scanner/dlp"
+	"mailward/scanner/ruleset"
 )
 
 // apiPrefix is before every path of the API.
@@ -47,6 +49,7 @@ func (s *Server) registerAPI() {
 	s.registerEntries()
 	s.registerWhatIf()
 	s.registerDLP()
+	s.registerRules()
 	s.registerAccounts()
 }
 
@@ -108,20 +111,27 @@ func (s *Server) needRight(right identity.Right) func(huma.Context, func(huma.Co
 func (s *Server) problem(err error) error {
 	var invalid *policy.InvalidError
 	var throttled *identity.ThrottledError
+	var broken *ruleset.BrokenError
 	var known huma.StatusError
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound):
 		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
-		errors.Is(err, policy.ErrStatic), errors.Is(err, dlp.ErrExists), errors.Is(err, dlp.ErrConflict), errors.Is(err, dlp.ErrFull), errors.Is(err, identity.ErrExists):
+		errors.Is(err, policy.ErrStatic), errors.Is(err, ruleset.ErrExists), errors.Is(err, ruleset.ErrConflict), errors.Is(err, ruleset.ErrTooMany), errors.Is(err, dlp.ErrExists), errors.Is(err, dlp.ErrConflict), errors.Is(err, dlp.ErrFull), errors.Is(err, identity.ErrExists):
 		return huma.Error409Conflict(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
 	case errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired),
 		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrInvalid):
 		return huma.Error422UnprocessableEntity(publicText(err))
+	case errors.As(err, &broken):
+		return brokenRules(broken)
+	case errors.Is(err, ruleset.ErrBusy):
+		return huma.Error429TooManyRequests(publicText(err))
+	case errors.Is(err, scanner.ErrUnavailable):
+		return huma.Error503ServiceUnavailable("the scanner does not answer")
 	case errors.As(err, &invalid):
 		return huma.Error422UnprocessableEntity(invalid.Error())
 	case errors.As(err, &throttled):
@@ -138,13 +148,13 @@ func (s *Server) problem(err error) error {
 
 // publicText are words of ours for errors whose text we wrote ourselves.
 func publicText(err error) string {
-	for _, known := range []error{policy.ErrConflict, queue.ErrState, queue.ErrUnderWay, queue.ErrReasonRequired, queue.ErrBadCursor, dlp.ErrFull} {
+	for _, known := range []error{policy.ErrConflict, queue.ErrState, queue.ErrUnderWay, queue.ErrReasonRequired, queue.ErrBadCursor, dlp.ErrFull, ruleset.ErrExists, ruleset.ErrConflict, ruleset.ErrTooMany, ruleset.ErrBusy} {
 		if errors.Is(err, known) {
 			err = known // What was tried is ours to know.
 		}
 	}
 	t := err.Error()
-	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "dlp: "} {
+	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "dlp: ", "ruleset: "} {
 		t = strings.Replace(t, pkg, "", 1)
 	}
 	return t

@@ -32,7 +32,9 @@ import (
 	"mailward/internal/testenv"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/scanner"
 	"mailward/scanner/dlp"
+	"mailward/scanner/ruleset"
 )
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
@@ -52,14 +54,23 @@ type realSite struct {
 	queue  *queue.Queue
 	spool  *message.Spooler
 	admin  identity.User
+
+	sidecar *scanner.Sidecar
+	rules   *ruleset.Store
 }
 
 func newRealSite(t *testing.T, fourEyes string) *realSite {
 	t.Helper()
+	return newRealSiteWith(t, fourEyes, scanner.NewSidecar(scanner.SidecarConfig{Socket: "/nowhere"}))
+}
+
+// newRealSiteWith is for tests that need a scanner, too.
+func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *realSite {
+	t.Helper()
 	db := testenv.Postgres(t)
 	ctx, stop := context.WithCancel(context.Background())
 	log, dir := slog.New(slog.DiscardHandler), t.TempDir()
-	s := &realSite{t: t, db: db, audit: audit.New(db.DB, audit.Options{Observer: audit.Observer{Node: "test"}})}
+	s := &realSite{t: t, db: db, sidecar: sidecar, audit: audit.New(db.DB, audit.Options{Observer: audit.Observer{Node: "test"}})}
 	done := make(chan error, 1)
 	go func() { done <- s.audit.RunLater(ctx) }()
 	t.Cleanup(func() { stop(); <-done })
@@ -82,13 +93,14 @@ func newRealSite(t *testing.T, fourEyes string) *realSite {
 	hops := hop.New(hop.Config{Hostname: "mx.ours.example"})
 	t.Cleanup(hops.Close)
 	s.queue = queue.New(queue.DefaultConfig("mx.ours.example"), queue.Deps{Log: log, DB: db.DB, Policies: policies, Ledger: s.ledger, Quarantine: s.held, Audit: s.audit, Hops: hops})
+	s.rules = ruleset.New(t.TempDir(), ruleset.Deps{DB: db.DB, Sidecar: s.sidecar, Quarantine: s.held, Audit: s.audit, Log: log})
 	mon := health.New([]health.Component{health.PostgreSQL(db.DB)}, log)
 	_, err = s.ids.Bootstrap(ctx, identity.Bootstrap{Email: "admin@ours.example", Password: sitePassword, FourEyes: fourEyes})
 	must(t, err)
 	s.admin, err = s.ids.UserByEmail(ctx, "admin@ours.example")
 	must(t, err)
 	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
-		Policies: policies, DLP: sets, Health: mon, Metrics: prometheus.NewRegistry()})
+		Policies: policies, DLP: sets, Rules: s.rules, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())
 	t.Cleanup(s.Server.Close)

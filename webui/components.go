@@ -185,7 +185,7 @@ func hasAttachment(parts []policy.Part) bool {
 
 // quietMeta is what a rule says that the finding shows already, or that is for
 // those who write rules.
-var quietMeta = []string{"description", "class", "score", "severity", "file", "author"}
+var quietMeta = []string{"set_id", "description", "class", "score", "severity", "file"}
 
 // metaOf is what a rule says about itself, in a fixed order.
 func metaOf(f policy.Finding) [][2]string {

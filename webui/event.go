@@ -152,6 +152,10 @@ func diff(before, after any) []diffLine {
 	if len(a) == 0 && len(b) == 0 {
 		return nil
 	}
+	return diffLines(a, b)
+}
+
+func diffLines(a, b []string) []diffLine {
 	if len(a)*len(b) > 1_000_000 { // far more than our rows have
 		var out []diffLine
 		for _, l := range a {

@@ -402,6 +402,7 @@ type site struct {
 	accounts *fakeAccounts
 	queue    *fakeQueue
 	leaks    *fakeLeaks
+	rules    *fakeRules
 	routes   []string
 }
 
@@ -431,11 +432,11 @@ func newSite(t testing.TB) *site {
 	}
 	who := &Person{ID: id(900), Email: "s.lang@ours.example", Name: "Sofia Lang", Role: "admin", AuthenticatedAt: testNow, Roles: []string{"admin"},
 		Workspaces: []uuid.UUID{policy.DefaultWorkspace}, AuditAll: true, can: allRights, Actor: pg.Actor{Type: pg.ActorUser, UserID: id(900), Email: "s.lang@ours.example", Display: "Sofia Lang", SessionID: id(901)}}
-	s := &site{held: &fakeHeld{items: testItems(), mode: quarantine.SingleOperator}, record: &fakeRecord{}, queue: &fakeQueue{items: testDeliveries()}, leaks: newFakeLeaks(), accounts: &fakeAccounts{person: who}, echo: echo.New()}
+	s := &site{held: &fakeHeld{items: testItems(), mode: quarantine.SingleOperator}, record: &fakeRecord{}, queue: &fakeQueue{items: testDeliveries()}, leaks: newFakeLeaks(), rules: newFakeRules(), accounts: &fakeAccounts{person: who}, echo: echo.New()}
 	seedRecord(s.record, who)
 	s.pages = &pages{
 		host: "mx.ours.example", smtpAddr: "127.0.0.1:2525", log: slog.New(slog.DiscardHandler), now: func() time.Time { return testNow },
-		assets: newAssets(), catalog: catalog, accounts: s.accounts, held: s.held, opener: fakeOpener{}, mails: fakeMails{rows: testMails()}, queue: s.queue, leaks: s.leaks, record: s.record, monitor: fakeMonitor{},
+		assets: newAssets(), catalog: catalog, accounts: s.accounts, held: s.held, opener: fakeOpener{}, mails: fakeMails{rows: testMails()}, queue: s.queue, leaks: s.leaks, rules: s.rules, record: s.record, monitor: fakeMonitor{},
 		setSession: func(c echo.Context, token string) {
 			c.SetCookie(&http.Cookie{Name: "mailward_session", Value: token, Path: "/", HttpOnly: true})
 		},

@@ -23,6 +23,8 @@ const (
 	// where a policy is tried with one.
 	maxBody   = 1 << 20
 	maxUpload = 12 << 20
+	// maxRulesBody is for a rule set, which may have a megabyte, as JSON or a form.
+	maxRulesBody = 5 << 20
 	// bearerScheme is RFC 6750 §2.1.
 	bearerScheme = "Bearer "
 )
@@ -64,6 +66,16 @@ func clientIP(c echo.Context) netip.Addr {
 	return a.Addr().Unmap()
 }
 
+func bodyLimit(path string) int64 {
+	if path == tryPath {
+		return maxUpload
+	}
+	if strings.HasPrefix(path, "/yara") || strings.HasPrefix(path, apiPrefix+"/yara/") {
+		return maxRulesBody
+	}
+	return maxBody
+}
+
 // open is the first thing for every call: headers, limits, and what the call
 // will be known as.
 func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
@@ -71,11 +83,7 @@ func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
 		setSecurityHeaders(c, s.secure)
 		r := c.Request()
 		if r.Body != nil {
-			limit := int64(maxBody)
-			if c.Path() == tryPath {
-				limit = maxUpload
-			}
-			r.Body = http.MaxBytesReader(c.Response(), r.Body, limit)
+			r.Body = http.MaxBytesReader(c.Response(), r.Body, bodyLimit(c.Path()))
 		}
 		id := uuid.NewString()
 		c.Response().Header().Set("X-Request-Id", id)
@@ -234,7 +242,7 @@ func (s *Server) note(c echo.Context, status int, start time.Time) {
 	r := c.Request()
 	rt, known := s.find(r.Method, c.Path())
 	api := strings.HasPrefix(r.URL.Path, "/api/")
-	if known && rt.Public || !known && !api || isFragment(c, "health") {
+	if known && rt.Public || !known && !api || isFragment(c, "health") || isFragment(c, "trial") {
 		return
 	}
 	ok := status < 400

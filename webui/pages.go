@@ -22,6 +22,7 @@ import (
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner/dlp"
+	"mailward/scanner/ruleset"
 )
 
 // Rights that pages ask for, as package identity names them.
@@ -64,6 +65,7 @@ type pages struct {
 	policies *policy.Store
 	trials   trials
 	sandbox  bool // a sandbox is set up
+	rules    ruleSets
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -103,10 +105,27 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/queue/:id/retry", rightRelease, audit.QueueRetry, s.postDeliveryRetry)
 	r.page(http.MethodPost, "/queue/:id/delete", rightDelete, audit.QueueDelete, s.postDeliveryDelete)
 	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
+	s.registerRules(r)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
 	s.registerPolicies(r)
 	s.registerDLP(r)
+}
+
+func (s *pages) registerRules(r router) {
+	r.page(http.MethodGet, "/yara", rightRulesRead, audit.PageView, s.getRules)
+	r.page(http.MethodGet, "/yara/new", rightRulesWrite, audit.PageView, s.getNewRules)
+	r.page(http.MethodPost, "/yara", rightRulesWrite, "yara.set.create", s.postNewRules)
+	r.page(http.MethodPost, "/yara/check", rightRulesWrite, audit.PageView, s.postRulesCheck)
+	r.page(http.MethodGet, "/yara/:id", rightRulesRead, audit.PageView, s.getRuleSet)
+	r.page(http.MethodPost, "/yara/:id", rightRulesWrite, "yara.set.update", s.postRuleSet)
+	r.page(http.MethodPost, "/yara/:id/check", rightRulesWrite, audit.PageView, s.postRulesCheck)
+	r.page(http.MethodPost, "/yara/:id/enable", rightRulesWrite, "yara.set.update", s.postRulesEnable)
+	r.page(http.MethodPost, "/yara/:id/use", rightRulesWrite, "yara.set.update", s.postRulesUse)
+	r.page(http.MethodPost, "/yara/:id/delete", rightRulesWrite, "yara.set.update", s.postRulesDelete)
+	r.page(http.MethodPost, "/yara/:id/backtest", rightRulesWrite, "yara.backtest.create", s.postRulesBacktest)
+	r.page(http.MethodGet, "/yara/:id/versions/:number", rightRulesRead, audit.PageView, s.getRulesVersion)
+	r.page(http.MethodGet, "/yara/:id/backtests/:backtest", rightRulesRead, audit.PageView, s.getBacktest)
 }
 
 // frame gathers what every page shows.
@@ -166,6 +185,9 @@ func (s *pages) navigation(f *frame) []navGroup {
 	}
 	if f.Can(rightAuditRead) {
 		look.Items = append(look.Items, navItem{Key: "l", Section: "audit", Href: "/audit", Icon: "scroll-text", Title: f.T("nav.audit")})
+	}
+	if f.Can(rightRulesRead) {
+		rules.Items = append(rules.Items, navItem{Key: "y", Section: "rules", Href: "/yara", Icon: "scan-search", Title: f.T("nav.rules")})
 	}
 	var out []navGroup
 	for _, g := range []navGroup{watch, look, rules} {
@@ -254,7 +276,7 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):

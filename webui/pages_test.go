@@ -57,7 +57,7 @@ func (s *site) get(t *testing.T, target string, headers ...string) string {
 // views are all pages in all their shapes.
 func views() []string {
 	item, waits := "/quarantine/"+id(2).String(), "/queue/"+id(901).String()
-	return []string{
+	return append(rulesViews(), []string{
 		"/queue", "/queue?state=all", "/queue?q=nobody", "/queue?mail_id=" + id(1).String(), waits, waits + "?act=retry", waits + "?act=delete", "/queue/" + id(903).String(),
 		"/", "/?range=7d", "/?range=30d", "/quarantine", "/quarantine?class=malware&class=phishing&state=open&q=rechnung&range=all", "/quarantine?q=nothingfits",
 		"/quarantine?id=" + id(2).String(), "/quarantine?id=" + id(7).String() + "&tab=history", item, item + "?tab=headers", item + "?tab=parts", item + "?tab=history", item + "?act=release", item + "?act=delete",
@@ -65,7 +65,7 @@ func views() []string {
 		"/messages", "/messages?action=defer&class=clean&q=x", "/messages/" + id(500).String(), "/messages/" + id(506).String(),
 		"/health", "/audit", "/audit?action=quarantine.*&outcome=success&q=release&actor=s.lang@ours.example", "/audit?from=2026-11-01&to=2026-11-30", "/audit?q=nothingfits", "/password",
 		"/policies/dlp", "/policies/dlp?q=falke&state=on", "/policies/dlp?q=nothingfits", "/policies/dlp/new", "/policies/dlp/" + id(702).String(), "/policies/dlp/" + id(703).String() + "?act=delete",
-	}
+	}...)
 }
 
 var (

@@ -26,6 +26,7 @@ import (
 	"mailward/quarantine"
 	"mailward/scanner"
 	"mailward/scanner/dlp"
+	"mailward/scanner/ruleset"
 )
 
 // Config is what an operator can change about the web.
@@ -52,6 +53,7 @@ type Deps struct {
 	Sidecar    *scanner.Sidecar
 	Scanner    *scanner.Scanner // for mail that a policy is tried with
 	Spooler    *message.Spooler
+	Rules      *ruleset.Store
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }
@@ -114,7 +116,7 @@ func (s *Server) newPages() error {
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, monitor: s.deps.Health,
-		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox,
+		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
 	}
 	return nil

@@ -24,6 +24,7 @@ import (
 type options struct {
 	Socket         string   `help:"Unix socket to listen on." placeholder:"PATH"`
 	Rules          []string `help:"Folder with YARA rules (*.yar, *.yara). Can be given again." placeholder:"DIR"`
+	Managed        string   `help:"Folder into which the gateway writes the rule sets that are managed in its web UI." placeholder:"DIR"`
 	NoBuiltinRules bool     `help:"Leave out the rules that come with Mailward."`
 	Workers        int      `help:"Worker processes. Default: two for each processor." default:"0"`
 	User           string   `help:"User to change to. Needs root." placeholder:"NAME"`
@@ -32,8 +33,9 @@ type options struct {
 	Check          bool     `help:"Ask a running scanner whether it works, and exit 0 or 1."`
 	CheckRules     bool     `help:"Compile the rules, print what is wrong with them, and exit 0 or 1."`
 
-	Worker bool   `hidden:"" help:"Run as a worker."`
-	Jail   string `hidden:"" help:"Empty folder that a worker of root is locked into."`
+	Worker  bool   `hidden:"" help:"Run as a worker."`
+	Jail    string `hidden:"" help:"Empty folder that a worker of root is locked into."`
+	RulesFD int    `hidden:"" help:"Open file with the rules, from the parent."`
 }
 
 func main() {
@@ -78,7 +80,7 @@ func check(socket string) error {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(3 * time.Second))
-	resp, err := sidecar.Exchange(conn.(*net.UnixConn), sidecar.Request{Op: sidecar.OpPing}, nil)
+	resp, err := sidecar.Exchange(conn.(*net.UnixConn), sidecar.Request{Op: sidecar.OpPing})
 	if err != nil {
 		return fmt.Errorf("the scanner at %s does not answer: %w", socket, err)
 	}

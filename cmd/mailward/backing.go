@@ -47,6 +47,9 @@ func findServers(ctx context.Context, conf Config, n needs, log *slog.Logger) (*
 	for _, dir := range conf.Scanner.YaraRules {
 		own.ScannerArgs = append(own.ScannerArgs, "--rules", dir) // it need not be there yet
 	}
+	if dir := conf.managedRules(); dir != "" {
+		own.ScannerArgs = append(own.ScannerArgs, "--managed", dir)
+	}
 	if !own.Postgres && !own.Redis && !own.Clamd && !own.Scanner {
 		return b, nil
 	}
@@ -165,6 +168,15 @@ func databaseFor(ctx context.Context, conf Config, log *slog.Logger) (*pg.DB, fu
 		return nil, nil, err
 	}
 	return db, func() { db.Close(); b.stop(ctx) }, nil
+}
+
+// managedRules is the folder of the rule sets of the web UI; "": none is shared
+// with the scanner.
+func (c *Config) managedRules() string {
+	if c.Scanner.ManagedRules == "" && c.Scanner.Socket == "" {
+		return c.subdir("yara")
+	}
+	return c.Scanner.ManagedRules
 }
 
 // subdir is a folder below data_dir.

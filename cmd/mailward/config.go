@@ -97,8 +97,11 @@ type ClamAV struct {
 type ScannerConf struct {
 	Socket    string   `yaml:"socket"`
 	YaraRules []string `yaml:"yara_rules"`
-	Engines   []string `yaml:"engines"`
-	Slots     int      `yaml:"slots"`
+	// ManagedRules is the folder through which rule sets of the web UI get to the
+	// scanner.
+	ManagedRules string   `yaml:"managed_rules"`
+	Engines      []string `yaml:"engines"`
+	Slots        int      `yaml:"slots"`
 }
 
 // uses says whether an engine is asked about mails.
@@ -242,6 +245,7 @@ func (c *Config) validateServers(p *problems) {
 			"rspamd.url", "must be like http://127.0.0.1:11333, is %q", u)
 	}
 	p.check(c.Scanner.Socket == "" || filepath.IsAbs(c.Scanner.Socket), "scanner.socket", "must be an absolute path, is %q", c.Scanner.Socket)
+	p.check(c.Scanner.ManagedRules == "" || filepath.IsAbs(c.Scanner.ManagedRules), "scanner.managed_rules", "must be an absolute path, is %q", c.Scanner.ManagedRules)
 	for _, e := range c.Scanner.Engines {
 		p.check(e == "yara" || e == "clamav", "scanner.engines", "must hold yara and clamav, or be empty, has %q", e)
 	}

@@ -35,6 +35,7 @@ import (
 	"mailward/scanner"
 	"mailward/scanner/cape"
 	"mailward/scanner/dlp"
+	"mailward/scanner/ruleset"
 )
 
 type serveCmd struct {
@@ -70,6 +71,7 @@ type program struct {
 	scanner    *scanner.Scanner
 	clamd      *scanner.Clamd
 	sidecar    *scanner.Sidecar
+	rules      *ruleset.Store
 	cert       *certificate
 	hops       *hop.Sender
 	guard      *limit.Guard
@@ -212,6 +214,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if err := p.buildSandbox(); err != nil {
 		return err
 	}
+	p.rules = ruleset.New(p.conf.managedRules(), ruleset.Deps{DB: p.db, Sidecar: p.sidecar, Quarantine: p.quarantine, Audit: p.audit, Log: p.log})
 	if p.cert, err = loadCertificate(p.conf.SMTP.TLS); err != nil {
 		return err
 	}
@@ -247,6 +250,7 @@ func (p *program) runLoops(failed chan<- error) {
 	p.loop("policies", failed, p.policies.Run)
 	p.loop("dlp sets", failed, p.dlp.Run)
 	p.loop("audit of API calls", failed, p.audit.RunLater)
+	p.loop("rule sets", failed, p.rules.Run)
 	if p.bao != nil {
 		p.loop("token of OpenBao", failed, p.bao.Run)
 	}

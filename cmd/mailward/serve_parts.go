@@ -27,6 +27,7 @@ import (
 	"mailward/policy"
 	"mailward/scanner"
 	"mailward/scanner/phishing"
+	"mailward/scanner/ruleset"
 )
 
 func nodeName() string {
@@ -149,7 +150,7 @@ func (p *program) components(smtp bool) []health.Component {
 		health.PostgreSQL(p.db), health.Redis(p.redis),
 		health.OrOff(health.ClamAV(engineInfo(p.clamd.Check, false), p.servers.testSignatures, time.Now), !p.conf.Scanner.uses("clamav")),
 		health.OrOff(health.Scanner(engineInfo(p.sidecar.Check, true), p.probe), !p.conf.Scanner.uses("yara")),
-		health.Audit(p.auditStatus), health.DeliveryQueue(p.db, time.Now),
+		health.RuleSets(p.ruleSets), health.Audit(p.auditStatus), health.DeliveryQueue(p.db, time.Now),
 		health.Disk(p.conf.DataDir, uint64(message.DefaultConfig().MinFree)),
 	}
 	if r := newRspamd(p.conf.Rspamd); r != nil {
@@ -184,6 +185,7 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 	if _, p.clamd, p.sidecar, err = newScanner(servers, conf, log); err != nil {
 		return health.Report{}, err
 	}
+	p.rules = ruleset.New(conf.managedRules(), ruleset.Deps{DB: p.db, Sidecar: p.sidecar, Log: log})
 	dir, err := os.MkdirTemp("", "mailward-doctor")
 	if err != nil {
 		return health.Report{}, err
@@ -285,6 +287,11 @@ func (p *program) checkHop(ctx context.Context, route string) (health.Hop, error
 	return out, err
 }
 
+func (p *program) ruleSets(ctx context.Context) (health.RuleSetStatus, error) {
+	s, err := p.rules.Status(ctx)
+	return health.RuleSetStatus{Shared: s.Shared, Sets: s.Sets, Wanted: s.Wanted, InForce: s.InForce, Late: s.Late, Problem: s.Problem}, err
+}
+
 func (p *program) auditStatus(ctx context.Context) (health.AuditStatus, error) {
 	s, err := p.audit.Status(ctx)
 	if err != nil {
@@ -310,6 +317,7 @@ func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 		return err
 	}
 	p.loop("delivery", failed, p.queue.Run)
+	p.loop("trials of rules", failed, p.rules.RunBacktests)
 	return nil
 }
 

@@ -237,6 +237,16 @@ func Sidecar(t testing.TB, rules ...string) *Server {
 	return ownServer(t, cfg)
 }
 
+// SidecarWith starts a real scanner sidecar with arguments of its own.
+func SidecarWith(t testing.TB, args ...string) *Server {
+	t.Helper()
+	bin, err := env.scanner()
+	if err != nil {
+		Missing(t, err)
+	}
+	return ownServer(t, standalone.Config{Scanner: true, ScannerBinary: bin, ScannerArgs: args})
+}
+
 func ownServer(t testing.TB, cfg standalone.Config) *Server {
 	t.Helper()
 	d, err := env.tempDir()

@@ -34,7 +34,16 @@ const (
 	OpView = "view"
 	OpPart = "part" // the bytes of one decoded part
 	OpPing = "ping"
+	// OpCompile checks a rule set: its descriptor is a [Bundle] of one.
+	OpCompile = "compile"
+	// OpTry matches a rule set that is not in force: a mail, then a [Bundle] of one.
+	OpTry = "try"
+	// OpRules lists the rules in force.
+	OpRules = "rules"
 )
+
+// maxFiles is how many descriptors come with a request.
+const maxFiles = 2
 
 // Frames are bounded in both directions.
 const (
@@ -94,6 +103,7 @@ type Response struct {
 	RulesVersion string           `json:"rules_version"`
 	RulesTime    time.Time        `json:"rules_time"`
 	Rules        int              `json:"rules"`
+	Managed      string           `json:"managed,omitempty"` // fingerprint of the managed sets in force
 	Header       Header           `json:"header"`
 	Findings     []policy.Finding `json:"findings,omitempty"`
 	Parts        []policy.Part    `json:"parts,omitempty"`
@@ -103,16 +113,23 @@ type Response struct {
 	Cuts         []Cut            `json:"cuts,omitempty"`    // none where the mail may be read in more ways than one
 	View         *View            `json:"view,omitempty"`
 	Part         *PartOut         `json:"part,omitempty"`
+	Slow         *SlowRule        `json:"slow,omitempty"` // why it was not scanned
+	Compiled     *Compiled        `json:"compiled,omitempty"`
+	Trial        *Trial           `json:"trial,omitempty"`
+	InForce      []RuleSpace      `json:"in_force,omitempty"`
 }
 
-// Exchange is the client's side: one request with its descriptor, one answer.
-func Exchange(c *net.UnixConn, req Request, f *os.File) (Response, error) {
+// Exchange is the client's side: one request with its descriptors, one answer.
+func Exchange(c *net.UnixConn, req Request, files ...*os.File) (Response, error) {
 	b, err := json.Marshal(req)
 	if err != nil {
 		return Response{}, err
 	}
-	var rights []byte
-	if f != nil {
+	if len(files) > maxFiles {
+		return Response{}, errFiles
+	}
+	var fds []int
+	for _, f := range files {
 		// Our own descriptor can be written to in one case: a spool that is no
 		// memory file. The one that goes out is always opened for reading.
 		ro, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
@@ -120,7 +137,11 @@ func Exchange(c *net.UnixConn, req Request, f *os.File) (Response, error) {
 			return Response{}, fmt.Errorf("open mail for the scanner: %w", err)
 		}
 		defer ro.Close()
-		rights = syscall.UnixRights(int(ro.Fd()))
+		fds = append(fds, int(ro.Fd()))
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = syscall.UnixRights(fds...)
 	}
 	msg := append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
 	if _, _, err := c.WriteMsgUnix(msg, rights, nil); err != nil {
@@ -133,27 +154,33 @@ func Exchange(c *net.UnixConn, req Request, f *os.File) (Response, error) {
 	return resp, nil
 }
 
-// receive is the worker's side of a request.
-func receive(c *net.UnixConn) (req Request, f *os.File, err error) {
-	buf, oob := make([]byte, maxRequest+4), make([]byte, syscall.CmsgSpace(4))
+// receive is the worker's side of a request. The files are the caller's to close.
+func receive(c *net.UnixConn) (req Request, files []*os.File, err error) {
+	buf, oob := make([]byte, maxRequest+4), make([]byte, syscall.CmsgSpace(4*maxFiles))
 	n, oobn, _, _, err := c.ReadMsgUnix(buf, oob)
 	if err != nil {
 		return req, nil, err
 	}
-	if f, err = fileIn(oob[:oobn]); err != nil {
+	files, err = descriptors(oob[:oobn])
+	if err == nil {
+		err = readFrame(io.MultiReader(bytesReader(buf[:n]), c), maxRequest, &req)
+	}
+	if err != nil {
+		closeAll(files)
 		return req, nil, err
 	}
-	r := io.MultiReader(bytesReader(buf[:n]), c)
-	if err := readFrame(r, maxRequest, &req); err != nil {
-		if f != nil {
-			f.Close()
-		}
-		return req, nil, err
-	}
-	return req, f, nil
+	return req, files, nil
 }
 
-func fileIn(oob []byte) (*os.File, error) {
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// descriptors takes all descriptors that came, also those that are not wanted: what
+// is not taken stays open for ever.
+func descriptors(oob []byte) (files []*os.File, err error) {
 	if len(oob) == 0 {
 		return nil, nil
 	}
@@ -164,15 +191,17 @@ func fileIn(oob []byte) (*os.File, error) {
 	for _, m := range msgs {
 		fds, err := syscall.ParseUnixRights(&m)
 		if err != nil {
-			return nil, err
+			return files, err
 		}
-		if len(fds) > 0 {
-			syscall.CloseOnExec(fds[0])
-			return os.NewFile(uintptr(fds[0]), "mail"), nil
+		for _, fd := range fds {
+			syscall.CloseOnExec(fd)
+			files = append(files, os.NewFile(uintptr(fd), "mail"))
 		}
 	}
-	return nil, nil
+	return files, nil
 }
+
+var errFiles = errors.New("too many files")
 
 var errFrame = errors.New("frame is too long")
 

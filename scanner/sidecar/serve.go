@@ -13,7 +13,8 @@ import (
 
 // Worker serves requests, one at a time.
 type Worker struct {
-	Matcher Matcher
+	Matcher  Matcher
+	Compiler Compiler // nil: rules are not compiled on demand
 	// Inflate unpacks a DEFLATE stream that fills dst exactly; false: src is not just
 	// that. It is a quick way for what the package can do by itself, and may be nil.
 	Inflate func(dst, src []byte) bool
@@ -27,10 +28,15 @@ type Worker struct {
 	MaxRequests int
 
 	known *memory
+	tried *tried // nil: nothing was tried yet
 }
 
 // grace is what a worker gets beyond the time limit of a mail.
 const grace = 5 * time.Second
+
+// SlowGrace is how long after the end of a mail's time it may be looked for the
+// rule that took it. The rest of the grace is for the answer.
+const SlowGrace = 3 * time.Second
 
 // Run serves until ctx ends, after the request in hand.
 func (w *Worker) Run(ctx context.Context, l *net.UnixListener) error {
@@ -39,13 +45,15 @@ func (w *Worker) Run(ctx context.Context, l *net.UnixListener) error {
 	defer stop()
 	for n := 0; w.MaxRequests == 0 || n < w.MaxRequests; n++ {
 		c, err := l.AcceptUnix()
+		if err == nil {
+			w.serve(c) // Also when ctx has just ended: nobody else has this connection.
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("accept: %w", err)
 		}
-		w.serve(c)
 	}
 	return nil
 }
@@ -55,14 +63,12 @@ func (w *Worker) serve(c *net.UnixConn) {
 	c.SetDeadline(time.Now().Add(w.Limits.Time + 2*grace))
 	watch := time.AfterFunc(w.Limits.Time+grace, w.Exit)
 	defer watch.Stop()
-	req, f, err := receive(c)
+	req, files, err := receive(c)
 	if err != nil {
 		return // Somebody who only wanted to see whether we are there.
 	}
-	if f != nil {
-		defer f.Close()
-	}
-	resp, done := w.answer(req, f)
+	defer closeAll(files)
+	resp, done := w.answer(req, files)
 	// Parts of the answer may still point into the mail.
 	defer done()
 	if err := writeFrame(c, resp); errors.Is(err, errFrame) {
@@ -81,12 +87,35 @@ func (w *Worker) serve(c *net.UnixConn) {
 func (w *Worker) about() Response { return w.About }
 
 // answer does what was asked. done frees the mail that the answer points into.
-func (w *Worker) answer(req Request, f *os.File) (resp Response, done func()) {
+func (w *Worker) answer(req Request, files []*os.File) (resp Response, done func()) {
 	resp, done = w.about(), func() {}
-	if req.Op == OpPing {
-		return resp, done
+	first := append(files, nil)[0]
+	switch req.Op {
+	case OpPing:
+	case OpRules:
+		if w.Compiler != nil {
+			resp.InForce = w.Compiler.InForce()
+		}
+	case OpCompile:
+		_, compiled, err := w.compile(first)
+		if err != nil {
+			resp.Error = "the rule set cannot be read"
+			w.Log.Warn("rule set not read", "error", err)
+			return resp, done
+		}
+		resp.Compiled = &compiled
+	case OpView, OpScan, OpTry, OpPart:
+		return w.answerMail(req, files)
+	default:
+		resp.Error = "unknown operation"
 	}
-	data, done, err := mapped(f)
+	return resp, done
+}
+
+// answerMail does what was asked about a mail, the first of the files.
+func (w *Worker) answerMail(req Request, files []*os.File) (resp Response, done func()) {
+	resp = w.about()
+	data, done, err := mapped(append(files, nil)[0])
 	if err != nil {
 		resp.Error = "the mail cannot be read"
 		w.Log.Error("mail not mapped", "error", err)
@@ -97,19 +126,39 @@ func (w *Worker) answer(req Request, f *os.File) (resp Response, done func()) {
 		resp.View = Look(data, w.Limits)
 	case OpPart:
 		resp.Part = w.part(data, req.SHA256)
-	case OpScan:
-		found, err := w.scan(data)
-		if err != nil {
-			resp.Error = "the rules could not be matched"
-			w.Log.Error("mail not scanned", "error", err)
-			return resp, done
-		}
-		found.Version, found.RulesVersion, found.RulesTime, found.Rules = resp.Version, resp.RulesVersion, resp.RulesTime, resp.Rules
-		return *found, done
+	case OpTry:
+		err = w.answerTry(&resp, data, files)
 	default:
-		resp.Error = "unknown operation"
+		var found *Response
+		if found, err = w.scan(data); err == nil {
+			found.Version, found.RulesVersion, found.RulesTime, found.Rules, found.Managed = resp.Version, resp.RulesVersion, resp.RulesTime, resp.Rules, resp.Managed
+			return *found, done
+		}
+	}
+	if err != nil {
+		resp.Error = "the rules could not be matched"
+		if errors.As(err, &resp.Slow) {
+			resp.Error = resp.Slow.Error()
+		}
+		w.Log.Error("mail not scanned", "op", req.Op, "error", err)
 	}
 	return resp, done
+}
+
+func (w *Worker) answerTry(resp *Response, data []byte, files []*os.File) error {
+	if len(files) != 2 {
+		return errors.New("a mail and a rule set are needed")
+	}
+	c, compiled, err := w.compile(files[1])
+	if err != nil {
+		return err
+	}
+	resp.Compiled = &compiled
+	if !compiled.OK {
+		return nil
+	}
+	resp.Trial, err = w.try(data, c)
+	return err
 }
 
 // mapped shows a file as memory, without a copy. The mail cannot change or

@@ -27,6 +27,9 @@ type Vars struct {
 	TrueType        string // as the bytes say
 	Depth           int
 	Archived        bool // inside of an archive
+	// Until is when the mail's time is over. Finding out which rule took it may go
+	// on for [SlowGrace] beyond.
+	Until time.Time
 }
 
 // walker takes one mail apart. It is used once.
@@ -59,10 +62,14 @@ type walker struct {
 // extraBytes bounds the decoded parts that go back to the gateway.
 const extraBytes = 8 << 20
 
+func (s *Worker) walker(data []byte) *walker {
+	return &walker{lim: s.Limits, mail: data, match: s.Matcher, inflate: s.Inflate, known: s.known, end: time.Now().Add(s.Limits.Time), resp: &Response{}, anomaly: map[string]bool{}}
+}
+
 // scan takes a mail apart and matches every piece. Limits that are hit and
 // parts that will not open are findings, not errors.
 func (s *Worker) scan(data []byte) (*Response, error) {
-	w := &walker{lim: s.Limits, mail: data, match: s.Matcher, inflate: s.Inflate, known: s.known, end: time.Now().Add(s.Limits.Time), resp: &Response{}, anomaly: map[string]bool{}}
+	w := s.walker(data)
 	err := w.entity("1", data, 0, true)
 	if err != nil && !isLimit(err) {
 		return nil, err
@@ -337,7 +344,11 @@ func (w *walker) limited(err error) error {
 
 // run matches the rules against one piece.
 func (w *walker) run(data []byte, v Vars) error {
+	v.Until = w.end
 	found, err := w.match.Match(data, v)
+	if slow := (*SlowRule)(nil); errors.As(err, &slow) {
+		slow.Part = v.Path
+	}
 	if err != nil {
 		return fmt.Errorf("match rules on part %s: %w", v.Path, err)
 	}

@@ -79,6 +79,13 @@ test('every page: no accessibility violation, no overflow, no error, in both the
     ['messages', '/messages'],
     ['queue', '/queue'],
     ['queue-all', '/queue?state=all'],
+    ['rules', '/yara'],
+    ['rules-new', '/yara/new', async (page) => {
+      await page.fill('[name=source]', 'rule a {\n  condition: tru\n}')
+      await page.fill('[name=name]', 'a')
+      await page.click('button[formaction]')
+      await page.locator('#issues').waitFor()
+    }],
     ['message', mail],
     ['health', '/health'],
     ['audit', '/audit'],
@@ -137,7 +144,7 @@ test('every page: no accessibility violation, no overflow, no error, in both the
 test('every page in German, at 320 pixels too, without overflow', async () => {
   for (const width of [1440, 390, 320]) {
     await look(context, 'light', 'de')
-    for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/password']) {
+    for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/yara', '/yara/new', '/password']) {
       await withPage(async (page) => {
         await page.goto(base + path)
         assert.equal(await page.getAttribute('html', 'lang'), 'de')
@@ -426,4 +433,83 @@ test('the picture for the README', { skip: !shots }, async () => {
     await page.evaluate(() => { document.activeElement?.blur() })
     await page.screenshot({ path: join(shots, 'quarantine.png') })
   })
+})
+
+test('YARA rules: an error at its line, a trial, into force, a new version, back, gone', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/yara/new')
+    await page.fill('[name=name]', 'Browser set')
+    await page.selectOption('[name=class]', 'spam')
+    await page.fill('[name=source]', 'rule FromTheBrowser {\n  condition:\n    part_nam == "invoice"\n}\n')
+    await page.click('button[formaction]')
+    await page.locator('#issues [data-error]').waitFor()
+    assert.match(await page.locator('#issues').innerText(), /Line 3[\s\S]*part_nam/)
+    assert.equal(await page.locator('.gutter .bad').innerText(), '3', 'the line is marked beside the text')
+    await page.click('#issues [data-line] a')
+    assert.equal(await page.evaluate(() => {
+      const t = document.querySelector('[name=source]')
+      return t.value.slice(t.selectionStart, t.selectionEnd)
+    }), '    part_nam == "invoice"')
+    await page.fill('[name=source]', 'rule FromTheBrowser {\n  condition:\n    part_name contains "parcel"\n}\n')
+    await page.click('.ruleform .btn.primary')
+    await page.waitForURL(/\/yara\/[0-9a-f-]{36}$/)
+    const set = page.url()
+
+    await page.click('[data-dialog=backtest]')
+    await page.click('#backtest[open] .btn.primary')
+    await page.locator('#trial .facts').waitFor()
+    assert.match(await page.locator('#trial').innerText(), /1 of \d+ hit[\s\S]*0 of 5 hit[\s\S]*FromTheBrowser/)
+    assert.ok(await page.locator('#trial a[href^="/quarantine/"]').count(), 'the mail that was hit is linked')
+    for (const v of await violations(page)) assert.fail(v)
+    if (shots) await page.screenshot({ path: join(shots, 'rules-trial.png'), fullPage: true })
+
+    await page.goto(set)
+    await page.click('button[name=on]')
+    await page.locator('.item-head .dot.t-ok').waitFor()
+    await page.goto(base + '/yara')
+    for (let i = 0; i < 60 && !(await page.locator('.banner.t-ok').count()); i++) {
+      await page.waitForTimeout(250)
+      await page.reload()
+    }
+    assert.match(await page.locator('.banner.t-ok').innerText(), /in force/)
+
+    await page.goto(set)
+    await page.fill('[name=source]', 'rule FromTheBrowser {\n  condition:\n    part_name contains "parcels"\n}\n')
+    await page.fill('[name=comment]', 'only several')
+    await page.click('button[name=do][value=later]')
+    await page.getByText('(version 2 is stored)').waitFor()
+    for (const v of await violations(page)) assert.fail(v)
+    if (shots) await page.screenshot({ path: join(shots, 'rules-set.png'), fullPage: true })
+    await page.locator('.versions a').first().click()
+    assert.match(await page.locator('.diff').innerText(), /parcel"[\s\S]*parcels"/)
+    for (const v of await violations(page)) assert.fail(v)
+    await page.click('form[action$="/use"] button')
+    await page.waitForURL(set)
+    assert.equal(await page.locator('.versions li').first().locator('.badge').count(), 1, 'the new version is in use')
+
+    await page.click('[data-dialog=delete]')
+    await page.click('#delete[open] .btn.danger')
+    await page.waitForURL(base + '/yara')
+    assert.equal(await row(page, 'Browser set').count(), 0)
+  })
+})
+
+test('YARA rules without a script: created from a file, narrow too', async () => {
+  const plain = await openBrowser({ javaScriptEnabled: false })
+  try {
+    await withPage(async (page) => {
+      await login(page)
+      await page.goto(base + '/yara/new')
+      await page.setInputFiles('[name=file]', { name: 'uploaded.yar', mimeType: 'text/plain', buffer: Buffer.from('rule Uploaded { condition: false }') })
+      await page.fill('[name=name]', 'Uploaded')
+      await page.click('.ruleform .btn.primary')
+      await page.waitForURL(/\/yara\/[0-9a-f-]{36}$/)
+      assert.match(await page.locator('[name=source]').inputValue(), /rule Uploaded/)
+      await page.click('a[data-dialog=delete]')
+      await page.locator('#delete .btn.danger').click()
+      await page.waitForURL(base + '/yara')
+    }, { context: plain.context, width: 390 })
+  } finally {
+    await plain.close()
+  }
 })

@@ -183,6 +183,46 @@ document.addEventListener('keydown', (event) => {
   action()
 })
 
+// --- editor of rules ------------------------------------------------------
+
+// Line numbers beside the text, with what the compiler said of a line marked.
+function numberLines(): void {
+  const code = one('[data-code]')
+  const text = code && one<HTMLTextAreaElement>('textarea', code)
+  if (!code || !text) return
+  const gutter = document.createElement('span')
+  gutter.className = 'gutter'
+  gutter.setAttribute('aria-hidden', 'true')
+  const issues = new Map(all('.issues [data-line]').map((i) => [Number(i.dataset['line']), i.hasAttribute('data-error') ? 'bad' : 'odd']))
+  const draw = (): void => {
+    const count = text.value.split('\n').length
+    if (gutter.childElementCount === count) return
+    gutter.replaceChildren(...Array.from({ length: count }, (_, i) => {
+      const line = document.createElement('span')
+      line.textContent = String(i + 1)
+      line.className = issues.get(i + 1) ?? ''
+      return line
+    }))
+  }
+  const follow = (): void => { gutter.scrollTop = text.scrollTop }
+  text.addEventListener('input', () => { draw(); follow() })
+  text.addEventListener('scroll', follow)
+  code.prepend(gutter)
+  code.classList.add('numbered')
+  draw()
+  for (const issue of all('.issues [data-line] a')) {
+    issue.addEventListener('click', (event) => {
+      event.preventDefault()
+      const lines = text.value.split('\n')
+      const at = Number(issue.closest<HTMLElement>('[data-line]')?.dataset['line']) - 1
+      const start = lines.slice(0, at).join('\n').length + (at > 0 ? 1 : 0)
+      text.focus()
+      text.setSelectionRange(start, start + (lines[at]?.length ?? 0))
+      text.scrollTop = Math.max(0, at - 4) * (text.scrollHeight / lines.length)
+    })
+  }
+}
+
 // --- live parts ----------------------------------------------------------
 
 // Health data that no answer has renewed for a minute is shown as old.
@@ -236,4 +276,5 @@ window.addEventListener('pageshow', () => {
 markOpenRow()
 stampFresh()
 upgradeOpenDialog()
+numberLines()
 document.documentElement.dataset['js'] = 'on'
