@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 
@@ -30,6 +31,7 @@ const apiPrefix = "/api/v1"
 // is made from the same types that the calls use.
 func (s *Server) registerAPI() {
 	cfg := huma.DefaultConfig("Mailward", s.cfg.Version)
+	cfg.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	cfg.DocsPath, cfg.SchemasPath, cfg.CreateHooks = "", "", nil
 	cfg.Servers = []*huma.Server{{URL: apiPrefix}}
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
@@ -104,6 +106,18 @@ func (s *Server) needRight(right identity.Right) func(huma.Context, func(huma.Co
 			s.log.Debug("answer not sent", "error", err)
 		}
 	}
+}
+
+// schemaName tells the sets of package dlp and ruleset apart.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.PkgPath() == reflect.TypeFor[dlp.Set]().PkgPath() {
+		return "DLP" + name
+	}
+	return name
 }
 
 // problem turns an error of the packages below into the answer. Every status of
