@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
 )
@@ -149,6 +151,9 @@ func TestStore(t *testing.T) {
 		if ok != (hop != "") || r.Domain.NextHop != hop {
 			t.Errorf("%s: %v %q, want %q", addr, ok, r.Domain.NextHop, hop)
 		}
+	}
+	if got := s.Served(DefaultWorkspace); !slices.Equal(got, []string{"fixed.example", "new.example"}) || s.Served(uuid.New()) != nil {
+		t.Errorf("it serves %v", got)
 	}
 	if p, err := s.Policy(ctx, DefaultWorkspace, "new.example", Inbound); err != nil || !p.Inherited || p.Actions[Spam] != Tag {
 		t.Errorf("a domain without a policy of its own: %+v, %v", p, err)

@@ -97,6 +97,7 @@ type Store struct {
 	now    func() time.Time
 	snap   atomic.Pointer[snapshot]
 	hops   atomic.Pointer[nextHops] // the last list, made anew when its sources change
+	served atomic.Pointer[served]   // likewise
 	uses   uses
 }
 

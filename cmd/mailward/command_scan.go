@@ -86,7 +86,7 @@ func (cmd *scanCmd) scan(ctx context.Context, c *cli, e *env) (verdict, error) {
 		return verdict{}, fmt.Errorf("read %s: %w", cmd.File, err)
 	}
 	defer done()
-	engines, _, _, err := newScanner(servers, conf, log)
+	engines, _, _, err := newScanner(servers, conf, nil, log)
 	if err != nil {
 		return verdict{}, err
 	}

@@ -35,6 +35,7 @@ type Config struct {
 	Redis       SecretURL   `yaml:"redis"`
 	ClamAV      ClamAV      `yaml:"clamav"`
 	Scanner     ScannerConf `yaml:"scanner"`
+	Phishing    Phishing    `yaml:"phishing"`
 	Rspamd      Rspamd      `yaml:"rspamd"`
 	Sandbox     Sandbox     `yaml:"sandbox"`
 	OpenBao     OpenBao     `yaml:"openbao"`
@@ -106,6 +107,11 @@ type ScannerConf struct {
 
 // uses says whether an engine is asked about mails.
 func (s *ScannerConf) uses(engine string) bool { return slices.Contains(s.Engines, engine) }
+
+// Phishing is what the judge of phishing has to know of us.
+type Phishing struct {
+	People []string `yaml:"people"`
+}
 
 // Rspamd is another engine, where it is set.
 type Rspamd struct {
@@ -239,6 +245,10 @@ func (c *Config) validateServers(p *problems) {
 	}
 	p.check(slices.Contains([]string{"", "whole", "split"}, c.ClamAV.Scan), "clamav.scan", "must be whole or split, is %q", c.ClamAV.Scan)
 	p.check(c.ClamAV.Database == "" || filepath.IsAbs(c.ClamAV.Database), "clamav.database", "must be an absolute path, is %q", c.ClamAV.Database)
+	p.check(len(c.Phishing.People) <= maxPeople, "phishing.people", "must not have more than %d names", maxPeople)
+	for _, name := range c.Phishing.People {
+		p.check(strings.Contains(strings.TrimSpace(name), " ") && len(name) <= 200, "phishing.people", "must hold full names such as Erika Mustermann, has %q", name)
+	}
 	if u := c.Rspamd.URL; u != "" {
 		parsed, err := url.Parse(u)
 		p.check(err == nil && (parsed.Scheme == "http" || parsed.Scheme == "https") && parsed.Host != "" && parsed.User == nil && strings.Trim(parsed.Path, "/") == "" && parsed.RawQuery == "",
@@ -254,6 +264,9 @@ func (c *Config) validateServers(p *problems) {
 		p.check(filepath.IsAbs(d), "scanner.yara_rules", "must hold absolute paths, has %q", d)
 	}
 }
+
+// maxPeople bounds the names that every mail's sender is compared with.
+const maxPeople = 1000
 
 // validateLater refuses what this version cannot do: a setting that is read and
 // then ignored would promise a protection that is not there.

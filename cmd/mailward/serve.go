@@ -203,7 +203,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if p.spooler, err = message.NewSpooler(spool); err != nil {
 		return err
 	}
-	if p.scanner, p.clamd, p.sidecar, err = newScanner(p.servers, p.conf, p.log); err != nil {
+	if p.scanner, p.clamd, p.sidecar, err = newScanner(p.servers, p.conf, p.policies.Served, p.log); err != nil {
 		return err
 	}
 	p.dlp = dlp.NewStore(p.db, p.log)

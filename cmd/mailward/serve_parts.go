@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"mailward/audit"
@@ -89,7 +90,9 @@ func (p *program) startSink() (policy.StaticRoutes, error) {
 	return policy.StaticRoutes{Default: addr, Domains: map[string]string{demoDomain: addr}, Outbound: p.conf.Relay.Outbound}, nil
 }
 
-func newScanner(b *backing, conf Config, log *slog.Logger) (*scanner.Scanner, *scanner.Clamd, *scanner.Sidecar, error) {
+// newScanner puts the engines and judges together. served says which domains are
+// ours, for judging who looks like them; nil: nobody asks.
+func newScanner(b *backing, conf Config, served func(uuid.UUID) []string, log *slog.Logger) (*scanner.Scanner, *scanner.Clamd, *scanner.Sidecar, error) {
 	clamd := scanner.NewClamd(scanner.ClamdConfig{Address: b.clamd, Database: b.signatures, MaxFile: b.clamdMaxFile})
 	sidecar := scanner.NewSidecar(scanner.SidecarConfig{Socket: b.scanner})
 	var engines []scanner.Engine
@@ -111,7 +114,7 @@ func newScanner(b *backing, conf Config, log *slog.Logger) (*scanner.Scanner, *s
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	phish, spam, err := phishing.New(phishing.Config{Hostname: conf.Hostname})
+	phish, spam, err := phishing.New(phishing.Config{Hostname: conf.Hostname, Served: served, People: func(uuid.UUID) []string { return conf.Phishing.People }})
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -182,7 +185,7 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 		return health.Report{}, err
 	}
 	p.audit = audit.New(p.db, audit.Options{Observer: audit.Observer{Node: nodeName(), Version: version}, Log: log})
-	if _, p.clamd, p.sidecar, err = newScanner(servers, conf, log); err != nil {
+	if _, p.clamd, p.sidecar, err = newScanner(servers, conf, nil, log); err != nil {
 		return health.Report{}, err
 	}
 	p.rules = ruleset.New(conf.managedRules(), ruleset.Deps{DB: p.db, Sidecar: p.sidecar, Log: log})

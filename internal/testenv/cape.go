@@ -47,10 +47,10 @@ type CapeResult struct {
 }
 
 type capeTask struct {
-	id       int
-	sha, ext string
-	polls    int
-	custom   string
+	id     int
+	sha    string
+	polls  int
+	custom string
 }
 
 // CapeFault is a way in which CAPE misbehaves.

@@ -38,12 +38,6 @@ func partNames(h header, types []contentType) (names []string, odd bool) {
 	return names, odd
 }
 
-// partName is the usual one of a part's names.
-func partName(h header, params map[string]string) string {
-	names, _ := partNames(h, []contentType{{params: params}})
-	return names[0]
-}
-
 // cleanName is a name as it ends up in a folder.
 func cleanName(name string) string {
 	if i := strings.LastIndexAny(name, `/\`); i >= 0 {

@@ -1,0 +1,39 @@
+package policy
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// served is the domains of each workspace and what they were collected from.
+type served struct {
+	static *StaticRoutes
+	snap   *snapshot
+	names  map[uuid.UUID][]string
+}
+
+// Served lists the domains that a workspace takes mail for, in lower case. The
+// list is shared, as every mail asks for it. It is not to be changed.
+func (s *Store) Served(workspace uuid.UUID) []string {
+	static, snap := s.static.Load(), s.snap.Load()
+	if last := s.served.Load(); last != nil && last.static == static && last.snap == snap {
+		return last.names[workspace]
+	}
+	all := &served{static: static, snap: snap, names: map[uuid.UUID][]string{}}
+	names := maps.Clone(static.Domains)
+	if snap != nil {
+		for n := range snap.domains {
+			names[n] = ""
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(names)) {
+		if r, ok := s.Lookup("postmaster@" + n); ok {
+			w := r.Domain.Workspace
+			all.names[w] = append(all.names[w], r.Domain.Name)
+		}
+	}
+	s.served.Store(all)
+	return all.names[workspace]
+}
