@@ -388,7 +388,7 @@ func TestSandbox_AskedByAPerson(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 	text := s.heldItem("malware without a file")
-	if err := s.q.Send(ctx, s.analyst, nil, text, "x"); !errors.Is(err, sandbox.ErrNothingToRun) {
+	if err := s.q.Send(ctx, s.analyst, nil, text, "x"); !errors.Is(err, quarantine.ErrNothingToRun) {
 		t.Errorf("%v", err)
 	}
 	s.wantHop(0)

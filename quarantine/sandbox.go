@@ -3,6 +3,7 @@ package quarantine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,6 +23,32 @@ const BySandbox = "sandbox"
 // transaction that stores the item, so that no mail is held without a question.
 type SandboxQueue interface {
 	Held(ctx context.Context, tx pgx.Tx, item uuid.UUID, h Hold) error
+	Send(ctx context.Context, actor pg.Actor, roles []string, item Item, reason string) error
+}
+
+// Errors of what a person asks the sandbox.
+var (
+	ErrNoSandbox    = errors.New("quarantine: no sandbox is set up")
+	ErrNothingToRun = errors.New("quarantine: the mail has no file that a sandbox could run")
+)
+
+// HasSandbox says whether there is somebody to ask.
+func (s *Store) HasSandbox() bool { return s.sandbox != nil }
+
+// SendToSandbox asks the sandbox about the files of an item because a person
+// wants to know. Nothing is released by the answer.
+func (s *Store) SendToSandbox(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, reason string) (Item, error) {
+	if s.sandbox == nil {
+		return Item{}, ErrNoSandbox
+	}
+	item, err := s.Get(ctx, id)
+	if err != nil {
+		return item, err
+	}
+	if err := s.sandbox.Send(ctx, actor, roles, item, reason); err != nil {
+		return item, err
+	}
+	return s.Get(ctx, id)
 }
 
 // UseSandbox makes q hear of each mail that is held for the sandbox. It is

@@ -132,7 +132,7 @@ func (s *Server) problem(err error) error {
 		return err
 	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound):
 		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
-	case errors.Is(err, quarantine.ErrState), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrNoSandbox), errors.Is(err, quarantine.ErrNothingToRun), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, ruleset.ErrExists), errors.Is(err, ruleset.ErrConflict), errors.Is(err, ruleset.ErrTooMany), errors.Is(err, dlp.ErrExists), errors.Is(err, dlp.ErrConflict), errors.Is(err, dlp.ErrFull), errors.Is(err, identity.ErrExists):
 		return huma.Error409Conflict(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):

@@ -158,6 +158,9 @@ func (s *Server) registerDecisions() {
 		{"delete", "Deletes a held mail; its record stays", identity.Delete, true, func(ctx context.Context, p identity.Principal, id uuid.UUID, why string) (quarantine.Item, error) {
 			return q.Delete(ctx, p.Actor(), p.RoleNames(), id, why)
 		}},
+		{"sandbox", "Asks the sandbox about the files of a held mail; nothing is released by the answer", identity.Release, false, func(ctx context.Context, p identity.Principal, id uuid.UUID, why string) (quarantine.Item, error) {
+			return q.SendToSandbox(ctx, p.Actor(), p.RoleNames(), id, why)
+		}},
 	} {
 		register(s, endpoint{http.MethodPost, "/quarantine/{id}/" + d.verb, d.verb, d.summary, d.right, 0},
 			func(ctx context.Context, p identity.Principal, in *decision) (*one[quarantine.Item], error) {

@@ -47,6 +47,7 @@ type held interface {
 	Raw(ctx context.Context, item quarantine.Item) (io.ReadCloser, error)
 	Release(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, req quarantine.ReleaseRequest) (quarantine.Item, error)
 	Delete(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, reason string) (quarantine.Item, error)
+	SendToSandbox(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, reason string) (quarantine.Item, error)
 	FourEyes(ctx context.Context) (string, error)
 }
 

@@ -156,6 +156,10 @@ func (f *fakeHeld) Delete(_ context.Context, _ pg.Actor, _ []string, want uuid.U
 	return f.set(want, quarantine.Deleted, nil)
 }
 
+func (f *fakeHeld) SendToSandbox(ctx context.Context, _ pg.Actor, _ []string, id uuid.UUID, _ string) (quarantine.Item, error) {
+	return f.Get(ctx, id)
+}
+
 func (f *fakeHeld) FourEyes(context.Context) (string, error) { return f.mode, nil }
 
 // fakeOpener shows one mail that tries everything.

@@ -147,20 +147,21 @@ func (s *pages) loadQuarantine(c echo.Context, v *quarantineView, f quarantine.F
 // itemView is one held mail, as the drawer and its own page show it.
 type itemView struct {
 	quarantine.Item
-	Tab      string // message, headers, parts, history
-	As       string // text or html, of the tab message
-	Dialog   string // release, delete or raw: open at once, without a script
-	Base     string // address of this view; tabs are added to it
-	Drawer   bool
-	Link     listLink
-	Acts     []act
-	Body     *bodyView
-	Four     string
-	StepUp   bool // the password has to be given again
-	Form     actForm
-	CanMail  bool // the mail's row in the ledger may be shown
-	Released []quarantine.ItemRecipient
-	Decided  []policy.RecipientDecision // as the ledger has it, with its explanation
+	Tab        string // message, headers, parts, history
+	As         string // text or html, of the tab message
+	Dialog     string // release, delete or raw: open at once, without a script
+	Base       string // address of this view; tabs are added to it
+	Drawer     bool
+	Link       listLink
+	Acts       []act
+	Body       *bodyView
+	Four       string
+	HasSandbox bool // one is set up
+	StepUp     bool // the password has to be given again
+	Form       actForm
+	CanMail    bool // the mail's row in the ledger may be shown
+	Released   []quarantine.ItemRecipient
+	Decided    []policy.RecipientDecision // as the ledger has it, with its explanation
 }
 
 // actForm is what was typed into a dialog, with what was wrong with it.
@@ -238,7 +239,7 @@ func (s *pages) item(c echo.Context, id uuid.UUID, right string) (quarantine.Ite
 }
 
 func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base string) (itemView, error) {
-	v := itemView{Item: it, Base: base, Tab: "message", As: "text", CanMail: true}
+	v := itemView{Item: it, Base: base, Tab: "message", As: "text", CanMail: true, HasSandbox: s.sandbox}
 	if t := c.QueryParam("tab"); slices.Contains(itemTabs, t) {
 		v.Tab = t
 	}
@@ -319,6 +320,12 @@ func (v itemView) mayDelete(p *frame) bool {
 	return p.User.CanIn(rightDelete, v.Workspace) && v.Deletable()
 }
 
+// maySandbox says whether the sandbox may be asked now.
+func (v itemView) maySandbox(p *frame) bool {
+	asked := slices.ContainsFunc(v.Sandbox, func(s quarantine.SandboxPart) bool { return s.DecidedAt == nil })
+	return v.HasSandbox && !asked && p.User.CanIn(rightRelease, v.Workspace) && v.hasBytes()
+}
+
 func (v itemView) mayDownload(p *frame) bool {
 	return p.User.CanIn(rightDownloadRaw, v.Workspace) && v.hasBytes()
 }
@@ -372,6 +379,26 @@ func (s *pages) postDelete(c echo.Context) error {
 		return s.failure(c, err)
 	}
 	return s.done(c, "flash.deleted", "/quarantine/"+it.ID.String())
+}
+
+func (s *pages) postSandbox(c echo.Context) error {
+	it, form, err := s.actInput(c, rightRelease)
+	if err != nil {
+		return s.failure(c, err)
+	}
+	if form.Wrong != "" {
+		return s.showItem(c, http.StatusUnprocessableEntity, form, "sandbox")
+	}
+	v := s.person(c)
+	_, err = s.held.SendToSandbox(c.Request().Context(), v.Actor, v.Roles, it.ID, form.Reason)
+	if errors.Is(err, quarantine.ErrNothingToRun) {
+		form.Wrong = "sandbox.nothing"
+		return s.showItem(c, http.StatusUnprocessableEntity, form, "sandbox")
+	}
+	if err != nil {
+		return s.failure(c, err)
+	}
+	return s.done(c, "flash.sandbox", "/quarantine/"+it.ID.String())
 }
 
 // actInput reads the form of an act on an item. A reason is always required.

@@ -96,6 +96,7 @@ func (s *pages) register(r router) {
 	r.page(http.MethodGet, "/quarantine/:id/preview", rightViewBody, audit.ViewBody, s.getPreview)
 	r.page(http.MethodPost, "/quarantine/:id/raw", rightDownloadRaw, audit.RawDownload, s.postRaw)
 	r.page(http.MethodPost, "/quarantine/:id/release", rightRelease, audit.ReleaseExecute, s.postRelease)
+	r.page(http.MethodPost, "/quarantine/:id/sandbox", rightRelease, audit.SandboxRequest, s.postSandbox)
 	r.page(http.MethodPost, "/quarantine/:id/delete", rightDelete, audit.ItemDelete, s.postDelete)
 	r.page(http.MethodGet, "/messages", rightViewMeta, audit.PageView, s.getMessages)
 	r.page(http.MethodGet, "/messages/:id", rightViewMeta, audit.PageView, s.getMessage)

@@ -19,7 +19,6 @@ import (
 	"embed"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -223,7 +222,7 @@ func (q *Queue) Send(ctx context.Context, actor pg.Actor, roles []string, item q
 	}
 	parts := all.ForSandbox(policy.Report{Parts: item.Parts, Findings: item.Findings})
 	if len(parts) == 0 {
-		return ErrNothingToRun
+		return quarantine.ErrNothingToRun
 	}
 	err = q.deps.DB.Act(pg.WithReason(ctx, reason), actor, func(ctx context.Context, tx pgx.Tx) error {
 		if err := q.ask(ctx, tx, question{item: item.ID, workspace: item.Workspace, cause: "person", policies: []byte("[]"), parts: parts, wait: all.SandboxTimeout()}); err != nil {
@@ -242,9 +241,6 @@ func (q *Queue) Send(ctx context.Context, actor pg.Actor, roles []string, item q
 	}
 	return nil
 }
-
-// ErrNothingToRun means that a mail has no file that a sandbox could run.
-var ErrNothingToRun = errors.New("sandbox: nothing in the mail can be run")
 
 // Status is how the queue is.
 type Status struct {
