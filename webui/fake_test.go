@@ -439,7 +439,7 @@ func newSite(t testing.TB) *site {
 	s := &site{held: &fakeHeld{items: testItems(), mode: quarantine.SingleOperator}, record: &fakeRecord{}, queue: &fakeQueue{items: testDeliveries()}, leaks: newFakeLeaks(), rules: newFakeRules(), accounts: &fakeAccounts{person: who}, echo: echo.New()}
 	seedRecord(s.record, who)
 	s.pages = &pages{
-		host: "mx.ours.example", smtpAddr: "127.0.0.1:2525", log: slog.New(slog.DiscardHandler), now: func() time.Time { return testNow },
+		host: "mx.ours.example", smtpAddr: "127.0.0.1:2525", sandbox: true, log: slog.New(slog.DiscardHandler), now: func() time.Time { return testNow },
 		assets: newAssets(), catalog: catalog, accounts: s.accounts, held: s.held, opener: fakeOpener{}, mails: fakeMails{rows: testMails()}, queue: s.queue, leaks: s.leaks, rules: s.rules, record: s.record, monitor: fakeMonitor{},
 		setSession: func(c echo.Context, token string) {
 			c.SetCookie(&http.Cookie{Name: "mailward_session", Value: token, Path: "/", HttpOnly: true})
@@ -530,6 +530,14 @@ func testItems() []quarantine.Item {
 		if sd.state == quarantine.Deleted || sd.state == quarantine.Expired {
 			gone := at.Add(time.Hour)
 			it.BlobRemovedAt = &gone
+		}
+		if n == 0 {
+			decided := at.Add(4 * time.Minute)
+			it.Sandbox = []quarantine.SandboxPart{
+				{SHA256: strings.Repeat("cd", 32), Name: "Rechnung\u202efdp.js", Path: "1.2", State: "finished", Verdict: policy.SandboxMalicious, Score: 9.4, Family: "Emotet<b>", Since: at, Deadline: at.Add(15 * time.Minute), DecidedAt: &decided,
+					Signatures: []quarantine.SandboxSignature{{Name: "inject", Description: "It writes into another <i>process</i>.", Severity: 3}}},
+				{SHA256: strings.Repeat("ef", 32), Name: "b.docm", Path: "1.3", State: "given_up", Error: "no answer in time", Since: at, Deadline: at.Add(15 * time.Minute), DecidedAt: &decided},
+			}
 		}
 		out = append(out, it)
 	}

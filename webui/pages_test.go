@@ -531,3 +531,16 @@ func TestPages_CompressedWithinBudget(t *testing.T) {
 		t.Error("the second page does not say 101–105")
 	}
 }
+
+// What the sandbox saw stands on the item, and a person may ask it.
+func TestItem_Sandbox(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	path := "/quarantine/" + id(1).String()
+	page := s.get(t, path)
+	for _, want := range []string{"malicious", "Emotet&lt;b&gt;", "score 9.4 of 10", "no verdict in time", "&lt;i&gt;process", "Ask the sandbox"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
