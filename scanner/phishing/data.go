@@ -55,6 +55,7 @@ type data struct {
 	Brands      []brand
 	Shorteners  []string
 	FreeHosting []string `yaml:"free_hosting"`
+	Cheap       []string
 	Freemail    []string
 	Trackers    []string
 	Roles       []string

@@ -18,6 +18,7 @@ func findPhishing(m *mail) {
 	m.formSigns()
 	m.wordSigns()
 	m.lookSigns()
+	m.massSign()
 	m.proofSigns()
 }
 
@@ -45,12 +46,26 @@ func (m *mail) senderSigns() {
 		}
 	}
 	m.roleSign()
+	m.ownDomainSign()
 	if strings.ContainsRune(m.from.Name+m.from.Address+m.c.Subject, utf8.RuneError) {
 		m.sign("HEADER_GARBLED", "")
 	}
 	for _, s := range [...]string{m.from.Name, m.c.Subject} {
 		if w, ok := mixed(s); ok {
 			m.sign("MIXED_SCRIPT", w)
+		}
+	}
+}
+
+// ownDomainSign is a name like "example.org mailbox" of somebody outside. The
+// name of a whole domain is looked for: words alone are too common.
+func (m *mail) ownDomainSign() {
+	if m.q.Direction == policy.Outbound || under(m.domain, m.served) {
+		return
+	}
+	for _, d := range m.served {
+		if hasWord(m.name, d) && !m.list {
+			m.sign("OWN_DOMAIN_NAME", m.from.Name)
 		}
 	}
 }
@@ -250,10 +265,24 @@ func (m *mail) wordSigns() {
 			m.sign(name, w)
 		}
 	}
-	for _, name := range [...]string{"WORDS_FAVOUR", "WORDS_FORTUNE"} {
+	if w, ok := m.says("EXTORTION"); ok && wallet.MatchString(m.text) {
+		m.sign("EXTORTION", w)
+	}
+	for _, name := range [...]string{"WORDS_FAVOUR", "WORDS_FORTUNE", "WORDS_SEED"} {
 		if w, ok := m.says(name); ok {
 			m.sign(name, w)
 		}
+	}
+}
+
+// wallet is an address of Bitcoin, Litecoin, Ethereum or Monero, in small letters,
+// beside a word for what it is.
+var wallet = regexp.MustCompile(`(?s)(?:bitcoin|btc|ethereum|litecoin|monero|crypto|wallet).{0,400}\b(?:(?:bc1|ltc1)[a-z0-9]{25,60}|[13][a-z0-9]{25,34}|0x[a-f0-9]{40}|4[a-z0-9]{90,105})\b`)
+
+// massSign is mail to many whose sender cannot be told and cannot be left.
+func (m *mail) massSign() {
+	if html, text := m.kinds(); html && !text && !m.leave && !m.list && !m.answer() && (m.has("LINK_OPAQUE") || m.has("SENDER_RANDOM")) {
+		m.sign("MASS_HIDDEN", "")
 	}
 }
 
