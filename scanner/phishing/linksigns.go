@@ -84,8 +84,8 @@ func (m *mail) shownSign(t target) {
 	if !ok || same(shown, t.host) || under(t.host, m.e.data.Trackers) || under(t.host, m.served) || m.domain != "" && same(t.host, m.domain) {
 		return
 	}
-	for _, b := range m.e.data.Brands {
-		if b.own(shown) && b.own(t.host) {
+	for i := range m.e.data.Brands {
+		if b := &m.e.data.Brands[i]; b.own(shown) && b.own(t.host) {
 			return
 		}
 	}
