@@ -42,12 +42,16 @@ func measureCorpus(ctx context.Context, args []string, out io.Writer) error {
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+	bin, err := filepath.Abs(*binary) // the sidecar runs in a folder of its own
+	if err != nil {
+		return err
+	}
 	data, err := os.MkdirTemp("", "mailward-bench")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(data)
-	stack, err := standalone.Start(ctx, standalone.Config{Scanner: true, ScannerBinary: filepath.Join(filepath.Dir(*binary), "mailward-scanner"), DataDir: filepath.Join(data, "d"), Log: slog.New(slog.DiscardHandler)})
+	stack, err := standalone.Start(ctx, standalone.Config{Scanner: true, ScannerBinary: filepath.Join(filepath.Dir(bin), "mailward-scanner"), DataDir: filepath.Join(data, "d"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return fmt.Errorf("start the sidecar: %w", err)
 	}

@@ -49,12 +49,47 @@ type brand struct {
 	Domains []string
 	// Family is in the names of many domains under .de that are all the brand's own.
 	Family string
+
+	faces []face   // of its domains
+	flat  []string // the words that are looked for within domains
+}
+
+// face is a host as it is compared with others; made once, since each host is
+// held against every brand.
+type face struct {
+	host, registered string
+	name, suffix     string // of what is registered
+	eye, plain       string // the name as an eye takes it, and without marks
+	flat             string // the whole host without hyphens
+}
+
+func faceOf(host string) face {
+	f := face{host: host, registered: registrable(host)}
+	f.name, f.suffix, _ = strings.Cut(f.registered, ".")
+	f.eye, f.plain, f.flat = skeleton(f.name), plain(f.name), strings.ReplaceAll(plain(host), "-", "")
+	return f
+}
+
+var flattened = strings.NewReplacer("=", "", " ", "", "&", "")
+
+// prepare makes what hosts are compared with.
+func (b *brand) prepare() {
+	for _, d := range b.Domains {
+		b.faces = append(b.faces, faceOf(d))
+	}
+	for _, w := range b.Words {
+		// Short words are within many others.
+		if w = flattened.Replace(w); len(w) >= 6 && !strings.Contains(w, ".") {
+			b.flat = append(b.flat, w)
+		}
+	}
 }
 
 type data struct {
 	Brands      []brand
 	Shorteners  []string
 	FreeHosting []string `yaml:"free_hosting"`
+	Cheap       []string
 	Freemail    []string
 	Trackers    []string
 	Roles       []string
@@ -65,6 +100,9 @@ func load() (*data, error) {
 	var d data
 	if err := strict(dataYAML, &d); err != nil {
 		return nil, fmt.Errorf("data.yaml: %w", err)
+	}
+	for i := range d.Brands {
+		d.Brands[i].prepare()
 	}
 	for _, list := range d.Words {
 		for i := range list {
@@ -85,12 +123,12 @@ func under(host string, domains []string) bool {
 }
 
 // own says whether a host is the brand's.
-func (b brand) own(host string) bool {
+func (b *brand) own(host string) bool {
 	return under(host, b.Domains) || b.Family != "" && strings.HasSuffix(host, ".de") && strings.Contains(registrable(host), b.Family)
 }
 
 // named says whether text names the brand, as whole words.
-func (b brand) named(text string) (string, bool) {
+func (b *brand) named(text string) (string, bool) {
 	for _, w := range b.Words {
 		exact, is := strings.CutPrefix(w, "=")
 		if is && strings.Trim(text, " .!") == exact || !is && hasWord(text, w) {

@@ -1,10 +1,16 @@
 package phishing
 
 import (
+	"net/netip"
+	"regexp"
 	"strings"
 
 	"mailward/scanner/content"
 )
+
+// rented is a name that hosters give to the servers of customers: the address is
+// in it.
+var rented = regexp.MustCompile(`(?:^|[^0-9])[0-9]{1,3}(?:[-.][0-9]{1,3}){3}[^0-9]`)
 
 // linkSigns are those of what can be clicked.
 func (m *mail) linkSigns() {
@@ -44,6 +50,15 @@ func (m *mail) linkSign(t target) {
 	}
 	if t.ip && !m.list {
 		m.sign("LINK_IP", t.host)
+		if _, err := netip.ParseAddr(t.host); err != nil {
+			m.sign("LINK_HIDDEN_IP", t.host)
+		}
+	}
+	if rented.MatchString(t.host) && !m.list && !same(t.host, m.domain) {
+		m.sign("LINK_RENTED", t.host)
+	}
+	if under(t.host, d.Cheap) && !m.list && !same(t.host, m.domain) {
+		m.sign("LINK_CHEAP", t.host)
 	}
 	if t.puny && !same(t.host, m.domain) {
 		m.sign("LINK_PUNYCODE", t.host)
@@ -69,8 +84,8 @@ func (m *mail) shownSign(t target) {
 	if !ok || same(shown, t.host) || under(t.host, m.e.data.Trackers) || under(t.host, m.served) || m.domain != "" && same(t.host, m.domain) {
 		return
 	}
-	for _, b := range m.e.data.Brands {
-		if b.own(shown) && b.own(t.host) {
+	for i := range m.e.data.Brands {
+		if b := &m.e.data.Brands[i]; b.own(shown) && b.own(t.host) {
 			return
 		}
 	}

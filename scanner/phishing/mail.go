@@ -1,6 +1,7 @@
 package phishing
 
 import (
+	"slices"
 	"strings"
 
 	"mailward/policy"
@@ -58,7 +59,12 @@ func (e *Engine) mail(q scanner.Question) *mail {
 	p := strings.ToLower(m.header["precedence"])
 	m.list = id || post || p == "list" || p == "bulk" && m.header["x-mailman-version"] != ""
 	if e.cfg.Served != nil {
-		m.served = e.cfg.Served(q.Workspace)
+		m.served = slices.Clone(e.cfg.Served(q.Workspace))
+	}
+	for _, r := range q.Recipients {
+		if d := strings.ToLower(r.Domain.Name); d != "" && r.Direction != policy.Outbound && !slices.Contains(m.served, d) {
+			m.served = append(m.served, d)
+		}
 	}
 	m.texts()
 	for _, l := range m.c.Links[:min(len(m.c.Links), linksSeen)] {
@@ -127,3 +133,16 @@ func (m *mail) says(list string) (one string, ok bool) {
 	}
 	return "", false
 }
+
+// kinds says in which kinds of text the mail itself is written.
+func (m *mail) kinds() (html, text bool) {
+	for _, t := range m.c.Texts {
+		if t.Name == "" {
+			html, text = html || t.Kind == "html", text || t.Kind == "plain"
+		}
+	}
+	return html, text
+}
+
+// answer says whether the mail belongs to a conversation.
+func (m *mail) answer() bool { return m.header["in-reply-to"] != "" || m.header["references"] != "" }

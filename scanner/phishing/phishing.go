@@ -23,7 +23,8 @@ import (
 // Config says what is known of the own side. Each func may be nil, must not
 // block, and may be called from several goroutines.
 type Config struct {
-	// Served returns the domains of a workspace, in lower case.
+	// Served returns the domains of a workspace, in lower case. Those of a mail's
+	// recipients count in any case.
 	Served func(workspace uuid.UUID) []string
 	// People returns the display names of a workspace's own people, in lower case.
 	People func(workspace uuid.UUID) []string

@@ -68,6 +68,18 @@ func withHeader(c *content.Content, name, value string) *content.Content {
 	return c
 }
 
+func asHTML(c *content.Content) *content.Content {
+	c.Texts[0].Kind = "html"
+	return c
+}
+
+func toMany(c *content.Content) *content.Content {
+	for i := range 25 {
+		c.To = append(c.To, content.Address{Address: fmt.Sprintf("a%d@b.com", i)})
+	}
+	return c
+}
+
 // Each sign is shown by one mail, and not by its harmless twin.
 func TestSigns(t *testing.T) {
 	t.Parallel()
@@ -98,6 +110,20 @@ func TestSigns(t *testing.T) {
 		{sign: "LINK_FREE_HOSTING", bad: about("a@b.com", "", "", "x", anchor("https://x.workers.dev/", "x")), twin: about("a@github.com", "GitHub", "", "x", anchor("https://github.com/a/b", "x"))},
 		{sign: "LINK_SHORTENED", bad: about("a@b.com", "", "", "x", anchor("https://bit.ly/1", "x")), twin: about("a@b.com", "", "", "x", anchor("https://habit.ly/1", "x"))},
 		{sign: "LINK_IP", bad: about("a@b.com", "", "", "x", anchor("http://0x7f000001/", "x")), twin: about("a@b.com", "", "", "x", anchor("http://1und1.de/", "x"))},
+		{sign: "LINK_HIDDEN_IP", bad: about("a@b.com", "", "", "x", anchor("http://1370164356/x", "x")), twin: about("a@b.com", "", "", "x", anchor("http://192.0.2.7/x", "x")), twinReason: "an address that can be read as one"},
+		{sign: "LINK_RENTED", bad: about("a@b.com", "", "", "x", anchor("http://192-0-2-30.cloud.hoster.net/x", "x")), twin: about("a@b.com", "", "", "x", anchor("https://v1-2-3.docs.hoster.net/", "x")), twinReason: "a version"},
+		{sign: "LINK_CHEAP", bad: about("a@b.com", "", "", "x", anchor("https://black.click/x", "x")), twin: about("a@firma.online", "", "", "x", anchor("https://www.firma.online/x", "x")), twinReason: "the sender's own"},
+		{sign: "MASS_HIDDEN", bad: asHTML(about("a@a.com", "", "", "x", anchor(opaque, "x"))), twin: withHeader(asHTML(about("a@a.com", "", "", "x", anchor(opaque, "x"))), "list-unsubscribe", "<https://a.com/u>"), twinReason: "a newsletter"},
+		{sign: "EXTORTION", bad: about("a@b.com", "", "", "I have recorded you. Send bitcoin to 1BoatSLRHtKNngkdXEeobR76b53LETtpyT"), twin: about("a@b.com", "", "", "Donations: bitcoin 1BoatSLRHtKNngkdXEeobR76b53LETtpyT"), twinReason: "nobody is threatened"},
+		{sign: "EXTORTION", bad: about("a@b.com", "", "", "Ich habe Zugriff auf Ihr Gerät. Bitcoin: bc1qar0srrr7xfkvy5l643lydnw9re59gtzzwf5mdq"), twin: about("a@b.com", "", "", "So schützen Sie sich, wenn jemand Zugriff auf Ihr Gerät hat"), twinReason: "advice"},
+		{sign: "WORDS_SEED", bad: about("a@b.com", "", "", "Enter your recovery phrase", anchor("https://b.com", "x")), twin: about("a@b.com", "", "", "Data recovery: a phrase book", anchor("https://b.com", "x"))},
+		{sign: "OWN_DOMAIN_NAME", bad: about("a@b.com", "muster-werke.example Mailbox", "", "x"), twin: about("it@muster-werke.example", "muster-werke.example Mailbox", "", "x"), twinReason: "it is"},
+		{sign: "DATE_OFF", bad: withHeader(about("a@b.com", "", "", "x"), "received", "from a by b; Thu, 08 Jan 2026 00:00:00 +0000"), twin: withHeader(about("a@b.com", "", "", "x"), "received", "from a by b; Thu, 01 Jan 2026 09:00:00 +0000")},
+		{sign: "MANY_RECIPIENTS", bad: toMany(about("a@b.com", "", "", "x")), twin: withHeader(toMany(about("a@b.com", "", "", "x")), "in-reply-to", "<1@b.com>"), twinReason: "a long discussion"},
+		{sign: "SUBJECT_MARKED", bad: about("a@b.com", "", "ADV: cheap", "x"), twin: about("a@b.com", "", "Advent: Termine", "x")},
+		{sign: "SUBJECT_PADDED", bad: about("a@b.com", "", "Read this      8172", "x"), twin: about("a@b.com", "", "Rechnung 2026-17", "x")},
+		{sign: "SUBJECT_PADDED", bad: about("a@b.com", "", "Great offers hvgxs", "x"), twin: about("a@b.com", "", "Neues zu HTML", "x")},
+		{sign: "FALSE_ANSWER", bad: about("a@b.com", "", "Re: your request", "x"), twin: withHeader(about("a@b.com", "", "Re: your request", "x"), "references", "<1@b.com>")},
 		{sign: "LINK_PUNYCODE", bad: about("a@b.com", "", "", "x", anchor("https://xn--80ak6aa92e.com/", "x")), twin: about("a@müller.de", "", "", "x", anchor("https://xn--mller-kva.de/", "x")), twinReason: "the sender's own"},
 		{sign: "LINK_USERINFO", bad: about("a@b.com", "", "", "x", anchor("https://paypal.com@evil.net/", "x")), twin: about("a@b.com", "", "", "x", anchor("https://b.com/@user", "x"))},
 		{sign: "LINK_REDIRECT", bad: about("a@b.com", "", "", "x", anchor("https://c.com/r?u=https%3A%2F%2Fevil.net", "x")), twin: about("a@b.com", "", "", "x", anchor("https://c.com/r?u=https%3A%2F%2Fb.com", "x"))},
@@ -157,6 +183,62 @@ func TestSigns_OfForm(t *testing.T) {
 	future.Headers[1].Value = "Thu, 01 Jan 2099 00:00:00 +0000"
 	if got := signs(t, scanner.Question{Content: future}); !strings.Contains(got, "DATE_FUTURE") {
 		t.Errorf("only%s", got)
+	}
+}
+
+// The domains of the recipients are protected without anybody saying so.
+func TestSigns_RecipientsDomains(t *testing.T) {
+	t.Parallel()
+	q := scanner.Question{Content: about("a@nordlicht-technlk.example", "", "", "x"), Recipients: []policy.Recipient{{Domain: policy.Domain{Name: "nordlicht-technik.example"}}}}
+	if got := signs(t, q); !strings.Contains(got, " DOMAIN_LOOKALIKE ") {
+		t.Errorf("an imitation was not found, only%s", got)
+	}
+	q.Content = about("a@nordlicht-technik.example", "", "", "x")
+	if got := signs(t, q); strings.Contains(got, " DOMAIN_LOOKALIKE ") {
+		t.Error("the domain itself was taken for an imitation")
+	}
+}
+
+// Ordinary mail of our days stays clear of both thresholds.
+func TestOrdinaryMail(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]*content.Content{
+		"newsletter with click tracker": withHeader(withHeader(about("news@shop-muster.de", "Muster Shop Team", "Neu im Herbst: 20 % Rabatt", "Jetzt bestellen. Abmelden", anchor("https://u123.ct.sendgrid.net/ls/click?upn=u001.Ab3dEfGh1JkLmN0pQrStUvWxYz", "www.shop-muster.de")), "list-unsubscribe", "<https://shop-muster.de/u>"), "precedence", "bulk"),
+		"bank":                          about("noreply@sparkasse-koelnbonn.de", "Sparkasse KölnBonn", "Ihr Postfach: neue Mitteilung", "Bitte melden Sie sich wie gewohnt im Online-Banking an.", anchor("https://www.sparkasse-koelnbonn.de/", "sparkasse-koelnbonn.de")),
+		"PayPal":                        about("service@paypal.de", "service@paypal.de", "Sie haben eine Zahlung gesendet", "Zahlung über 12,00 EUR", anchor("https://www.paypal.com/de/", "www.paypal.com")),
+		"GitHub":                        withHeader(about("notifications@github.com", "Erika M", "[muster/repo] Fix login (PR #12)", "Reply to this email directly, view it on GitHub", anchor("https://github.com/muster/repo/pull/12", "view it on GitHub")), "list-id", "muster/repo <repo.muster.github.com>"),
+		"invitation":                    about("kalender@firma-nord.de", "Jan Nord", "Einladung: Projekt-Jour-fixe", "Beitreten", anchor("https://teams.microsoft.com/l/meetup-join/19%3ameeting_x", "Teilnehmen")),
+		"invoice":                       about("buchhaltung@firma-nord.de", "Firma Nord GmbH Buchhaltung", "Rechnung 2026-0117", "Anbei unsere Rechnung. Zahlbar innerhalb von 14 Tagen auf das bekannte Konto."),
+		"file from SharePoint":          about("jan@firma-nord.de", "Jan Nord", "Jan Nord hat eine Datei geteilt", "Öffnen", anchor("https://firmanord.sharepoint.com/:w:/s/team/Ea1b2C3d4E5f6G7h8I9j0KlMnOpQrStUv", "Öffnen")),
+	} {
+		sum := 0.0
+		for _, e := range engines() {
+			found, _, err := e.Judge(t.Context(), scanner.Question{Content: c, EnvelopeFrom: c.From[0].Address})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range found {
+				sum += f.Score
+			}
+		}
+		if limit := policy.DefaultThresholds().Spam; sum >= limit {
+			t.Errorf("%s adds up to %.1f:%s", name, sum, signs(t, scanner.Question{Content: c}))
+		}
+	}
+}
+
+func BenchmarkJudge(b *testing.B) {
+	c := about("news@firma-nord.de", "Firma Nord", "Neuigkeiten im November", strings.Repeat("Die Lieferung kommt am Montag, und der Bericht liegt bei. ", 70))
+	for i := range 20 {
+		c.Links = append(c.Links, anchor(fmt.Sprintf("https://www.firma-nord.de/artikel/%d", i), "mehr"))
+	}
+	list := engines()
+	for b.Loop() {
+		for _, e := range list {
+			if _, _, err := e.Judge(b.Context(), scanner.Question{Content: c}); err != nil {
+				b.Fatal(err)
+			}
+		}
 	}
 }
 

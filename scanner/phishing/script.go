@@ -77,6 +77,7 @@ func similar(a, b string) bool {
 }
 
 // skeleton is a domain label as an eye takes it.
-func skeleton(label string) string {
-	return strings.NewReplacer("rn", "m", "vv", "w", "0", "o", "1", "l", "3", "e", "5", "s", "i", "l", "cl", "d").Replace(plain(label))
-}
+func skeleton(label string) string { return twins.Replace(plain(label)) }
+
+// twins are signs and pairs of signs that an eye takes for others.
+var twins = strings.NewReplacer("rn", "m", "vv", "w", "0", "o", "1", "l", "3", "e", "5", "s", "i", "l", "cl", "d")

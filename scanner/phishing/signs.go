@@ -18,6 +18,7 @@ func findPhishing(m *mail) {
 	m.formSigns()
 	m.wordSigns()
 	m.lookSigns()
+	m.massSign()
 	m.proofSigns()
 }
 
@@ -45,12 +46,26 @@ func (m *mail) senderSigns() {
 		}
 	}
 	m.roleSign()
+	m.ownDomainSign()
 	if strings.ContainsRune(m.from.Name+m.from.Address+m.c.Subject, utf8.RuneError) {
 		m.sign("HEADER_GARBLED", "")
 	}
 	for _, s := range [...]string{m.from.Name, m.c.Subject} {
 		if w, ok := mixed(s); ok {
 			m.sign("MIXED_SCRIPT", w)
+		}
+	}
+}
+
+// ownDomainSign is a name like "example.org mailbox" of somebody outside. The
+// name of a whole domain is looked for: words alone are too common.
+func (m *mail) ownDomainSign() {
+	if m.q.Direction == policy.Outbound || under(m.domain, m.served) {
+		return
+	}
+	for _, d := range m.served {
+		if hasWord(m.name, d) && !m.list {
+			m.sign("OWN_DOMAIN_NAME", m.from.Name)
 		}
 	}
 }
@@ -112,7 +127,9 @@ func (m *mail) roleSign() {
 
 // brandSigns hold names and domains against well-known brands and our own domains.
 func (m *mail) brandSigns() {
-	for _, b := range m.e.data.Brands {
+	hosts := m.faces()
+	for i := range m.e.data.Brands {
+		b := &m.e.data.Brands[i]
 		if m.domain != "" && b.own(m.domain) {
 			continue
 		}
@@ -122,33 +139,41 @@ func (m *mail) brandSigns() {
 		if w, ok := b.named(m.subject); ok && !m.list && !m.leadsTo(b) && len(m.links) > 0 {
 			m.sign("BRAND_SUBJECT", w)
 		}
-		m.brandDomain(b, m.domain)
-		for _, t := range m.links {
-			if t.Kind != content.LinkImage && !t.ip {
-				m.brandDomain(b, t.host)
-			}
+		for _, h := range hosts {
+			m.brandDomain(b, h)
 		}
 	}
 	for _, d := range m.served {
-		for _, host := range append([]string{m.domain}, m.hosts()...) {
-			if !under(host, m.served) && looksLike(host, d) {
-				m.sign("DOMAIN_LOOKALIKE", host)
+		ours := faceOf(d)
+		for _, h := range hosts {
+			if h.looksLike(ours) {
+				m.sign("DOMAIN_LOOKALIKE", h.host)
 			}
 		}
 	}
 }
 
-func (m *mail) hosts() (list []string) {
+// faces are the hosts of the sender and of what can be clicked that might imitate
+// somebody, each once.
+func (m *mail) faces() (list []face) {
+	seen := map[string]bool{"": true}
+	add := func(host string) {
+		if !seen[host] && !under(host, m.served) {
+			list = append(list, faceOf(host))
+		}
+		seen[host] = true
+	}
+	add(m.domain)
 	for _, t := range m.links {
 		if t.Kind != content.LinkImage && !t.ip {
-			list = append(list, t.host)
+			add(t.host)
 		}
 	}
 	return list
 }
 
 // leadsTo says whether a link of the mail leads to the brand.
-func (m *mail) leadsTo(b brand) bool {
+func (m *mail) leadsTo(b *brand) bool {
 	for _, t := range m.links {
 		if b.own(t.host) {
 			return true
@@ -158,42 +183,28 @@ func (m *mail) leadsTo(b brand) bool {
 }
 
 // brandDomain looks for the brand in one domain that is not its own.
-func (m *mail) brandDomain(b brand, host string) {
-	if host == "" || b.own(host) || under(host, m.served) || under(host, m.e.data.Trackers) {
+func (m *mail) brandDomain(b *brand, h face) {
+	if b.own(h.host) || under(h.host, m.e.data.Trackers) {
 		return
 	}
-	for _, d := range b.Domains {
-		if looksLike(host, d) {
-			m.sign("DOMAIN_LOOKALIKE", host)
+	for _, d := range b.faces {
+		if h.looksLike(d) {
+			m.sign("DOMAIN_LOOKALIKE", h.host)
 		}
 	}
-	for _, w := range b.Words {
-		w = strings.NewReplacer("=", "", " ", "", "&", "").Replace(w)
-		if len(w) < 6 || strings.Contains(w, ".") {
-			continue
-		}
-		label := strings.ReplaceAll(plain(host), "-", "")
-		if i := strings.Index(label, w); i >= 0 {
-			m.sign("BRAND_IN_DOMAIN", host)
+	for _, w := range b.flat {
+		if strings.Contains(h.flat, w) {
+			m.sign("BRAND_IN_DOMAIN", h.host)
 		}
 	}
 }
 
-// looksLike says whether host's registered name is taken for the one of domain.
-func looksLike(host, domain string) bool {
-	h, d := registrable(host), registrable(domain)
-	if h == d {
-		return false
-	}
-	hn, hs, _ := strings.Cut(h, ".")
-	dn, ds, _ := strings.Cut(d, ".")
-	if len(dn) < 5 || hn == dn {
+// looksLike says whether h's registered name is taken for the one of d.
+func (h face) looksLike(d face) bool {
+	if h.registered == d.registered || len(d.name) < 5 || h.name == d.name {
 		return false // the same name under another suffix is mostly the same owner's
 	}
-	if skeleton(hn) == skeleton(dn) {
-		return true
-	}
-	return len(dn) >= 7 && similar(plain(hn), dn) && hs == ds
+	return h.eye == d.eye || len(d.name) >= 7 && h.suffix == d.suffix && similar(h.plain, d.name)
 }
 
 // replySigns are about where answers go. Mailing lists send them elsewhere too.
@@ -250,10 +261,24 @@ func (m *mail) wordSigns() {
 			m.sign(name, w)
 		}
 	}
-	for _, name := range [...]string{"WORDS_FAVOUR", "WORDS_FORTUNE"} {
+	if w, ok := m.says("EXTORTION"); ok && wallet.MatchString(m.text) {
+		m.sign("EXTORTION", w)
+	}
+	for _, name := range [...]string{"WORDS_FAVOUR", "WORDS_FORTUNE", "WORDS_SEED"} {
 		if w, ok := m.says(name); ok {
 			m.sign(name, w)
 		}
+	}
+}
+
+// wallet is an address of Bitcoin, Litecoin, Ethereum or Monero, in small letters,
+// beside a word for what it is.
+var wallet = regexp.MustCompile(`(?s)(?:bitcoin|btc|ethereum|litecoin|monero|crypto|wallet).{0,400}\b(?:(?:bc1|ltc1)[a-z0-9]{25,60}|[13][a-z0-9]{25,34}|0x[a-f0-9]{40}|4[a-z0-9]{90,105})\b`)
+
+// massSign is mail to many whose sender cannot be told and cannot be left.
+func (m *mail) massSign() {
+	if html, text := m.kinds(); html && !text && !m.leave && !m.list && !m.answer() && (m.has("LINK_OPAQUE") || m.has("SENDER_RANDOM")) {
+		m.sign("MASS_HIDDEN", "")
 	}
 }
 
@@ -288,8 +313,10 @@ func (m *mail) lookSigns() {
 	for _, t := range m.links {
 		where += " " + strings.ToLower(t.query)
 	}
-	if w := leftover.FindString(where); w != "" {
-		m.sign("TEMPLATE_LEFTOVER", w)
+	if strings.ContainsAny(where, "{[#%") { // most mails have none, and the search costs more than all else
+		if w := leftover.FindString(where); w != "" {
+			m.sign("TEMPLATE_LEFTOVER", w)
+		}
 	}
 }
 

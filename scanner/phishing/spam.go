@@ -2,6 +2,7 @@ package phishing
 
 import (
 	netmail "net/mail"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -24,6 +25,10 @@ func (m *mail) traceSigns() {
 	} else if at, err := netmail.ParseDate(m.header["date"]); err == nil && at.After(m.e.cfg.Now().Add(24*time.Hour)) {
 		m.sign("DATE_FUTURE", m.header["date"])
 	}
+	m.dateSign()
+	if len(m.c.To) >= 20 && !m.list && !m.answer() {
+		m.sign("MANY_RECIPIENTS", "")
+	}
 	if _, cc := m.header["cc"]; m.header["to"] == "" && !cc && !m.list {
 		m.sign("NO_RECIPIENT", "")
 	}
@@ -36,7 +41,39 @@ func (m *mail) traceSigns() {
 	}
 }
 
+// dateSign holds the date against that of the server next to us.
+func (m *mail) dateSign() {
+	date, err := netmail.ParseDate(m.header["date"])
+	if err != nil {
+		return
+	}
+	received := m.header["received"]
+	taken, err := netmail.ParseDate(strings.TrimSpace(received[strings.LastIndexByte(received, ';')+1:]))
+	if err != nil {
+		return
+	}
+	if d := taken.Sub(date); d > 48*time.Hour || d < -24*time.Hour {
+		m.sign("DATE_OFF", m.header["date"])
+	}
+}
+
+var (
+	marked = regexp.MustCompile(`^\W{0,3}(?i:adv|werbung|anzeige)\b\W{0,3}:`)
+	// A word of small consonants alone is no word.
+	padded = regexp.MustCompile(`\S\s{4,}\S|\S \.$|\s[bcdfghjklmnpqrstvwxyz]{5,9}$`)
+	answer = regexp.MustCompile(`^(?i:re|aw)\s*:`)
+)
+
 func (m *mail) subjectSigns() {
+	if marked.MatchString(m.c.Subject) {
+		m.sign("SUBJECT_MARKED", "")
+	}
+	if padded.MatchString(m.c.Subject) && !m.list && !m.answer() {
+		m.sign("SUBJECT_PADDED", "")
+	}
+	if answer.MatchString(m.c.Subject) && !m.list && !m.answer() {
+		m.sign("FALSE_ANSWER", "")
+	}
 	letters, upper, pictures := 0, 0, 0
 	for _, r := range m.c.Subject {
 		if unicode.IsLetter(r) {
@@ -64,13 +101,7 @@ func (m *mail) subjectSigns() {
 
 // bulkSigns are about the body.
 func (m *mail) bulkSigns() {
-	html, text := false, false
-	for _, t := range m.c.Texts {
-		if t.Name == "" {
-			html, text = html || t.Kind == "html", text || t.Kind == "plain"
-		}
-	}
-	if html && !text {
+	if html, text := m.kinds(); html && !text {
 		m.sign("HTML_ALONE", "")
 	}
 	if m.list {
