@@ -94,6 +94,8 @@ type data struct {
 	Trackers    []string
 	Roles       []string
 	Words       map[string][]string
+
+	phrases phrases // of Words
 }
 
 func load() (*data, error) {
@@ -109,6 +111,7 @@ func load() (*data, error) {
 			list[i] = plain(list[i])
 		}
 	}
+	d.phrases = newPhrases(d.Words)
 	return &d, nil
 }
 

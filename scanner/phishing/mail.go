@@ -30,8 +30,9 @@ type mail struct {
 	text          string // subject and texts, plain
 	size          int    // bytes of visible text
 	links         []target
-	list          bool // sent by a mailing list
-	leave         bool // has List-Unsubscribe
+	list          bool                    // sent by a mailing list
+	leave         bool                    // has List-Unsubscribe
+	said          map[string]map[int]bool // phrases in the text, see says
 	served        []string
 	header        map[string]string
 }
@@ -120,8 +121,12 @@ func (m *mail) says(list string) (one string, ok bool) {
 	if len(m.text) > longText {
 		need = 2
 	}
-	for _, w := range m.e.data.Words[list] {
-		if !hasWord(m.text, w) {
+	if m.said == nil {
+		m.said = m.e.data.phrases.in(m.text)
+	}
+	said := m.said[list]
+	for i, w := range m.e.data.Words[list] {
+		if !said[i] {
 			continue
 		}
 		if one == "" {
