@@ -472,11 +472,11 @@ func newSite(t testing.TB) *site {
 
 func testItems() []quarantine.Item {
 	finding := func(engine, name string, class policy.Class, score float64, reason string) []policy.Finding {
-		return []policy.Finding{{Engine: engine, Name: name, Class: class, Score: score, Reason: reason, Part: "1.2", PartName: "Rechnung\u202efdp.js", Meta: map[string]string{"author": "Mailward", "reference": "https://rules.example/1"}}}
+		return []policy.Finding{{Engine: engine, Name: name, Class: class, Score: score, Reason: reason, Part: "1.2", PartName: "Rechnung\u202efdp.js", Meta: map[string]string{"author": "Mailward", "reference": "https://rules.example/1", "strings": "$a:" + strings.Repeat("0x4711,", 60)}}}
 	}
 	engines := []policy.EngineAnswer{
 		{Engine: "clamav", Version: "ClamAV 1.4.3", Database: "27810", DatabaseTime: testNow.Add(-5 * time.Hour), Answered: true, DurationMS: 34},
-		{Engine: "yara", Version: "4.5.2", Database: "24 rules", Answered: true, DurationMS: 12, Cached: true},
+		{Engine: "yara", Version: "4.5.2", Database: "24 rules " + strings.Repeat("9f", 32), Answered: true, DurationMS: 12, Cached: true},
 	}
 	type seed struct {
 		class         policy.Class
