@@ -392,7 +392,7 @@ func (s *pages) postSandbox(c echo.Context) error {
 	v := s.person(c)
 	_, err = s.held.SendToSandbox(c.Request().Context(), v.Actor, v.Roles, it.ID, form.Reason)
 	if errors.Is(err, quarantine.ErrNothingToRun) {
-		form.Wrong = "sandbox.nothing"
+		form.Wrong = "act.wrong.sandbox"
 		return s.showItem(c, http.StatusUnprocessableEntity, form, "sandbox")
 	}
 	if err != nil {

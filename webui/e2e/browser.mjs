@@ -23,7 +23,7 @@ const args = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '
 export async function openBrowser(options = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'mailward-e2e-'))
   const context = await chromium.launchPersistentContext(folder, { executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args, ...options })
-  context.setDefaultTimeout(15_000)
+  context.setDefaultTimeout(40_000)
   return {
     context,
     async close() {
