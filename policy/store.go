@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -132,7 +133,9 @@ func (s *Store) Age() time.Duration {
 // changed, every few seconds otherwise. It returns when ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
-	go s.listen(ctx, changed)
+	var listening sync.WaitGroup
+	listening.Go(func() { s.db.Listen(ctx, "mailward_policy", changed) })
+	defer listening.Wait()
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
 	for {
@@ -146,39 +149,6 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-t.C:
 			s.saveUses(ctx)
 		case <-changed:
-		}
-	}
-}
-
-// listen turns notifications of the database into signals.
-func (s *Store) listen(ctx context.Context, changed chan<- struct{}) {
-	for ctx.Err() == nil {
-		err := func() error {
-			conn, err := s.db.Acquire(ctx)
-			if err != nil {
-				return err
-			}
-			defer conn.Release()
-			defer conn.Conn().Close(context.WithoutCancel(ctx))
-			if _, err := conn.Exec(ctx, "LISTEN mailward_policy"); err != nil {
-				return err
-			}
-			for {
-				if _, err := conn.Conn().WaitForNotification(ctx); err != nil {
-					return err
-				}
-				select {
-				case changed <- struct{}{}:
-				default:
-				}
-			}
-		}()
-		if err != nil && ctx.Err() == nil {
-			s.log.Debug("no notifications of policy changes for now", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
 		}
 	}
 }
