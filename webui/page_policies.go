@@ -167,7 +167,7 @@ func (s *pages) getPolicies(c echo.Context) error {
 	if err != nil {
 		return s.failure(c, err)
 	}
-	v.Sections = sections(p, eff)
+	v.Sections = sections(p, eff, s.sandbox)
 	if v.Layers, err = s.layers(c, p, ref, groups); err != nil {
 		return s.failure(c, err)
 	}
@@ -253,8 +253,9 @@ func (s *pages) policyActs(c echo.Context, layers []layerLink) (out []auditRow, 
 	return out[:min(len(out), shownActs)], nil
 }
 
-// sections put the lines of a policy under headings.
-func sections(p *frame, eff policy.Policy) []settingSection {
+// sections put the lines of a policy under headings. sandbox says whether there is
+// one that a mail could be held for.
+func sections(p *frame, eff policy.Policy, sandbox bool) []settingSection {
 	titles := []string{"pol.actions", "pol.signs", "pol.engines", "pol.auth", "pol.sandbox", "pol.dlp"}
 	out := make([]settingSection, len(titles))
 	for i, t := range titles {
@@ -266,6 +267,9 @@ func sections(p *frame, eff policy.Policy) []settingSection {
 		switch kind + "." {
 		case policy.LineAction:
 			row.Name, row.Value = p.word("class", name), p.word("act", set.Value)
+			if set.Value == string(policy.Hold) && !sandbox {
+				row.Value = p.T("pol.hold.quarantine")
+			}
 		case policy.LineThreshold:
 			at, row.Name = 1, p.T("pol.threshold."+name)
 		case policy.LineWeight:

@@ -213,7 +213,7 @@ func union(a, b map[string]string) map[string]string {
 // ownLines are the lines that a layer sets itself, in words.
 func ownLines(p *frame, pol policy.Policy) map[string]string {
 	m := map[string]string{}
-	for _, sec := range sections(p, pol) {
+	for _, sec := range sections(p, pol, true) {
 		for _, r := range sec.Rows {
 			if r.Origin.Layer != policy.LayerBuiltIn {
 				m[sec.Title+": "+r.Name] = r.Value
