@@ -97,11 +97,11 @@ func corpusScanner(socket string, off []string) (*scanner.Scanner, error) {
 	if err != nil {
 		return nil, err
 	}
-	phish, spam, err := phishing.New(phishing.Config{Off: off})
+	signs, err := phishing.New(phishing.Config{Off: off})
 	if err != nil {
 		return nil, err
 	}
-	return s.WithJudges(phish, spam), nil
+	return s.WithJudges(signs), nil
 }
 
 func judgeAll(ctx context.Context, dir string, spooler *message.Spooler, engines *scanner.Scanner) (list []judged, err error) {

@@ -114,11 +114,11 @@ func newScanner(b *backing, conf Config, served func(uuid.UUID) []string, log *s
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	phish, spam, err := phishing.New(phishing.Config{Hostname: conf.Hostname, Served: served, People: func(uuid.UUID) []string { return conf.Phishing.People }})
+	signs, err := phishing.New(phishing.Config{Hostname: conf.Hostname, Served: served, People: func(uuid.UUID) []string { return conf.Phishing.People }})
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return s.WithJudges(phish, spam), clamd, sidecar, nil
+	return s.WithJudges(signs), clamd, sidecar, nil
 }
 
 // newRspamd is nil where none is set.

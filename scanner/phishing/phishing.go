@@ -36,48 +36,51 @@ type Config struct {
 	Hostname string
 }
 
-// Engine is one of the two judges: "phishing" or "spam".
+// Engine is the judge. Its findings bear the name of the engine phishing or spam,
+// since all signs count for spam, and only some for phishing.
 type Engine struct {
-	name  string
 	cfg   Config
 	data  *data
-	signs map[string]Symbol
-	find  func(*mail)
+	signs map[string]sign
 }
 
-// New returns the judges of phishing and of spam.
-func New(cfg Config) (phishing, spam *Engine, err error) {
+// sign is a symbol, and for what it counts.
+type sign struct {
+	Symbol
+	engine string
+}
+
+const spamEngine = "spam"
+
+// New returns the judge.
+func New(cfg Config) (*Engine, error) {
 	d, err := load()
 	if err != nil {
-		return nil, nil, fmt.Errorf("phishing: %w", err)
+		return nil, fmt.Errorf("phishing: %w", err)
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := Symbols()
-	phishing = &Engine{name: policy.PhishingEngine, cfg: cfg, data: d, signs: byName(s.Phishing, cfg.Off), find: findPhishing}
-	spam = &Engine{name: "spam", cfg: cfg, data: d, signs: byName(s.Spam, cfg.Off), find: findSpam}
-	return phishing, spam, nil
-}
-
-func byName(list []Symbol, off []string) map[string]Symbol {
-	m := map[string]Symbol{}
-	for _, s := range list {
-		if !slices.Contains(off, s.Name) {
-			m[s.Name] = s
+	e, s := &Engine{cfg: cfg, data: d, signs: map[string]sign{}}, Symbols()
+	for engine, list := range map[string][]Symbol{policy.PhishingEngine: s.Phishing, spamEngine: s.Spam} {
+		for _, one := range list {
+			if !slices.Contains(cfg.Off, one.Name) {
+				e.signs[one.Name] = sign{one, engine}
+			}
 		}
 	}
-	return m
+	return e, nil
 }
 
 // Name implements [scanner.Judge].
-func (e *Engine) Name() string { return e.name }
+func (*Engine) Name() string { return policy.PhishingEngine }
 
 // Judge implements [scanner.Judge]. Outbound mail is judged alike: a mailbox
 // that was taken over sends phishing too.
 func (e *Engine) Judge(_ context.Context, q scanner.Question) ([]policy.Finding, scanner.Info, error) {
 	m := e.mail(q)
-	e.find(m)
+	findPhishing(m)
+	findSpam(m)
 	return m.found, scanner.Info{}, nil
 }
 
@@ -91,7 +94,7 @@ func (m *mail) sign(name, shown string) {
 	if shown = strings.TrimSpace(shown); shown != "" {
 		reason += ": " + short(shown)
 	}
-	m.found = append(m.found, policy.Finding{Engine: m.e.name, Name: name, Score: s.Weight, Reason: reason})
+	m.found = append(m.found, policy.Finding{Engine: s.engine, Name: name, Score: s.Weight, Reason: reason})
 }
 
 func (m *mail) has(name string) bool {

@@ -309,13 +309,27 @@ func (m *mail) lookSigns() {
 	if pictures > 0 && clicks > 0 && m.size < 400 {
 		m.sign("PICTURE_MAIL", "")
 	}
-	where := m.text + plain(m.from.Name)
-	for _, t := range m.links {
-		where += " " + strings.ToLower(t.query)
-	}
-	if strings.ContainsAny(where, "{[#%") { // most mails have none, and the search costs more than all else
-		if w := leftover.FindString(where); w != "" {
+	m.leftoverSign()
+}
+
+// leftoverSign looks for what a template's program should have filled in.
+func (m *mail) leftoverSign() {
+	in := func(s string) bool {
+		if !strings.ContainsAny(s, "{[#%") { // most have none, and the search costs more than all else
+			return false
+		}
+		w := leftover.FindString(s)
+		if w != "" {
 			m.sign("TEMPLATE_LEFTOVER", w)
+		}
+		return w != ""
+	}
+	if in(m.text) || in(plain(m.from.Name)) {
+		return
+	}
+	for _, t := range m.links {
+		if in(strings.ToLower(t.query)) {
+			return
 		}
 	}
 }
