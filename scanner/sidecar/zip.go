@@ -38,7 +38,14 @@ const (
 // is read from its end.
 func endsAsZip(data []byte) bool {
 	tail := data[max(0, len(data)-(22+(1<<16))):]
-	i := bytes.LastIndex(tail, []byte("PK\x05\x06"))
+	i := -1 // of the last one; forwards, as the search from the end is a slow one
+	for at := 0; ; {
+		n := bytes.Index(tail[at:], []byte("PK\x05\x06"))
+		if n < 0 {
+			break
+		}
+		i, at = at+n, at+n+1
+	}
 	return i >= 0 && i+22 <= len(tail) && i+22+int(binary.LittleEndian.Uint16(tail[i+20:])) == len(tail) && bytes.Contains(data, []byte(zipLocal))
 }
 

@@ -31,6 +31,7 @@ var (
 	redirects  = []string{"location.href", "location=", "location =", "location.replace(", "location.assign(", "window.open("}
 	activeX    = []string{"new activexobject", "createobject(", "wscript.shell", "classid=\"clsid:", "classid='clsid:", "classid=clsid:"}
 	protocols  = []string{"search-ms:", "ms-appinstaller:", "ms-msdt:", "ms-officecmd:", "vbscript:", "shell:::"}
+	jumping    = []string{"href=\"javascript:", "href='javascript:", "href=javascript:", "src=\"javascript:"}
 	events     = []string{"onload", "onerror", "onclick", "onbegin", "onmouseover", "onfocus", "ontoggle", "onanimationstart"}
 )
 
@@ -54,17 +55,15 @@ func (r *reader) page() error {
 	if err := r.dataURIs(b, low); err != nil {
 		return err
 	}
-	for _, p := range protocols {
-		if i := bytes.Index(low, []byte(p)); i >= 0 {
-			target := string(b[i:min(len(b), i+120)])
-			r.suspect("HTML.ProtocolLink", 7, "a link in it starts a part of Windows: "+clip(target, 120), "target", target)
-			break
-		}
+	at, jumps := schemes(low)
+	if at >= 0 {
+		target := string(b[at:min(len(b), at+120)])
+		r.suspect("HTML.ProtocolLink", 7, "a link in it starts a part of Windows: "+clip(target, 120), "target", target)
 	}
 	if r.file.Attached {
 		r.leads(b, low)
 	}
-	if !hasScript(low) {
+	if !jumps && !containsAny(low, "<script") && !hasEvent(low) {
 		return nil
 	}
 	return r.scripts(b, low)
@@ -92,12 +91,37 @@ func containsAny(b []byte, words ...string) bool {
 }
 
 func hasScript(low []byte) bool {
-	if containsAny(low, "<script", "href=\"javascript:", "href='javascript:", "href=javascript:", "src=\"javascript:") {
-		return true
+	_, jumps := schemes(low)
+	return jumps || containsAny(low, "<script") || hasEvent(low)
+}
+
+// schemes goes through the colons of a page: where the first protocol stands that
+// starts something (-1: nowhere), and whether a link is a script.
+func schemes(low []byte) (at int, jumps bool) {
+	at = -1
+	for i := range indexes(low, ":", len(low)) {
+		until := low[:i+1]
+		for _, j := range jumping {
+			jumps = jumps || bytes.HasSuffix(until, []byte(j))
+		}
+		for _, p := range protocols {
+			name := p[:strings.IndexByte(p, ':')+1]
+			if start := i + 1 - len(name); at < 0 && bytes.HasSuffix(until, []byte(name)) && bytes.HasPrefix(low[start:], []byte(p)) {
+				at = start
+			}
+		}
 	}
-	for _, e := range events {
-		if containsAny(low, e+"=", e+" =") {
-			return true
+	return at, jumps
+}
+
+// hasEvent goes through the equals signs of a page, for attributes that are code.
+func hasEvent(low []byte) bool {
+	for i := range indexes(low, "=", len(low)) {
+		name := bytes.TrimSuffix(low[max(0, i-20):i], []byte(" "))
+		for _, e := range events {
+			if bytes.HasSuffix(name, []byte(e)) {
+				return true
+			}
 		}
 	}
 	return false
