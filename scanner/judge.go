@@ -77,9 +77,21 @@ func (s *Scanner) Judge(ctx context.Context, q Question, rep *policy.Report) {
 	}
 	for _, j := range s.judges {
 		if r, ok := j.(Redactor); ok {
-			r.Redact(q, rep)
+			s.redact(r, j.Name(), q, rep)
 		}
 	}
+}
+
+// redact asks one. Where it breaks down nothing of the mail may stand in the
+// record, and the mail has to come again.
+func (s *Scanner) redact(r Redactor, name string, q Question, rep *policy.Report) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("record not masked", "mail", q.MailID, "engine", name, "panic", p)
+			*rep = policy.Report{Engines: append(rep.Engines, policy.EngineAnswer{Engine: name, Error: "its findings could not be masked"})}
+		}
+	}()
+	r.Redact(q, rep)
 }
 
 // judge asks one. What it reads is a stranger's, so a panic of its costs one
