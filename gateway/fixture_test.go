@@ -32,14 +32,17 @@ import (
 )
 
 // fakeScanner says what the subject of a mail asks it to say.
-type fakeScanner struct{ down atomic.Bool }
+type fakeScanner struct {
+	down atomic.Bool
+	from string // what the mails say of their author
+}
 
 func (f *fakeScanner) Scan(_ context.Context, job scanner.Job) (policy.Report, *content.Content) {
 	head, _ := job.Spool.Header(4096)
 	rep := policy.Report{Engines: []policy.EngineAnswer{{Engine: "clamav", Answered: !f.down.Load()}}}
 	_, rest, _ := bytes.Cut(head, []byte("Subject: "))
 	subject, _, _ := bytes.Cut(rest, []byte("\r\n"))
-	rep.Subject = string(subject)
+	rep.Subject, rep.HeaderFrom = string(subject), f.from
 	if strings.Contains(rep.Subject, "script") {
 		sum := sha256.Sum256(subject)
 		rep.Parts = []policy.Part{{Path: "1.2", Name: "run.sh", TrueType: "text/x-shellscript", SHA256: hex.EncodeToString(sum[:]), Size: int64(len(subject))}}

@@ -108,6 +108,7 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	if err := s.deps.Ledger.Decided(ctx, s.ledgerRow(m, d)); err != nil {
 		return s.refuse(log, m, err)
 	}
+	s.remember(m, d)
 	s.metrics.decided(d)
 	log.Info("mail decided", "class", d.Class, "action", d.Action, "recipients", len(d.Recipients), "size", m.spool.Size(), "scan_ms", m.scanMS, "failed_engines", d.FailedEngines)
 
@@ -148,9 +149,10 @@ func (s *Server) look(ctx context.Context, m *mail) {
 	m.scanMS = time.Since(begin).Milliseconds()
 	wg.Wait()
 	before := report
+	m.report, m.links = report, facts.LinkDomains(said)
 	s.deps.Scanner.Judge(ctx, scanner.Question{MailID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, Direction: m.direction(), EnvelopeFrom: m.env.From,
-		Recipients: m.policies(), Sender: sender(m.auth), Content: said}, &report)
-	m.report, m.links, m.masked = report, facts.LinkDomains(said), maskedFields(before, report)
+		Recipients: m.policies(), Sender: sender(m.auth), History: s.history(ctx, m), Content: said}, &report)
+	m.report, m.masked = report, maskedFields(before, report)
 }
 
 // input is all that the decision hears.

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailward/audit"
+	"mailward/gateway/history"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/gateway/limit"
@@ -87,6 +88,7 @@ type Deps struct {
 	Guard      *limit.Guard          // who may connect, and how much they may send; nil: anybody, anything
 	Recipients *limit.Recipients     // asks next hops about recipients; nil: nobody is asked
 	Lists      *limit.Lists          // recipients of domains that have a list; nil: none has
+	History    *history.Store        // whom a workspace has had mail from; nil: everybody is unknown
 	Auth       AuthChecker           // may be nil: nothing is checked
 	Signer     Signer                // may be nil: nothing is signed
 	Metrics    prometheus.Registerer // may be nil

@@ -20,6 +20,7 @@ type Question struct {
 	EnvelopeFrom string
 	Recipients   []policy.Recipient
 	Sender       Sender
+	History      History
 	Content      *content.Content
 	Findings     []policy.Finding // of the engines
 	Parts        []policy.Part
@@ -30,6 +31,25 @@ type Question struct {
 type Sender struct {
 	SPF, DKIM, DMARC string
 	Domain           string // the author's
+}
+
+// History is what the workspace knew of a mail's sender and links before the
+// mail came. The zero value: nothing is known, and nothing follows from that.
+type History struct {
+	// Ripe says that the workspace has been watched for so long that it means
+	// something not to have been seen.
+	Ripe     bool
+	Proven   bool     // the sender is: what is known is known of the same sender
+	Sender   Past     // its address
+	Domain   Past     // the domain of it
+	Written  bool     // people of the workspace have written to it
+	NewLinks []string // domains that it links to and nobody did before today
+}
+
+// Past is what came before.
+type Past struct {
+	Mails, Bad int64     // bad ones were spam or worse
+	Since      time.Time // of the first one; zero: there was none
 }
 
 // Judge is an engine that judges what a mail says, by what the sidecar has read

@@ -18,6 +18,7 @@ import (
 
 	"mailward/audit"
 	"mailward/gateway"
+	"mailward/gateway/history"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/gateway/limit"
@@ -65,6 +66,7 @@ type program struct {
 	identity   *identity.Store
 	policies   *policy.Store
 	dlp        *dlp.Store
+	history    *history.Store
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
 	spooler    *message.Spooler
@@ -206,6 +208,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if p.scanner, p.clamd, p.sidecar, err = newScanner(p.servers, p.conf, p.policies.Served, p.log); err != nil {
 		return err
 	}
+	p.history = history.New(p.db, p.log)
 	p.dlp = dlp.NewStore(p.db, p.log)
 	if err := p.dlp.Load(ctx); err != nil {
 		return err
@@ -240,7 +243,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		SandboxConfigured: p.conf.Sandbox.configured(),
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Queue: p.queue, Hops: p.hops, Metrics: p.metrics,
-		Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns), Signer: p.gatewaySigner(),
+		History: p.history, Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns), Signer: p.gatewaySigner(),
 	})
 	return err
 }
@@ -249,6 +252,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 func (p *program) runLoops(failed chan<- error) {
 	p.loop("policies", failed, p.policies.Run)
 	p.loop("dlp sets", failed, p.dlp.Run)
+	p.loop("history of senders", failed, p.history.Run)
 	p.loop("audit of API calls", failed, p.audit.RunLater)
 	p.loop("rule sets", failed, p.rules.Run)
 	if p.bao != nil {

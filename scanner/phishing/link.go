@@ -69,10 +69,18 @@ func (t *target) setHost(authority string) {
 		host = ascii
 	}
 	t.puny = strings.HasPrefix(host, "xn--") || strings.Contains(host, ".xn--")
-	t.host = host
-	if u, err := idna.ToUnicode(host); err == nil && t.puny {
-		t.host = u
+	t.host = readable(host)
+}
+
+// readable is a host as people see it, without A-labels.
+func readable(host string) string {
+	if !strings.Contains(host, "xn--") {
+		return host
 	}
+	if u, err := idna.ToUnicode(host); err == nil {
+		return u
+	}
+	return host
 }
 
 // numeric is an IP address in a spelling that only browsers know: 0x7f000001.

@@ -53,6 +53,7 @@ func (e *Engine) mail(q scanner.Question) *mail {
 	}
 	m.name = plain(m.from.Name)
 	m.local, m.domain = splitAddress(m.from.Address)
+	m.domain = readable(m.domain)
 	m.subject = plain(m.c.Subject)
 	_, m.leave = m.header["list-unsubscribe"]
 	_, id := m.header["list-id"]
@@ -66,6 +67,9 @@ func (e *Engine) mail(q scanner.Question) *mail {
 		if d := strings.ToLower(r.Domain.Name); d != "" && r.Direction != policy.Outbound && !slices.Contains(m.served, d) {
 			m.served = append(m.served, d)
 		}
+	}
+	for i, d := range m.served {
+		m.served[i] = readable(d)
 	}
 	m.texts()
 	for _, l := range m.c.Links[:min(len(m.c.Links), linksSeen)] {

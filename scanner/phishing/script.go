@@ -1,18 +1,30 @@
 package phishing
 
 import (
+	_ "embed"
 	"strings"
 	"unicode"
 
 	"golang.org/x/text/unicode/norm"
 )
 
-// confusables are letters that look like Latin ones: the Greek, Cyrillic,
-// Armenian and Latin ones of UTS #39 that are seen in mail.
-var confusables = strings.NewReplacer(
-	"а", "a", "е", "e", "о", "o", "р", "p", "с", "c", "у", "y", "х", "x", "і", "i", "ј", "j", "ѕ", "s", "һ", "h", "ԁ", "d", "ԛ", "q", "ԝ", "w", "ɡ", "g", "к", "k", "ӏ", "l", "в", "b", "м", "m", "н", "h", "т", "t", "г", "r", "п", "n",
-	"α", "a", "ο", "o", "ν", "v", "ρ", "p", "τ", "t", "υ", "u", "ι", "i", "κ", "k", "ε", "e", "η", "n", "χ", "x", "γ", "y", "ω", "w", "β", "b", "ϲ", "c", "ϳ", "j",
-	"օ", "o", "ո", "n", "ս", "u", "հ", "h", "ց", "g", "ı", "i", "ł", "l", "ø", "o", "đ", "d", "ħ", "h", "ŧ", "t", "ƒ", "f", "ɑ", "a", "ⅼ", "l", "ꓲ", "i", "ß", "ss")
+//go:embed confusables.txt
+var confusablesTXT string
+
+// confusables are letters that look like Latin ones (UTS #39).
+var confusables = func() *strings.Replacer {
+	var pairs []string
+	for line := range strings.Lines(confusablesTXT) {
+		like, letters, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok || like == "#" {
+			continue
+		}
+		for _, r := range letters {
+			pairs = append(pairs, string(r), like)
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}()
 
 // plain is text for comparing: small letters, one blank, no marks, and letters
 // that look like Latin ones as those.

@@ -20,6 +20,7 @@ func findPhishing(m *mail) {
 	m.lookSigns()
 	m.massSign()
 	m.proofSigns()
+	m.strangerSigns()
 }
 
 var addressIn = regexp.MustCompile(`[a-z0-9._%+-]+@([a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,})`)

@@ -13,6 +13,7 @@ func findSpam(m *mail) {
 	m.traceSigns()
 	m.subjectSigns()
 	m.bulkSigns()
+	m.nameSigns()
 }
 
 // traceSigns are about fields that every honest program writes.
