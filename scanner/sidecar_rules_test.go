@@ -226,8 +226,15 @@ rule Other { condition: filesize == 17 }`)
 		t.Fatalf("third time: %+v", rep)
 	}
 	waitManaged(t, side, writeSets(t, dir, quick))
-	if rep, _ = s.Scan(context.Background(), Job{MailID: uuid.New(), Spool: mail}); len(rep.Failed()) > 0 || len(rep.Findings) > 0 {
-		t.Errorf("with quick rules: %+v", rep)
+	// Workers with the old rules may take one more mail before they end.
+	for end := time.Now().Add(30 * time.Second); ; {
+		rep, _ = s.Scan(context.Background(), Job{MailID: uuid.New(), Spool: mail})
+		if len(rep.Failed()) == 0 && len(rep.Findings) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("with quick rules: %+v", rep)
+		}
 	}
 }
 
