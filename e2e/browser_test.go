@@ -14,6 +14,7 @@ import (
 // browser suite, which uses it as an analyst would. The suite is node's, since
 // that is where Playwright and axe live; its output is this test's output.
 func TestBrowser(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, "node", "chromium")
 	hop := testenv.NextHop(t)
 	s := startServer(t, hop.Addr, "")

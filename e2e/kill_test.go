@@ -17,6 +17,7 @@ import (
 // while mail pours in. Whatever the client heard 250 for must be at the next
 // hop or in quarantine afterwards: infected mail only there, clean mail only here.
 func TestKillLosesNothing(t *testing.T) {
+	t.Parallel()
 	const kills = 20
 	hop := testenv.NextHop(t)
 	s := startServer(t, hop.Addr, "")

@@ -58,6 +58,7 @@ func (a *api) component(name string) (state string) {
 }
 
 func TestEnginesDown(t *testing.T) {
+	t.Parallel()
 	hop := testenv.NextHop(t)
 	s := startServer(t, hop.Addr, "")
 	a := s.api("admin")
@@ -146,6 +147,7 @@ func wantLedgerSaysDown(t *testing.T, a *api, subject, engine string) {
 }
 
 func TestNextHopTrouble(t *testing.T) {
+	t.Parallel()
 	hop := testenv.NextHop(t)
 	s := startServer(t, hop.Addr, "")
 	to := []string{"bob@ours.example"}

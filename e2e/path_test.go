@@ -27,6 +27,7 @@ func wantBelowOurHeaders(t *testing.T, got, sent []byte) {
 }
 
 func TestMailPath(t *testing.T) {
+	t.Parallel()
 	hop := testenv.NextHop(t)
 	s := startServer(t, hop.Addr, "")
 	a := s.api("admin")
