@@ -27,12 +27,14 @@ type mail struct {
 	name          string // the sender's name, plain
 	local, domain string // the sender's address
 	subject       string // plain
-	text          string // subject and texts, plain
+	own           string // subject and texts, plain
+	text          string // and texts of attachments
 	size          int    // bytes of visible text
 	links         []target
 	list          bool                    // sent by a mailing list
 	leave         bool                    // has List-Unsubscribe
-	said          map[string]map[int]bool // phrases in the text, see says
+	said          map[string]map[int]bool // phrases in text, see says
+	saidItself    map[string]map[int]bool // phrases in own
 	served        []string
 	header        map[string]string
 }
@@ -80,19 +82,28 @@ func (e *Engine) mail(q scanner.Question) *mail {
 	return m
 }
 
+// texts puts together what is read for words: first what the mail itself says,
+// then its attachments.
 func (m *mail) texts() {
-	var b strings.Builder
-	b.WriteString(m.c.Subject)
+	var own, attached strings.Builder
+	own.WriteString(m.c.Subject)
 	for _, t := range m.c.Texts {
 		m.size += len(t.Text)
+		b := &own
+		if t.Name != "" {
+			b = &attached
+		}
 		for _, s := range [...]string{t.Text, t.Hidden} {
-			if room := textSeen - b.Len(); room > 0 {
+			if room := textSeen - own.Len() - attached.Len(); room > 0 && s != "" {
 				b.WriteString("\n")
 				b.WriteString(strings.ToValidUTF8(s[:min(len(s), room)], ""))
 			}
 		}
 	}
-	m.text = plain(b.String())
+	m.own = plain(own.String())
+	if m.text = m.own; attached.Len() > 0 {
+		m.text += " " + plain(attached.String())
+	}
 }
 
 // splitAddress is the local part as written, and the domain in lower case.
@@ -119,16 +130,32 @@ func same(a, b string) bool {
 // longText is the length from which one phrase of a list is chance.
 const longText = 4000 // bytes
 
-// says whether the mail has phrases of a list, and one of them.
+// says whether the mail or its attachments have phrases of a list, and one of them.
 func (m *mail) says(list string) (one string, ok bool) {
-	need := 1
-	if len(m.text) > longText {
-		need = 2
-	}
 	if m.said == nil {
 		m.said = m.e.data.phrases.in(m.text)
 	}
-	said := m.said[list]
+	return m.among(list, m.said, len(m.text))
+}
+
+// saysItself is says for the mail without its attachments: a form that is sent
+// round asks for the sex of a person, and a book of hundred pages has every word.
+func (m *mail) saysItself(list string) (one string, ok bool) {
+	if len(m.own) == len(m.text) {
+		return m.says(list)
+	}
+	if m.saidItself == nil {
+		m.saidItself = m.e.data.phrases.in(m.own)
+	}
+	return m.among(list, m.saidItself, len(m.own))
+}
+
+func (m *mail) among(list string, found map[string]map[int]bool, length int) (one string, ok bool) {
+	need := 1
+	if length > longText {
+		need = 2
+	}
+	said := found[list]
 	for i, w := range m.e.data.Words[list] {
 		if !said[i] {
 			continue

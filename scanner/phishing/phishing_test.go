@@ -168,6 +168,26 @@ func TestSigns(t *testing.T) {
 }
 
 // Signs that a mail as a whole shows by what it lacks or hides.
+// Words of spam count where the mail itself says them, not in what is attached.
+func TestSigns_WordsOfAttachments(t *testing.T) {
+	t.Parallel()
+	c := about("petra@kunde.example", "Petra", "Unterlagen", "Hallo, anbei das Buch.")
+	c.Texts = append(c.Texts, content.Text{Part: "2", Name: "book.pdf", Kind: "document", Text: "viagra and cheap weight loss, make money, to be removed"})
+	if got := signs(t, scanner.Question{Content: c}); strings.Contains(got, "WORDS_") {
+		t.Errorf("of an attachment: %s", got)
+	}
+	c.Texts[1].Name = ""
+	if got := signs(t, scanner.Question{Content: c}); !strings.Contains(got, " WORDS_BODY ") || !strings.Contains(got, " WORDS_MAILING ") {
+		t.Errorf("of the mail: %s", got)
+	}
+	// Phishing hides what it asks for in attachments.
+	c.Texts[1] = content.Text{Part: "2", Name: "book.pdf", Kind: "document", Text: "verify your account"}
+	c.Links = append(c.Links, anchor("https://x.example/", "here"))
+	if got := signs(t, scanner.Question{Content: c}); !strings.Contains(got, " WORDS_ACCOUNT ") {
+		t.Errorf("phishing in an attachment: %s", got)
+	}
+}
+
 func TestSigns_OfForm(t *testing.T) {
 	t.Parallel()
 	c := &content.Content{From: []content.Address{{Address: "a@b.com"}},

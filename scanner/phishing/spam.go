@@ -108,11 +108,11 @@ func (m *mail) bulkSigns() {
 	if m.list {
 		return
 	}
-	if !m.leave && (hasWord(m.text, "unsubscribe") || strings.Contains(m.text, "abbestellen") || strings.Contains(m.text, "abmelden")) {
+	if !m.leave && (hasWord(m.own, "unsubscribe") || strings.Contains(m.own, "abbestellen") || strings.Contains(m.own, "abmelden")) {
 		m.sign("BULK_NO_LEAVE", "")
 	}
 	for _, name := range [...]string{"WORDS_OFFER", "WORDS_BODY", "WORDS_MONEY", "WORDS_MAILING"} {
-		if w, ok := m.says(name); ok {
+		if w, ok := m.saysItself(name); ok {
 			m.sign(name, w)
 		}
 	}

@@ -4,10 +4,14 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/flate"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"reflect"
+	"strings"
 	"testing"
+
+	"mailward/policy"
 )
 
 // goInflate keeps the contract of Worker.Inflate with Go's own reader.
@@ -92,5 +96,75 @@ func TestInflate(t *testing.T) {
 		if unpacked != tt.unpacked {
 			t.Errorf("%s: unpacked in one step %v, want %v", name, unpacked, tt.unpacked)
 		}
+	}
+}
+
+// An ordinary archive has entries for its folders, which have no bytes.
+func TestZip_Folders(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, name := range []string{"a/", "a/b/", "a/empty.txt", "a/b/note.txt"} {
+		h := &zip.FileHeader{Name: name, Method: zip.Deflate}
+		if name == "a/b/" {
+			h.Method = zip.Store
+		}
+		w, err := z.CreateHeader(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "a/b/note.txt" {
+			io.WriteString(w, "hello")
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits()}).scan(attached("a.zip", b.Bytes()))
+	if err != nil || len(r.Findings) > 0 {
+		t.Errorf("%+v, error %v", r.Findings, err)
+	}
+}
+
+// A workbook that a program has written has sheets of 100 MB. It is read whole as
+// an archive; of the sheets' text, as much as is judged.
+func TestWorkbook_BigSheets(t *testing.T) {
+	t.Parallel()
+	book := func(sheet, names int) []byte {
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		put := func(name, start, row string, size int) {
+			w, err := z.Create(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(w, start)
+			io.WriteString(w, strings.Repeat(row, size/len(row)))
+		}
+		put("[Content_Types].xml", "<Types/>", " ", 1)
+		var row strings.Builder
+		for i := range 1000 { // so that the archive is no bomb
+			fmt.Fprintf(&row, "<row r=\"%d\"><c><v>%d</v></c></row>", i, i*i*7919%100_003)
+		}
+		put("xl/worksheets/sheet1.xml", "<worksheet><sheetData>", row.String(), sheet)
+		put("xl/other.xml", "<x>", row.String(), names)
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	scan := func(data []byte) []policy.Finding {
+		r, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits()}).scan(attached("book.xlsx", data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Findings
+	}
+	if f := scan(book(70<<20, 1)); len(f) > 0 {
+		t.Errorf("a big sheet: %+v", f)
+	}
+	// What is kept of a document has a limit, and who is over it is unscannable.
+	if f := scan(book(1, 70<<20)); len(f) != 1 || f[0].Class != policy.Unscannable {
+		t.Errorf("too much besides: %+v", f)
 	}
 }

@@ -3,6 +3,8 @@ package sidecar
 import (
 	"errors"
 	"time"
+
+	"mailward/scanner/sidecar/document"
 )
 
 // Limits bound what one mail may cost. Whoever hits one gets class unscannable;
@@ -41,7 +43,7 @@ var (
 
 // limitOf is the one of them that err is about; nil: err is about something else.
 func limitOf(err error) error {
-	for _, l := range []error{errHeaderLimit, errPartsLimit, errDepthLimit, errReadingsLimit, errDictionary, errArchiveDepth, errFilesLimit, errRatioLimit, errTotalLimit, errTimeLimit} {
+	for _, l := range []error{errHeaderLimit, errPartsLimit, errDepthLimit, errReadingsLimit, errDictionary, errArchiveDepth, errFilesLimit, errRatioLimit, errTotalLimit, errTimeLimit, document.ErrBytes} {
 		if errors.Is(err, l) {
 			return l
 		}

@@ -68,9 +68,6 @@ func openZip(c *container) error {
 	c.unpackers(zr.RegisterDecompressor)
 	var locked error // of entries that do not open; the others are looked at all the same
 	for _, f := range zr.File {
-		if f.FileInfo().IsDir() && f.CompressedSize64 == 0 {
-			continue
-		}
 		err := c.entry(f)
 		if isLimit(err) || errors.Is(err, errMatch) {
 			return err
@@ -91,7 +88,10 @@ func (c *container) entry(f *zip.File) error {
 			}
 		}
 	}
-	if f.Flags&1 != 0 {
+	switch {
+	case f.FileInfo().IsDir() && f.CompressedSize64 == 0:
+		return nil
+	case f.Flags&1 != 0:
 		return c.lockedFile(f)
 	}
 	return c.zipFile(f)

@@ -15,10 +15,17 @@ import (
 type Package struct {
 	files map[string][]byte
 	size  int
+	over  bool // not all of it was kept
 }
 
-// maxPackage bounds the XML of a document that is kept for that.
-const maxPackage = 64 << 20
+// Bounds of the XML of a document that is kept for that.
+const (
+	maxPackage = 64 << 20 // bytes
+	maxFiles   = 5000
+	// maxSheet is for what only has text: more of it than fits into maxText is in
+	// its first bytes. Workbooks that are exported by programs have sheets of 100 MB.
+	maxSheet = 8 << 20
+)
 
 // NewPackage returns a package for an archive that holds a document by the names
 // of its files, else nil.
@@ -40,9 +47,14 @@ func (p *Package) Add(name string, data []byte) {
 	name = strings.ToLower(strings.TrimPrefix(strings.ReplaceAll(name, `\`, "/"), "/"))
 	switch path.Ext(name) {
 	case ".xml", ".rels", ".bin":
-		if p.size += len(data); p.size <= maxPackage && len(p.files) < 5000 {
-			p.files[name] = data
+		if dir := path.Dir(name); dir == "xl/worksheets" || name == "xl/sharedstrings.xml" {
+			data = data[:min(len(data), maxSheet)]
 		}
+		if p.size += len(data); p.size > maxPackage || len(p.files) >= maxFiles {
+			p.over = true
+			return
+		}
+		p.files[name] = data
 	}
 }
 
@@ -51,7 +63,7 @@ func (p *Package) Add(name string, data []byte) {
 func (p *Package) Open(f File, lim Limits) (*Found, error) {
 	r := newReader(f, lim)
 	err := r.guard(func() error {
-		if p.size > maxPackage {
+		if p.over {
 			return ErrBytes
 		}
 		return r.pack(p.files)
