@@ -10,15 +10,15 @@ import (
 const maxScript = 1 << 20
 
 var (
-	urlLine       = regexp.MustCompile(`(?im)^\s*(URL|IconFile|WorkingDirectory|BaseURL|IconIndex|Command)\s*=\s*(\S[^\r\n]*)`)
-	desktopExec   = regexp.MustCompile(`(?im)^\s*(?:Exec|TryExec)\s*=\s*(\S[^\r\n]*)`)
-	queryWeb      = regexp.MustCompile(`(?i)^\s*WEB\s*[\r\n]+\s*\d+\s*[\r\n]+\s*(\S+)`)
-	csvFormula    = regexp.MustCompile(`(?im)(?:^|[,;\t"])\s*[=+\-@][^\r\n"]*?\b(cmd|powershell|mshta|rundll32|regsvr32|msexcel|wscript|cscript)\s*\|[^\r\n]*!`)
-	slkCall       = regexp.MustCompile(`(?im)^[^\r\n]*;E(?:[^\r\n]*\b)?(EXEC|CALL|REGISTER|FOPEN)\s*\(`)
-	simpleURL     = regexp.MustCompile(`(?i)<(?:url|simpleLocation)>\s*(?:<url>)?\s*([^<\s][^<]*)`)
-	deepLink      = regexp.MustCompile(`(?is)<DeepLink>(.+?)</DeepLink>`)
-	crumb         = regexp.MustCompile(`(?i)(?:crumb=location:|location:)([^&<"\s]+)`)
-	scriptCall    = regexp.MustCompile(`(?i)(wscript\.shell|activexobject|createobject\s*\(|shell\.application|powershell|invoke-expression|\biex\b|downloadstring|downloadfile|frombase64string|certutil|bitsadmin|mshta|rundll32|regsvr32|msxml2\.|winhttp|adodb\.stream|winmgmts|start-process|invoke-webrequest|net\.webclient|curl\s+-|wget\s|add-mppreference|eval\s*\(|executeglobal)`)
+	urlLine     = regexp.MustCompile(`(?im)^\s*(URL|IconFile|WorkingDirectory|BaseURL|IconIndex|Command)\s*=\s*(\S[^\r\n]*)`)
+	desktopExec = regexp.MustCompile(`(?im)^\s*(?:Exec|TryExec)\s*=\s*(\S[^\r\n]*)`)
+	queryWeb    = regexp.MustCompile(`(?i)^\s*WEB\s*[\r\n]+\s*\d+\s*[\r\n]+\s*(\S+)`)
+	csvFormula  = regexp.MustCompile(`(?im)(?:^|[,;\t"])\s*[=+\-@][^\r\n"]*?\b(cmd|powershell|mshta|rundll32|regsvr32|msexcel|wscript|cscript)\s*\|[^\r\n]*!`)
+	slkCall     = regexp.MustCompile(`(?im)^[^\r\n]*;E(?:[^\r\n]*\b)?(EXEC|CALL|REGISTER|FOPEN)\s*\(`)
+	simpleURL   = regexp.MustCompile(`(?i)<(?:url|simpleLocation)>\s*(?:<url>)?\s*([^<\s][^<]*)`)
+	deepLink    = regexp.MustCompile(`(?is)<DeepLink>(.+?)</DeepLink>`)
+	crumb       = regexp.MustCompile(`(?i)(?:crumb=location:|location:)([^&<"\s]+)`)
+	scriptCall  = regexp.MustCompile(`(?i)(wscript\.shell|activexobject|createobject\s*\(|shell\.application|powershell|invoke-expression|\biex\b|downloadstring|downloadfile|frombase64string|certutil|bitsadmin|mshta|rundll32|regsvr32|msxml2\.|winhttp|adodb\.stream|winmgmts|start-process|invoke-webrequest|net\.webclient|curl\s+-|wget\s|add-mppreference|eval\s*\(|executeglobal)`)
 )
 
 // scriptExt are files that Windows or another system runs at a double click, by
