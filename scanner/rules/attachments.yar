@@ -1,14 +1,15 @@
 // Files that have no business in a mail. The externals part_name, part_ext,
-// part_type, true_type, part_depth and in_archive come from the sidecar.
+// part_type, true_type, part_depth and in_archive come from the sidecar. A rule
+// that goes by the name alone says suspicious: malware is for what is in a file.
 
 rule Script_Attachment
 {
     meta:
         description = "A script is attached that Windows runs at a double click"
         author = "Mailward"
-        class = "malware"
-        score = "10"
-        severity = "critical"
+        class = "suspicious"
+        score = "8"
+        severity = "warn"
         reference = "https://attack.mitre.org/techniques/T1566/001/"
     condition:
         part_ext matches /^\.(js|jse|vbs|vbe|wsf|wsh|hta|ps1|psm1|bat|cmd|scr|pif|cpl|msc|jar|reg|sct|wsc|gadget|application|settingcontent-ms)$/ and
@@ -33,9 +34,9 @@ rule Double_Extension
     meta:
         description = "A file name pretends to be a document but ends in something that runs"
         author = "Mailward"
-        class = "malware"
-        score = "12"
-        severity = "critical"
+        class = "suspicious"
+        score = "8"
+        severity = "warn"
         reference = "https://attack.mitre.org/techniques/T1036/007/"
     condition:
         part_name matches /\.(pdf|docx?|xlsx?|pptx?|txt|rtf|jpe?g|png|gif|csv|zip|html?)[ ._-]*\.(js|jse|vbs|vbe|wsf|hta|ps1|bat|cmd|scr|exe|com|pif|lnk|jar|msi|iso|img|svg|html?)$/i
@@ -46,9 +47,9 @@ rule Right_To_Left_Name
     meta:
         description = "A file name is written backwards to hide its ending"
         author = "Mailward"
-        class = "malware"
-        score = "12"
-        severity = "critical"
+        class = "suspicious"
+        score = "8"
+        severity = "warn"
         reference = "https://attack.mitre.org/techniques/T1036/002/"
     condition:
         part_name contains "\xe2\x80\xae" or part_name contains "\xe2\x81\xa7"

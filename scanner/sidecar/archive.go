@@ -76,12 +76,18 @@ func opener(kind, name string, data []byte) func(*container) error {
 		return openTar
 	case has(0, tnefMagic):
 		return openTNEF
+	case has(0, "\x00\x05\x16\x00"), has(0, "\x00\x05\x16\x07"):
+		return openAppleSingle
+	case looksMacBinary(data):
+		return openMacBinary
 	case looksCMS(data):
 		return openCMS
 	case has(7, "**ACE**"), has(2, "-lh") && has(6, "-"), has(2, "-lz") && has(6, "-"), has(0, "\x60\xea") && extension(name) == ".arj":
 		return openNone
 	case isMailName(name):
 		return openMail
+	case looksBinHex(name, data):
+		return openBinHex
 	}
 	return nil
 }

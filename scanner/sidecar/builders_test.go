@@ -196,6 +196,35 @@ func isoOf(name, data string) []byte {
 	return append(b, data...)
 }
 
+// jolietOf is a disk image with two trees. The first has only a harmless file,
+// unless both have the same two; the second, Joliet, has both.
+func jolietOf(data string, same bool) []byte {
+	harmless := make([]byte, isoSector)
+	record := func(name string, sector, size uint32, flags byte) []byte {
+		r := make([]byte, (33+len(name)+1)&^1)
+		r[0], r[25], r[32] = byte(len(r)), flags, byte(len(name))
+		binary.LittleEndian.PutUint32(r[2:], sector)
+		binary.LittleEndian.PutUint32(r[10:], size)
+		copy(r[33:], name)
+		return r
+	}
+	wide := func(s string) string { return "\x00" + strings.Join(strings.Split(s, ""), "\x00") }
+	b := make([]byte, 21*isoSector)
+	copy(b[16*isoSector:], "\x01CD001\x01")
+	copy(b[16*isoSector+156:], record("\x00", 19, isoSector, 2))
+	copy(b[17*isoSector:], "\x02CD001\x01")
+	copy(b[17*isoSector+88:], "%/E")
+	copy(b[17*isoSector+156:], record("\x00", 20, isoSector, 2))
+	copy(b[18*isoSector:], "\xffCD001\x01")
+	first := slices.Concat(record("\x00", 19, isoSector, 2), record("A.TXT;1", 21, 100, 0))
+	if same {
+		first = append(first, record("B.TXT;1", 22, uint32(len(data)), 0)...)
+	}
+	copy(b[19*isoSector:], first)
+	copy(b[20*isoSector:], slices.Concat(record("\x00", 20, isoSector, 2), record(wide("a.txt"), 21, 100, 0), record(wide("b.txt"), 22, uint32(len(data)), 0)))
+	return append(append(b, harmless...), data...)
+}
+
 func deflated(data string, dict []byte) []byte {
 	var b bytes.Buffer
 	w, _ := flate.NewWriterDict(&b, flate.BestCompression, dict)

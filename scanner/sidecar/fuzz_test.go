@@ -61,7 +61,8 @@ func FuzzScan(f *testing.F) {
 func FuzzArchive(f *testing.F) {
 	for name, data := range map[string][]byte{
 		"a.zip": []byte(zipText(hidden)), "b.zip": hiddenZip(hidden), "c.zip": overlapping(1000, 3), "d.zip": quine(), "e.zip": lockedZip(hidden, "secret", false), "f.zip": lockedZip(hidden, "secret", true),
-		"a.7z": sevenzipDictionary(1), "b.7z": lockedSevenzip(), "a.xz": xzDictionary(1), "a.gz": gzipped(hidden), "a.tar": tarred(hidden), "a.cab": cabinet(hidden), "a.iso": isoOf("A;1", hidden),
+		"a.7z": sevenzipDictionary(1), "b.7z": lockedSevenzip(), "a.xz": xzDictionary(1), "a.gz": gzipped(hidden), "a.tar": tarred(hidden), "a.cab": cabinet(hidden), "a.iso": isoOf("A;1", hidden), "b.iso": jolietOf(hidden, false),
+		"a.hqx": []byte(binhex("a.txt", hidden)), "a.bin": macBinary(true, "a.txt", hidden), "a.as": appleSingle(0x51600, 1, "a.txt", hidden),
 		"winmail.dat": tnef("a.txt", hidden), "a.p7m": signed("Subject: x\r\n\r\n"+hidden, true), "a.eml": []byte("Subject: x\r\n\r\n" + hidden),
 	} {
 		f.Add(name, data)

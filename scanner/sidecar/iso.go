@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"strings"
 	"unicode/utf16"
 )
@@ -29,11 +30,13 @@ type isoImage struct {
 	c      *container
 	seen   map[uint32]bool // sectors of folders and files
 	joliet bool
+	tree   map[[2]uint32]bool // sector and size of the files of the tree that is walked
 }
 
 func openISO(c *container) error {
 	im := isoImage{c: c, seen: map[uint32]bool{}}
 	udf, trees := false, 0
+	var first map[[2]uint32]bool
 	for at := 16 * isoSector; at+isoSector <= len(c.data) && at < 64*isoSector; at += isoSector {
 		d := c.data[at : at+isoSector]
 		switch {
@@ -42,8 +45,18 @@ func openISO(c *container) error {
 		case bytes.HasPrefix(d[1:], []byte("CD001")) && (d[0] == 1 || d[0] == 2):
 			trees++
 			im.joliet = d[0] == 2 && d[88] == '%' && d[89] == '/'
+			if im.seen[binary.LittleEndian.Uint32(d[158:])] {
+				continue // The same tree under another descriptor (ISO 9660:1999).
+			}
+			im.tree = map[[2]uint32]bool{}
 			if err := im.folder(d[156:190], 0); err != nil {
 				return err
+			}
+			if first == nil {
+				first = im.tree
+			}
+			if !maps.Equal(first, im.tree) {
+				c.w.odd("a disk image whose trees of folders have different files")
 			}
 		}
 	}
@@ -108,6 +121,9 @@ func (im *isoImage) entry(r []byte, depth int) error {
 	sector, data, err := im.extent(r)
 	if err != nil {
 		return err
+	}
+	if len(data) > 0 {
+		im.tree[[2]uint32{sector, uint32(len(data))}] = true
 	}
 	text := im.name(name)
 	if len(data) > 0 && im.seen[sector] {

@@ -255,6 +255,14 @@ var tricks = []struct {
 	}, false},
 	{"cabinet", func(p string) string { return string(attached("a.cab", cabinet(zipText(p)))) }, false},
 	{"disk image", func(p string) string { return string(attached("a.iso", isoOf("A.ZIP;1", zipText(p)))) }, false},
+	{"disk image whose two trees have the same files", func(p string) string { return string(attached("a.iso", jolietOf(p, true))) }, false},
+	{"disk image whose two trees differ", func(p string) string { return string(attached("a.iso", jolietOf(p, false))) }, true},
+	{"BinHex", func(p string) string { return string(attached("a.hqx", []byte(binhex("a.zip", zipText(p))))) }, false},
+	{"BinHex in text", func(p string) string { return mailTop + "\r\nhello\r\n" + binhex("a.txt", p) }, false},
+	{"MacBinary", func(p string) string { return string(attached("a.bin", macBinary(false, "a.zip", zipText(p)))) }, false},
+	{"MacBinary II", func(p string) string { return string(attached("a.bin", macBinary(true, "a.zip", zipText(p)))) }, false},
+	{"AppleSingle", func(p string) string { return string(attached("a.as", appleSingle(0x51600, 1, "a.zip", zipText(p)))) }, false},
+	{"resource fork in AppleDouble", func(p string) string { return string(attached("a", appleSingle(0x51607, 2, "a.zip", zipText(p)))) }, false},
 }
 
 func TestTricks(t *testing.T) {

@@ -10,16 +10,15 @@ import (
 const maxScript = 1 << 20
 
 var (
-	encodedScript = []byte("#@~^")
-	urlLine       = regexp.MustCompile(`(?im)^\s*(URL|IconFile|WorkingDirectory|BaseURL|IconIndex|Command)\s*=\s*(\S[^\r\n]*)`)
-	desktopExec   = regexp.MustCompile(`(?im)^\s*(?:Exec|TryExec)\s*=\s*(\S[^\r\n]*)`)
-	queryWeb      = regexp.MustCompile(`(?i)^\s*WEB\s*[\r\n]+\s*\d+\s*[\r\n]+\s*(\S+)`)
-	csvFormula    = regexp.MustCompile(`(?im)(?:^|[,;\t"])\s*[=+\-@][^\r\n"]*?\b(cmd|powershell|mshta|rundll32|regsvr32|msexcel|wscript|cscript)\s*\|[^\r\n]*!`)
-	slkCall       = regexp.MustCompile(`(?im)^[^\r\n]*;E(?:[^\r\n]*\b)?(EXEC|CALL|REGISTER|FOPEN)\s*\(`)
-	simpleURL     = regexp.MustCompile(`(?i)<(?:url|simpleLocation)>\s*(?:<url>)?\s*([^<\s][^<]*)`)
-	deepLink      = regexp.MustCompile(`(?is)<DeepLink>(.+?)</DeepLink>`)
-	crumb         = regexp.MustCompile(`(?i)(?:crumb=location:|location:)([^&<"\s]+)`)
-	scriptCall    = regexp.MustCompile(`(?i)(wscript\.shell|activexobject|createobject\s*\(|shell\.application|powershell|invoke-expression|\biex\b|downloadstring|downloadfile|frombase64string|certutil|bitsadmin|mshta|rundll32|regsvr32|msxml2\.|winhttp|adodb\.stream|winmgmts|start-process|invoke-webrequest|net\.webclient|curl\s+-|wget\s|add-mppreference|eval\s*\(|executeglobal)`)
+	urlLine     = regexp.MustCompile(`(?im)^\s*(URL|IconFile|WorkingDirectory|BaseURL|IconIndex|Command)\s*=\s*(\S[^\r\n]*)`)
+	desktopExec = regexp.MustCompile(`(?im)^\s*(?:Exec|TryExec)\s*=\s*(\S[^\r\n]*)`)
+	queryWeb    = regexp.MustCompile(`(?i)^\s*WEB\s*[\r\n]+\s*\d+\s*[\r\n]+\s*(\S+)`)
+	csvFormula  = regexp.MustCompile(`(?im)(?:^|[,;\t"])\s*[=+\-@][^\r\n"]*?\b(cmd|powershell|mshta|rundll32|regsvr32|msexcel|wscript|cscript)\s*\|[^\r\n]*!`)
+	slkCall     = regexp.MustCompile(`(?im)^[^\r\n]*;E(?:[^\r\n]*\b)?(EXEC|CALL|REGISTER|FOPEN)\s*\(`)
+	simpleURL   = regexp.MustCompile(`(?i)<(?:url|simpleLocation)>\s*(?:<url>)?\s*([^<\s][^<]*)`)
+	deepLink    = regexp.MustCompile(`(?is)<DeepLink>(.+?)</DeepLink>`)
+	crumb       = regexp.MustCompile(`(?i)(?:crumb=location:|location:)([^&<"\s]+)`)
+	scriptCall  = regexp.MustCompile(`(?i)(wscript\.shell|activexobject|createobject\s*\(|shell\.application|powershell|invoke-expression|\biex\b|downloadstring|downloadfile|frombase64string|certutil|bitsadmin|mshta|rundll32|regsvr32|msxml2\.|winhttp|adodb\.stream|winmgmts|start-process|invoke-webrequest|net\.webclient|curl\s+-|wget\s|add-mppreference|eval\s*\(|executeglobal)`)
 )
 
 // scriptExt are files that Windows or another system runs at a double click, by
@@ -36,8 +35,13 @@ var scriptExt = map[string]string{
 func (r *reader) script() error {
 	ext, b := r.file.ext(), r.file.Data[:min(len(r.file.Data), maxScript)]
 	b = plainText(b)
-	if bytes.Contains(b, encodedScript) && bytes.Contains(b, []byte("^#~@")) {
+	if plain, ok := decodeScript(b); ok && (ext == ".jse" || ext == ".vbe" || bytes.Contains(b, scriptEnd)) {
+		if err := r.took(len(plain)); err != nil {
+			return err
+		}
+		b = plain
 		r.suspect("Script.Encoded", 8, "it holds a script that is encoded so that nobody can read it")
+		r.code(scriptLanguage(ext), b)
 	}
 	switch ext {
 	case ".url", ".website":
@@ -67,6 +71,14 @@ func (r *reader) script() error {
 		}
 	}
 	return nil
+}
+
+// scriptLanguage is that of an encoded script.
+func scriptLanguage(ext string) string {
+	if strings.HasPrefix(ext, ".vb") {
+		return "vbscript"
+	}
+	return "javascript"
 }
 
 // plainText is UTF-16 as one byte a character, since scripts of Windows come in
