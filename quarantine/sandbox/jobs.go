@@ -67,6 +67,7 @@ type sweepWorker struct {
 }
 
 // Work puts a job in for each open question; one that has one is left alone.
+// Then it follows what nobody waits for, and tells what came too late.
 func (w *sweepWorker) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
 	rows, err := w.q.deps.DB.Query(ctx, waitingSQL, 1000)
 	if err != nil {
@@ -81,7 +82,10 @@ func (w *sweepWorker) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
 			return fmt.Errorf("insert job: %w", err)
 		}
 	}
-	return w.q.orphans(ctx)
+	if err := w.q.orphans(ctx); err != nil {
+		return err
+	}
+	return w.q.late(ctx)
 }
 
 // orphans sees to tasks that nobody waits for any more. What CAPE has still ends

@@ -62,6 +62,7 @@ var (
 	decideSQL     = pg.Query(queryFiles, "decide")
 	waitingSQL    = pg.Query(queryFiles, "waiting")
 	orphansSQL    = pg.Query(queryFiles, "orphans")
+	lateSQL       = pg.Query(queryFiles, "late")
 	statusSQL     = pg.Query(queryFiles, "status")
 )
 

@@ -235,19 +235,23 @@ func (q *Queue) decide(ctx context.Context, h hold, item quarantine.Item, v poli
 	o.Decide = func(copies []quarantine.ItemRecipient) []policy.RecipientDecision {
 		return q.decisions(item, copies, v)
 	}
-	decided := false
+	decided, late := false, false
 	err := q.deps.DB.Act(ctx, actor(h.id), func(ctx context.Context, tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, lockHoldSQL, h.id).Scan(&decided); err != nil || !decided {
 			return err
 		}
-		if err := q.deps.Store.SandboxDecided(ctx, tx, actor(h.id), item, o); err != nil {
+		var err error
+		if late, err = q.deps.Store.SandboxDecided(ctx, tx, actor(h.id), item, o); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, decideSQL, h.id, string(v), why)
+		_, err = tx.Exec(ctx, decideSQL, h.id, string(v), why)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("decide hold %s: %w", h.id, err)
+	}
+	if late {
+		q.countLate(item, true)
 	}
 	if decided {
 		q.metrics.decided.WithLabelValues(string(v)).Inc()
