@@ -74,7 +74,7 @@ func TestSandbox(t *testing.T) {
 	cape.Token("sesame")
 	s := startServer(t, hop.Addr, fmt.Sprintf("sandbox: {url: %q, token: sesame, poll_every: 200ms, tasks_per_minute: 100}\n", cape.URL))
 	a := s.api("admin")
-	policy := map[string]any{"sandbox": map[string]any{"timeout": "1m", "on_timeout": "deliver"}}
+	policy := map[string]any{"actions": map[string]string{}, "sandbox": map[string]any{"timeout": "1m", "on_timeout": "deliver"}}
 	if c := a.do("PUT", "policies/"+ourDomain, policy, nil); c != 200 {
 		t.Fatalf("PUT policy: %d", c)
 	}

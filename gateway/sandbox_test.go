@@ -17,6 +17,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"mailward/gateway/facts"
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
 	"mailward/policy"
@@ -70,9 +71,14 @@ func (s *sandboxed) newQueue() *sandbox.Queue {
 	s.t.Helper()
 	client, err := cape.New(cape.Config{URL: s.cape.URL, RetryPause: time.Millisecond})
 	fatal(s.t, err)
-	q, err := sandbox.New(s.cfg, sandbox.Deps{Log: slog.New(slog.DiscardHandler), DB: s.db.DB, Store: s.held, Audit: s.audit, Cape: client, Parts: s.parts, NoPart: errNoPart, Policies: s.srv.deps.Policies})
+	q, err := sandbox.New(s.cfg, sandbox.Deps{Log: slog.New(slog.DiscardHandler), DB: s.db.DB, Store: s.held, Audit: s.audit, Cape: client, Parts: s.parts, NoPart: errNoPart, Policies: s.srv.deps.Policies, Heard: s.heard})
 	fatal(s.t, err)
 	return q
+}
+
+func (s *sandboxed) heard(ctx context.Context, item quarantine.Item) (policy.Input, error) {
+	row, _, err := s.srv.deps.Ledger.Get(ctx, item.MailID)
+	return facts.Stored(row), err
 }
 
 // run starts a process that works on the queue; calling the result kills it.
@@ -521,4 +527,30 @@ func TestSandbox_LateByAnother(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSandbox_AllowIsHeard: what an entry has set aside on arrival is set aside
+// after the verdict too.
+func TestSandbox_AllowIsHeard(t *testing.T) {
+	t.Parallel()
+	s := newSandboxed(t, nil)
+	policies, ctx := s.srv.deps.Policies, context.Background()
+	actions := policy.DefaultActions(policy.Inbound)
+	actions[policy.Suspicious] = policy.Quarantine
+	_, err := policies.PutPolicy(ctx, pg.Operator("root"), policy.Policy{Workspace: policy.DefaultWorkspace, Domain: "*", Actions: actions}, nil)
+	fatal(t, err)
+	s.work()
+	s.run(s.q)
+	if it := s.heldItem("suspicious script"); it.State != quarantine.Quarantined {
+		t.Fatalf("state %s without an entry", it.State)
+	}
+	_, err = policies.PutEntry(ctx, pg.Operator("root"), policy.Entry{Workspace: policy.DefaultWorkspace, Domain: "*", Kind: policy.EntryAllow, Match: policy.MatchClient, Value: "127.0.0.1",
+		Classes: []policy.Class{policy.Suspicious}, Owner: "soc", Reason: "our own scanner"})
+	fatal(t, err)
+	s.wantState(s.heldItem("suspicious script two"), quarantine.Released)
+	s.cape.Result(nil, testenv.CapeResult{Score: 9})
+	if it := s.decided(s.heldItem("suspicious script three"), policy.SandboxMalicious); it.State != quarantine.Quarantined {
+		t.Errorf("state %s: an entry has let malware out", it.State)
+	}
+	s.wantHop(1)
 }

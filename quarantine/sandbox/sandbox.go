@@ -101,6 +101,7 @@ type Parts interface {
 type Policies interface {
 	Lookup(address string) (policy.Recipient, bool)
 	Outbound(sender, to string) (policy.Recipient, bool)
+	Entries(workspace uuid.UUID) *policy.EntrySet
 }
 
 // Deps are the parts that the queue works with.
@@ -112,6 +113,8 @@ type Deps struct {
 	Cape     *cape.Client
 	Parts    Parts
 	Policies Policies
+	// Heard is what the decision on arrival was told of an item.
+	Heard func(ctx context.Context, item quarantine.Item) (policy.Input, error)
 	// NoPart is the error of Parts for a part that the mail does not have.
 	NoPart  error
 	Metrics prometheus.Registerer // may be nil
