@@ -127,9 +127,10 @@ func TestSandbox(t *testing.T) {
 		cape.Result(script("killed-good"), testenv.CapeResult{Score: 0.1})
 		cape.Result(script("killed-bad"), testenv.CapeResult{Score: 8})
 		s.start()
+		// The next process leads the queue when the dead one's time is over.
+		state(t, good, "released", 90*time.Second)
+		state(t, bad, "quarantined", 90*time.Second)
 		waitForMail(t, hop, "killed-good")
-		state(t, good, "released", 15*time.Second)
-		state(t, bad, "quarantined", 15*time.Second)
 		wantNotAtHop(t, hop, "killed-bad")
 	})
 	t.Run("no verdict in time, so the policy decides", func(t *testing.T) {

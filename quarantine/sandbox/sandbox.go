@@ -205,7 +205,7 @@ func (q *Queue) ask(ctx context.Context, tx pgx.Tx, a question) error {
 			return fmt.Errorf("insert part of hold: %w", err)
 		}
 	}
-	if _, err := q.jobs.InsertTx(ctx, tx, holdArgs{id}, nil); err != nil {
+	if _, err := q.jobs.InsertTx(ctx, tx, holdArgs{Hold: id}, nil); err != nil {
 		return fmt.Errorf("insert job: %w", err)
 	}
 	return nil
