@@ -17,6 +17,7 @@ const (
 	ReleaseApprove   = "quarantine.release.approve"
 	ReleaseDeny      = "quarantine.release.deny"
 	SandboxVerdict   = "quarantine.sandbox.verdict"
+	SandboxLate      = "quarantine.sandbox.late" // malicious, after the mail was decided
 	SandboxRequest   = "quarantine.sandbox.request"
 	SandboxRelease   = "quarantine.release.sandbox"
 	ItemDelete       = "quarantine.delete"

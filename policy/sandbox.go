@@ -299,12 +299,13 @@ func WorstVerdict(list ...SandboxVerdict) SandboxVerdict {
 }
 
 // AfterSandbox decides anew on copies that were held, by the policies of now:
-// what was found on arrival is in the report. Deliver lets a copy go, Hold
+// what was found on arrival is in the report, and allow and block entries are
+// heard as then. They lift nothing that the sandbox says. Deliver lets a copy go, Hold
 // leaves it to a person, anything else keeps it.
 func AfterSandbox(in Input, v SandboxVerdict) []RecipientDecision {
 	// What the author's domain wants was done on arrival: copies that it keeps
-	// were never held.
-	in.Auth = Auth{}
+	// were never held. Who the author is still tells whether an entry counts.
+	in.Auth.Wanted = ""
 	in.Report.Findings = slices.DeleteFunc(slices.Clone(in.Report.Findings), func(f Finding) bool { return f.Engine == "mailauth" })
 	out, hits := make([]RecipientDecision, 0, len(in.Recipients)), in.Entries.find(in)
 	for _, r := range in.Recipients {

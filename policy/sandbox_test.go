@@ -139,6 +139,43 @@ func TestAfterSandbox(t *testing.T) {
 	}
 }
 
+// Entries are heard as on arrival; they lift nothing that the sandbox says.
+func TestAfterSandbox_Entries(t *testing.T) {
+	t.Parallel()
+	spam, strict := Finding{Engine: "rspamd", Name: "n", Class: Suspicious}, Policy{Actions: map[Class]Action{Suspicious: Quarantine}, Sandbox: settings(SandboxSettings{OnTimeout: TimeoutDeliver})}
+	allow := entry(t, Entry{Kind: EntryAllow, Match: MatchDomain, Value: "partner.example", Classes: []Class{Suspicious}})
+	block := entry(t, Entry{Kind: EntryBlock, Match: MatchDomain, Value: "partner.example"})
+	elsewhere := entry(t, Entry{Kind: EntryAllow, Match: MatchDomain, Value: "partner.example", Classes: []Class{Suspicious}, Domain: "other.example"})
+	malware := Finding{Engine: "clamav", Name: "m", Class: Malware}
+	for name, tt := range map[string]struct {
+		found   []Finding
+		entries []Entry
+		proven  bool
+		v       SandboxVerdict
+		want    Action
+	}{
+		"no entry":                         {[]Finding{spam}, nil, true, SandboxClean, Quarantine},
+		"an allow":                         {[]Finding{spam}, []Entry{allow}, true, SandboxClean, Deliver},
+		"an allow, no verdict in time":     {[]Finding{spam}, []Entry{allow}, true, NoVerdict, Deliver},
+		"an allow, the sender is not sure": {[]Finding{spam}, []Entry{allow}, false, SandboxClean, Quarantine},
+		"an allow for others":              {[]Finding{spam}, []Entry{elsewhere}, true, SandboxClean, Quarantine},
+		"an allow, but malicious":          {[]Finding{spam}, []Entry{allow}, true, SandboxMalicious, Quarantine},
+		"an allow, but suspicious there":   {[]Finding{spam}, []Entry{allow}, true, SandboxSuspicious, Quarantine},
+		"an allow, but malware":            {[]Finding{spam, malware}, []Entry{allow}, true, SandboxClean, Quarantine},
+		"a block":                          {nil, []Entry{block}, true, SandboxClean, Quarantine},
+		"a block and an allow":             {[]Finding{spam}, []Entry{allow, block}, true, SandboxClean, Quarantine},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := Input{Report: Report{Findings: tt.found, Engines: []EngineAnswer{{Engine: "clamav", Answered: true}}, Parts: []Part{filePart("1.2", "run.sh", "text/x-shellscript")}},
+				Auth: Auth{Author: "partner.example", Authenticated: tt.proven, Wanted: "reject", Domain: "partner.example"}, Mail: Mail{From: []string{"a@partner.example"}},
+				Entries: NewEntrySet(tt.entries), SandboxConfigured: true, Recipients: []Recipient{{Address: "a@x.example", Domain: Domain{Name: "x.example"}, Policy: strict}}}
+			if got := AfterSandbox(in, tt.v)[0]; got.Action != tt.want {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
 func TestWorstVerdict(t *testing.T) {
 	t.Parallel()
 	for want, list := range map[SandboxVerdict][]SandboxVerdict{

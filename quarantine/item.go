@@ -104,6 +104,9 @@ type Item struct {
 	Parts         []policy.Part         `json:"parts"`
 	Auth          json.RawMessage       `json:"auth"`
 	BlobRemovedAt *time.Time            `json:"blob_removed_at,omitempty"`
+	// MaliciousLateAt is when the sandbox called it malicious although it was
+	// decided, and perhaps delivered, before that was known.
+	MaliciousLateAt *time.Time `json:"malicious_late_at,omitempty"`
 	// Sandbox is what the sandbox was asked, the latest first; only where one item is read.
 	Sandbox []SandboxPart `json:"sandbox,omitempty"`
 

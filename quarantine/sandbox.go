@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -118,11 +119,17 @@ type SandboxOutcome struct {
 
 // SandboxDecided carries an outcome out, in the queue's transaction: copies that
 // still wait are released, stay, or are kept. What a person has done with a copy
-// meanwhile is not touched. The event says what came of it.
-func (s *Store) SandboxDecided(ctx context.Context, tx pgx.Tx, actor pg.Actor, item Item, o SandboxOutcome) error {
+// meanwhile is not touched. The event says what came of it. late says that it is
+// malicious and a copy is out already: somebody asked after that.
+func (s *Store) SandboxDecided(ctx context.Context, tx pgx.Tx, actor pg.Actor, item Item, o SandboxOutcome) (late bool, err error) {
 	all, err := lockRecipients(ctx, tx, item.ID)
 	if err != nil {
-		return err
+		return false, err
+	}
+	if o.Verdict == policy.SandboxMalicious && slices.ContainsFunc(all, ItemRecipient.Gone) {
+		if late, _, err = s.tellLate(ctx, tx, actor, item, all, o); err != nil {
+			return late, err
+		}
 	}
 	var waiting, release []ItemRecipient
 	var keep []uuid.UUID
@@ -143,23 +150,23 @@ func (s *Store) SandboxDecided(ctx context.Context, tx pgx.Tx, actor pg.Actor, i
 		}
 	}
 	if err := s.addSandboxFindings(ctx, tx, item.ID, o); err != nil {
-		return err
+		return late, err
 	}
 	_, err = s.audit.Append(ctx, tx, audit.Event{Action: audit.SandboxVerdict, Workspace: item.Workspace, Actor: actor, Retention: audit.Retention3Years, ReasonCode: string(o.Verdict),
 		Targets: []audit.Target{{Type: "quarantine_item", ID: item.ID.String(), Label: string(o.Class)}}, After: map[string]any{"verdict": string(o.Verdict), "copies": done},
 		Correlation: audit.Correlation{MailID: item.MailID.String(), ItemID: item.ID.String()}})
 	if err != nil {
-		return err
+		return late, err
 	}
 	if len(release) > 0 {
 		if err := s.releaseBySandbox(ctx, tx, actor, item, release); err != nil {
-			return err
+			return late, err
 		}
 	}
 	if len(keep) == 0 {
-		return nil
+		return late, nil
 	}
-	return setStates(ctx, tx, item.ID, keep, Quarantined)
+	return late, setStates(ctx, tx, item.ID, keep, Quarantined)
 }
 
 func (s *Store) addSandboxFindings(ctx context.Context, tx pgx.Tx, item uuid.UUID, o SandboxOutcome) error {

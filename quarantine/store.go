@@ -53,6 +53,7 @@ var (
 	blobRemovedSQL        = pg.Query(queryFiles, "blob_removed")
 	knownBlobsSQL         = pg.Query(queryFiles, "known_blobs")
 	sameCopySQL           = pg.Query(queryFiles, "same_copy")
+	markLateSQL           = pg.Query(queryFiles, "mark_late")
 	setReplySQL           = pg.Query(queryFiles, "set_reply")
 	closeReleaseSQL       = pg.Query(queryFiles, "close_release")
 	pendingApprovalsSQL   = pg.Query(queryFiles, "pending_approvals")
@@ -276,7 +277,7 @@ func scanItem(row pgx.CollectableRow) (i Item, err error) {
 	var sum, reasons, findings, engines, parts, edits []byte
 	err = row.Scan(&i.ID, &i.MailID, &i.Workspace, &i.Class, &i.State, &i.Score, &i.ReceivedAt, &i.ExpiresAt, &ip, &i.Helo, &i.EnvelopeFrom,
 		&i.HeaderFrom, &i.Subject, &i.MessageID, &i.Size, &sum, &reasons, &findings, &engines, &parts, &i.Auth, &edits, &i.traceHeader,
-		&i.smtputf8, &i.eightBit, &i.ref.Key, &i.ref.Name, &i.BlobRemovedAt, &i.Direction)
+		&i.smtputf8, &i.eightBit, &i.ref.Key, &i.ref.Name, &i.BlobRemovedAt, &i.Direction, &i.MaliciousLateAt)
 	if err != nil {
 		return i, err
 	}

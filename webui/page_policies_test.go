@@ -116,7 +116,7 @@ func TestPolicies_Pages(t *testing.T) {
 	g := groups[0].ID.String()
 	edit := b.get("/policies/edit?scope=group:"+g+"&direction=inbound", 200)
 	b.wants(edit, "the form", "inherited: tag and deliver (Workspace)", "inherited: 6 (built-in)", `name="version" value="0"`)
-	form := url.Values{"scope": {"group:" + g}, "direction": {"inbound"}, "version": {"0"}, "action.spam": {"quarantine"}, "threshold.phishing": {"3,5"}, "weights": {"link_mismatch 2.5\nfirst_time = 1"},
+	form := url.Values{"scope": {"group:" + g}, "direction": {"inbound"}, "version": {"0"}, "action.spam": {"quarantine"}, "threshold.phishing": {"3,5"}, "weight.name": {"LINK_OTHER_DOMAIN", "MY_RULE", ""}, "weight.value": {"2,5", "1", ""},
 		"engine.clamav": {"quarantine"}, "dmarc": {"honour"}, "sealers_set": {"yes"}, "sealers": {"list.example"}, "sandbox.timeout": {"10m"}, "dlp_set": {"yes"}, "dlp_sets": {"cards"}, "do": {"save"}}
 	if status, _, page := b.post("/policies/edit", form); status != 422 || !strings.Contains(page, `value="3.5"`) {
 		t.Errorf("saved without a reason: %d", status)
@@ -124,15 +124,19 @@ func TestPolicies_Pages(t *testing.T) {
 	form.Set("reason", "asked for by the CFO")
 	b.save("/policies/edit", form)
 	page := b.get("/policies?address=CFO%40ours.example", 200)
-	b.wants(page, "what is in force", "Group Finance", "3.5", "link_mismatch", "quarantine", "list.example", "10m", "cards", "asked for by the CFO")
+	b.wants(page, "what is in force", "Group Finance", "3.5", "LINK_OTHER_DOMAIN", "MY_RULE", "quarantine", "list.example", "10m", "cards", "asked for by the CFO")
 	form.Set("action.spam", "reject")
 	if status, _, page := b.post("/policies/edit", form); status != 409 || !strings.Contains(page, "<td>quarantine</td><td>reject</td>") || !strings.Contains(page, "Somebody else has changed this policy") || !strings.Contains(page, `name="version" value="1"`) {
 		t.Errorf("saved twice from one form: %d", status)
 	}
 	form.Set("version", "1")
-	form.Set("weights", "no number")
-	if status, _, page := b.post("/policies/edit", form); status != 422 || !strings.Contains(page, "no number") {
-		t.Errorf("a bad weight: %d", status)
+	b.wants(b.get("/policies/edit?scope=group:"+g+"&direction=inbound", 200), "the signs", `<option value="LINK_OTHER_DOMAIN">a link shows one domain and leads to another (weighs 3.0)`,
+		`value="LINK_OTHER_DOMAIN" aria-label="Sign"`, `value="2.5" aria-label="Weight" placeholder="3.0"`, `value="MY_RULE"`)
+	for name, value := range map[string]string{"LINK_IP": "much", "two words": "1", "LINK_USERINFO": ""} {
+		form["weight.name"], form["weight.value"] = []string{"LINK_OTHER_DOMAIN", name}, []string{"1", value}
+		if status, _, page := b.post("/policies/edit", form); status != 422 || !strings.Contains(page, "is not a sign with a number") || !strings.Contains(page, `value="`+name+`"`) {
+			t.Errorf("weight %q of %q: %d", value, name, status)
+		}
 	}
 	b.wants(b.get("/policies?address=x%40else.example", 200), "an address of others", "No mail is taken for this address")
 	b.get("/policies?scope=group:"+uuid.NewString(), 404)

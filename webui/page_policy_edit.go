@@ -1,6 +1,7 @@
 package webui
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,12 +12,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"mailward/internal/pg"
 	"mailward/policy"
+	"mailward/scanner/phishing"
 )
 
 // policyForm is one layer while somebody changes it.
@@ -29,7 +32,8 @@ type policyForm struct {
 	Changed   bool     // by somebody else meanwhile
 	Conflict  []theirs // lines in which the two differ
 	Sandbox   sandboxForm
-	Versioned string // version that the form was made from
+	Weights   []weightRow // as typed; nil: those of the policy
+	Versioned string      // version that the form was made from
 }
 
 // theirs is a line that two people have changed.
@@ -109,12 +113,38 @@ func (f policyForm) sealers() (text string, set bool) {
 	return strings.Join(f.Policy.Auth.TrustedARCSealers, "\n"), true
 }
 
-func (f policyForm) weights() string {
-	var b strings.Builder
-	for _, w := range slices.Sorted(maps.Keys(f.Policy.Weights)) {
-		fmt.Fprintf(&b, "%s %s\n", w, strconv.FormatFloat(f.Policy.Weights[w], 'f', -1, 64))
+// weightRow is a sign and what it weighs, as somebody types it.
+type weightRow struct{ Name, Value string }
+
+// knownSigns are the named signs of phishing and spam. Others, of DLP sets and
+// rules, may be weighed as well: a person types their names.
+var knownSigns = sync.OnceValue(func() []phishing.Symbol {
+	all := phishing.Symbols()
+	return slices.Concat(all.Phishing, all.Spam)
+})
+
+// standard is what a sign weighs where no policy says anything else.
+func (w weightRow) standard(p *frame) string {
+	for _, s := range knownSigns() {
+		if s.Name == w.Name {
+			return p.Float(s.Weight, 1)
+		}
 	}
-	return b.String()
+	return ""
+}
+
+// moreSigns is how many empty rows a form offers.
+const moreSigns = 3
+
+// weightRows are what was typed, or else what the layer has, and room for more.
+func (f policyForm) weightRows() []weightRow {
+	rows := slices.Clone(f.Weights)
+	if rows == nil {
+		for _, name := range slices.Sorted(maps.Keys(f.Policy.Weights)) {
+			rows = append(rows, weightRow{name, strconv.FormatFloat(f.Policy.Weights[name], 'f', -1, 64)})
+		}
+	}
+	return append(rows, make([]weightRow, moreSigns)...)
 }
 
 func threshold(f float64) string {
@@ -225,7 +255,8 @@ func ownLines(p *frame, pol policy.Policy) map[string]string {
 
 // policyInput reads the form of a layer. What cannot be read is said in Wrong.
 func (s *pages) policyInput(c echo.Context) (policyForm, error) {
-	if _, err := c.FormParams(); err != nil {
+	params, err := c.FormParams()
+	if err != nil {
 		return policyForm{}, errBadInput
 	}
 	ref, err := s.scopeOf(c, rightPolicyWrite)
@@ -255,7 +286,7 @@ func (s *pages) policyInput(c echo.Context) (policyForm, error) {
 		return n
 	}
 	pol.Thresholds = policy.Thresholds{Spam: read("threshold.spam"), Phishing: read("threshold.phishing")}
-	if pol.Weights, err = readWeights(c.FormValue("weights")); err != nil {
+	if f.Weights, pol.Weights, err = readWeights(params["weight.name"], params["weight.value"]); err != nil {
 		wrong = append(wrong, p.T("pol.wrong.weight", short(err.Error())))
 	}
 	pol.EngineFailure = readEngines(c)
@@ -294,22 +325,27 @@ func readEngines(c echo.Context) map[string]policy.Action {
 	return m
 }
 
-// readWeights reads "symbol number", one a line. The error is the line that is
-// no such thing.
-func readWeights(text string) (map[string]float64, error) {
-	m := map[string]float64{}
-	for line := range strings.Lines(text) {
-		f := strings.Fields(strings.ReplaceAll(line, "=", " "))
-		if len(f) == 0 {
+// readWeights reads rows of a sign and a number; the error is the first that is
+// no such thing. Rows that are empty are left out.
+func readWeights(names, values []string) (rows []weightRow, m map[string]float64, err error) {
+	rows, m = []weightRow{}, map[string]float64{}
+	for i, name := range names {
+		row := weightRow{Name: strings.TrimSpace(short(name))}
+		if i < len(values) {
+			row.Value = strings.TrimSpace(short(values[i]))
+		}
+		if row == (weightRow{}) {
 			continue
 		}
-		w, err := strconv.ParseFloat(strings.ReplaceAll(f[len(f)-1], ",", "."), 64)
-		if err != nil || len(f) != 2 {
-			return m, errors.New(strings.TrimSpace(line))
+		rows = append(rows, row)
+		n, bad := strconv.ParseFloat(strings.ReplaceAll(row.Value, ",", "."), 64)
+		if bad != nil || len(strings.Fields(row.Name)) != 1 {
+			err = cmp.Or(err, errors.New(row.Name+" "+row.Value))
+			continue
 		}
-		m[f[0]] = w
+		m[row.Name] = n
 	}
-	return m, nil
+	return rows, m, err
 }
 
 // words splits a list that somebody typed.

@@ -326,6 +326,20 @@ func (v itemView) maySandbox(p *frame) bool {
 	return v.HasSandbox && !asked && p.User.CanIn(rightRelease, v.Workspace) && v.hasBytes()
 }
 
+// lateText says who has a mail that turned out to be malicious, and since when.
+func (v itemView) lateText(p *frame) string {
+	var who []string
+	for _, r := range v.Recipients {
+		if r.Gone() && len(who) < namedAddresses {
+			who = append(who, p.T("item.late.who", plain(r.Address, 200), p.Span(p.Now.Sub(r.UpdatedAt))))
+		}
+	}
+	if len(who) == 0 {
+		return p.T("item.late.kept", p.Short(*v.MaliciousLateAt))
+	}
+	return p.T("item.late.out", p.Short(*v.MaliciousLateAt), strings.Join(who, ", "))
+}
+
 func (v itemView) mayDownload(p *frame) bool {
 	return p.User.CanIn(rightDownloadRaw, v.Workspace) && v.hasBytes()
 }

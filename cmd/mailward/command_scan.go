@@ -12,14 +12,17 @@ import (
 	"github.com/google/uuid"
 
 	"mailward/gateway/facts"
+	"mailward/gateway/history"
 	"mailward/internal/message"
+	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/scanner"
+	"mailward/scanner/dlp"
 )
 
 type scanCmd struct {
 	File      string           `arg:"" help:"Mail file, or - for standard input."`
-	To        []string         `placeholder:"ADDRESS" help:"A recipient whose policy is applied; may be given several times. Default: none, only the class."`
+	To        []string         `placeholder:"ADDRESS" help:"A recipient whose policy, DLP sets and history of senders are applied; may be given several times. Default: none, only the class by what needs no database."`
 	From      string           `placeholder:"ADDRESS" help:"Envelope sender, for the policy. Default: the null sender."`
 	Direction policy.Direction `enum:"inbound,outbound" default:"inbound" help:"Which way the mail goes (${enum})."`
 }
@@ -71,13 +74,13 @@ func (cmd *scanCmd) scan(ctx context.Context, c *cli, e *env) (verdict, error) {
 	}
 	defer servers.stop(ctx)
 	in := policy.Input{Mail: policy.Mail{EnvelopeFrom: cmd.From}, SandboxConfigured: conf.Sandbox.URL != ""}
+	var known knowledge
 	if len(cmd.To) > 0 {
-		policies, done, err := openPolicies(ctx, conf, servers, log)
-		if err != nil {
+		if known, err = openKnowledge(ctx, conf, servers, log); err != nil {
 			return verdict{}, err
 		}
-		defer done()
-		if err := cmd.addressees(policies, &in); err != nil {
+		defer known.db.Close()
+		if err := cmd.addressees(known.policies, &in); err != nil {
 			return verdict{}, err
 		}
 	}
@@ -86,7 +89,7 @@ func (cmd *scanCmd) scan(ctx context.Context, c *cli, e *env) (verdict, error) {
 		return verdict{}, fmt.Errorf("read %s: %w", cmd.File, err)
 	}
 	defer done()
-	engines, _, _, err := newScanner(servers, conf, nil, log)
+	engines, _, _, err := newScanner(servers, conf, known.served(), log)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -95,8 +98,15 @@ func (cmd *scanCmd) scan(ctx context.Context, c *cli, e *env) (verdict, error) {
 		return verdict{}, err
 	}
 	report, said := engines.Scan(ctx, scanner.Job{MailID: id, Spool: spool})
-	engines.Judge(ctx, scanner.Question{MailID: id, Workspace: policy.DefaultWorkspace, Direction: cmd.Direction, EnvelopeFrom: cmd.From, Recipients: in.Recipients, Content: said}, &report)
-	in.Report, in.Mail.From, in.Mail.LinkDomains = report, facts.Authors(report.HeaderFrom), facts.LinkDomains(said)
+	in.Mail.From, in.Mail.LinkDomains = facts.Authors(report.HeaderFrom), facts.LinkDomains(said)
+	q := scanner.Question{MailID: id, Workspace: policy.DefaultWorkspace, Direction: cmd.Direction, EnvelopeFrom: cmd.From, Recipients: in.Recipients, Content: said}
+	if known.db != nil {
+		q.Workspace = in.Recipients[0].Domain.Workspace
+		q.History = known.past(ctx, q, in.Mail)
+		engines = engines.WithJudges(dlp.NewJudge(known.dlp))
+	}
+	engines.Judge(ctx, q, &report)
+	in.Report = report
 	d := policy.Decide(in)
 	v := verdict{Class: d.Class, Score: d.Score, Reasons: d.Reasons, Recipients: d.Recipients, Report: report}
 	if len(d.Recipients) > 0 {
@@ -105,22 +115,52 @@ func (cmd *scanCmd) scan(ctx context.Context, c *cli, e *env) (verdict, error) {
 	return v, nil
 }
 
-// openPolicies reads the policies that are in force.
-func openPolicies(ctx context.Context, conf Config, servers *backing, log *slog.Logger) (*policy.Store, func(), error) {
+// knowledge is what the database knows, as the gateway asks it. The zero value
+// knows nothing.
+type knowledge struct {
+	db       *pg.DB
+	policies *policy.Store
+	dlp      *dlp.Store
+	history  *history.Store
+}
+
+// openKnowledge reads the policies and DLP sets that are in force.
+func openKnowledge(ctx context.Context, conf Config, servers *backing, log *slog.Logger) (knowledge, error) {
 	db, err := openDatabase(ctx, servers, log)
 	if err != nil {
-		return nil, nil, err
+		return knowledge{}, err
 	}
 	routes := conf.Relay.static()
 	if conf.embeddedSink() {
 		routes = policy.StaticRoutes{Domains: map[string]string{demoDomain: "sink"}, Outbound: routes.Outbound}
 	}
-	policies := policy.NewStore(db, routes, log)
-	if err := policies.Load(ctx); err != nil {
+	k := knowledge{db, policy.NewStore(db, routes, log), dlp.NewStore(db, log), history.New(db, log)}
+	if err := errors.Join(k.policies.Load(ctx), k.dlp.Load(ctx)); err != nil {
 		db.Close()
-		return nil, nil, err
+		return knowledge{}, err
 	}
-	return policies, db.Close, nil
+	return k, nil
+}
+
+// served says which domains are ours; nil: nobody knows.
+func (k knowledge) served() func(uuid.UUID) []string {
+	if k.policies == nil {
+		return nil
+	}
+	return k.policies.Served
+}
+
+// past is what is known of the author of a mail that comes in. A file does not
+// show that it is from there.
+func (k knowledge) past(ctx context.Context, q scanner.Question, m policy.Mail) scanner.History {
+	if q.Direction == policy.Outbound {
+		return scanner.History{}
+	}
+	h := history.Mail{Workspace: q.Workspace, Links: m.LinkDomains}
+	if len(m.From) == 1 {
+		h.From = m.From[0]
+	}
+	return k.history.Look(ctx, h)
 }
 
 // addressees looks up who the mail is for. Nobody is asked who sent it: a file

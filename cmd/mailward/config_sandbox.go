@@ -1,9 +1,15 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"mailward/gateway/facts"
+	"mailward/gateway/ledger"
+	"mailward/policy"
+	"mailward/quarantine"
 	"mailward/quarantine/sandbox"
 	"mailward/scanner"
 	"mailward/scanner/cape"
@@ -53,12 +59,23 @@ func (p *program) buildSandbox() (err error) {
 	}
 	cfg := sandbox.DefaultConfig()
 	cfg.TasksPerMinute, cfg.InFlight, cfg.MaxFile, cfg.CacheFor, cfg.PollEvery = c.TasksPerMinute, c.InFlight, int64(c.MaxFile), c.CacheFor, c.PollEvery
-	p.sandbox, err = sandbox.New(cfg, sandbox.Deps{Log: p.log, DB: p.db, Store: p.quarantine, Audit: p.audit, Cape: p.cape, Parts: p.sidecar, NoPart: scanner.ErrNoPart, Policies: p.policies, Metrics: p.metrics})
+	p.sandbox, err = sandbox.New(cfg, sandbox.Deps{Log: p.log, DB: p.db, Store: p.quarantine, Audit: p.audit, Cape: p.cape, Parts: p.sidecar, NoPart: scanner.ErrNoPart, Policies: p.policies, Heard: p.heard, Metrics: p.metrics})
 	if err != nil {
 		return err
 	}
 	p.quarantine.UseSandbox(p.sandbox)
 	return nil
+}
+
+// heard is what the first decision on a held mail was told of it. An item may
+// outlive its row in the ledger, and has the same but for where links lead.
+func (p *program) heard(ctx context.Context, i quarantine.Item) (policy.Input, error) {
+	row, _, err := p.ledger.Get(ctx, i.MailID)
+	if errors.Is(err, ledger.ErrNotFound) {
+		row, err = ledger.Row{Direction: i.Direction, ClientIP: i.ClientIP, EnvelopeFrom: i.EnvelopeFrom, HeaderFrom: i.HeaderFrom, Subject: i.Subject,
+			Findings: i.Findings, Engines: i.Engines, Parts: i.Parts, Auth: i.Auth}, nil
+	}
+	return facts.Stored(row), err
 }
 
 func newCape(c *Sandbox) (*cape.Client, error) {

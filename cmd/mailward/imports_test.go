@@ -12,7 +12,7 @@ import (
 var mayImport = map[string][]string{
 	"cmd/mailward":             {"audit", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
 	"cmd/mailward-scanner":     {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
-	"webui":                    {"audit", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp", "scanner/ruleset"},
+	"webui":                    {"audit", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
 	"gateway":                  {"audit", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
 	"gateway/facts":            {"gateway/ledger", "mailauth", "policy", "scanner/content"},
 	"gateway/whatif":           {"gateway/facts", "gateway/ledger", "policy"},

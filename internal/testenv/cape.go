@@ -44,6 +44,7 @@ type CapeResult struct {
 	Padding   int  // bytes of behaviour in front of the verdict
 	NoScore   bool
 	Signature string
+	Endless   bool // the analysis does not end
 }
 
 type capeTask struct {
@@ -71,6 +72,8 @@ const (
 	CapeCutReport             // breaks off in the middle of the report
 	CapeNonsense              // answers with what is no JSON
 	CapeRedirect              // sends everybody elsewhere
+	CapeForbidden             // 403
+	CapeHangs                 // takes the question and never answers
 )
 
 // NewCape starts a double that lives as long as the test. It calls every file clean.
@@ -126,6 +129,12 @@ func (c *Cape) Calls(name string) (n int) { c.set(func() { n = c.calls[name] });
 func (c *Cape) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.fault == CapeHangs {
+		c.mu.Unlock()
+		<-r.Context().Done()
+		c.mu.Lock()
+		return
+	}
 	path, ok := strings.CutPrefix(r.URL.Path, "/apiv2/")
 	if !ok || !strings.HasSuffix(path, "/") {
 		http.Error(w, "<h1>Not Found</h1>", http.StatusNotFound) // Django wants the slash.
@@ -194,6 +203,8 @@ func (c *Cape) misbehave(w http.ResponseWriter) bool {
 		sorry(w, "File Create API is Disabled")
 	case CapeNonsense:
 		reply(w, 200, "\x00\xff{")
+	case CapeForbidden:
+		reply(w, http.StatusForbidden, `{"detail":"You do not have permission to perform this action."}`)
 	case CapeRedirect:
 		w.Header().Set("Location", "http://192.0.2.1/elsewhere/")
 		w.WriteHeader(http.StatusFound)
@@ -249,8 +260,18 @@ func (c *Cape) stateOf(t *capeTask) string {
 	if c.status != "" {
 		return c.status
 	}
+	if c.resultOf(t).Endless {
+		return "running"
+	}
 	steps := []string{"pending", "completed", "reported"}
 	return steps[min(t.polls, len(steps)-1)]
+}
+
+func (c *Cape) resultOf(t *capeTask) CapeResult {
+	if r, ok := c.verdicts[t.sha]; ok {
+		return r
+	}
+	return c.verdicts[""]
 }
 
 func (c *Cape) state(w http.ResponseWriter, id string) {
@@ -310,10 +331,7 @@ func (c *Cape) report(w http.ResponseWriter, id string) {
 		sorry(w, "No reports created for task "+id)
 		return
 	}
-	r, ok := c.verdicts[t.sha]
-	if !ok {
-		r = c.verdicts[""]
-	}
+	r := c.resultOf(t)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Disposition", "attachment; filename="+id+"_report.json")
 	io.WriteString(w, `{"statistics": {"processing": [{"name": "CAPE", "time": 0.5}]}, "info": {"version": "2.5", "id": `+id+`, "category": "file", "timeout": false, "machine": {"name": "win10"}}, "behavior": {"processes": [`)

@@ -21,6 +21,8 @@ const JobQueue = "sandbox"
 // holdArgs is the job that sees to one question until it is decided.
 type holdArgs struct {
 	Hold uuid.UUID `json:"hold"`
+	// After is the job that this one stands in for: its process was killed.
+	After int64 `json:"after,omitempty"`
 }
 
 // Kind names the job in the queue.
@@ -67,6 +69,7 @@ type sweepWorker struct {
 }
 
 // Work puts a job in for each open question; one that has one is left alone.
+// Then it follows what nobody waits for, and tells what came too late.
 func (w *sweepWorker) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
 	rows, err := w.q.deps.DB.Query(ctx, waitingSQL, 1000)
 	if err != nil {
@@ -77,11 +80,33 @@ func (w *sweepWorker) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
 		return fmt.Errorf("read open holds: %w", err)
 	}
 	for _, id := range ids {
-		if _, err := w.q.jobs.Insert(ctx, holdArgs{id}, nil); err != nil {
+		if err := w.q.revive(ctx, holdArgs{Hold: id}); err != nil {
 			return fmt.Errorf("insert job: %w", err)
 		}
 	}
-	return w.q.orphans(ctx)
+	if err := w.q.orphans(ctx); err != nil {
+		return err
+	}
+	return w.q.late(ctx)
+}
+
+// ghostAfter is from when on a job that is said to run is not believed. A job
+// that does run so long gets company, which does no harm: tasks are leased, and
+// a question is decided once.
+const ghostAfter = 10 * time.Second
+
+// revive puts a job in, unless one lives. A killed process leaves its job behind
+// as running, and River would believe that for an hour, past any deadline.
+func (q *Queue) revive(ctx context.Context, args holdArgs) error {
+	res, err := q.jobs.Insert(ctx, args, nil)
+	if err != nil || !res.UniqueSkippedAsDuplicate {
+		return err
+	}
+	ghost := res.Job.State == rivertype.JobStateRunning && res.Job.AttemptedAt != nil && time.Since(*res.Job.AttemptedAt) > ghostAfter
+	if !ghost || args.After == res.Job.ID {
+		return nil
+	}
+	return q.revive(ctx, holdArgs{Hold: args.Hold, After: res.Job.ID})
 }
 
 // orphans sees to tasks that nobody waits for any more. What CAPE has still ends

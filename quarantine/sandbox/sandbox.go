@@ -62,6 +62,7 @@ var (
 	decideSQL     = pg.Query(queryFiles, "decide")
 	waitingSQL    = pg.Query(queryFiles, "waiting")
 	orphansSQL    = pg.Query(queryFiles, "orphans")
+	lateSQL       = pg.Query(queryFiles, "late")
 	statusSQL     = pg.Query(queryFiles, "status")
 )
 
@@ -100,6 +101,7 @@ type Parts interface {
 type Policies interface {
 	Lookup(address string) (policy.Recipient, bool)
 	Outbound(sender, to string) (policy.Recipient, bool)
+	Entries(workspace uuid.UUID) *policy.EntrySet
 }
 
 // Deps are the parts that the queue works with.
@@ -111,6 +113,8 @@ type Deps struct {
 	Cape     *cape.Client
 	Parts    Parts
 	Policies Policies
+	// Heard is what the decision on arrival was told of an item.
+	Heard func(ctx context.Context, item quarantine.Item) (policy.Input, error)
 	// NoPart is the error of Parts for a part that the mail does not have.
 	NoPart  error
 	Metrics prometheus.Registerer // may be nil
@@ -201,7 +205,7 @@ func (q *Queue) ask(ctx context.Context, tx pgx.Tx, a question) error {
 			return fmt.Errorf("insert part of hold: %w", err)
 		}
 	}
-	if _, err := q.jobs.InsertTx(ctx, tx, holdArgs{id}, nil); err != nil {
+	if _, err := q.jobs.InsertTx(ctx, tx, holdArgs{Hold: id}, nil); err != nil {
 		return fmt.Errorf("insert job: %w", err)
 	}
 	return nil

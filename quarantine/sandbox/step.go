@@ -231,23 +231,32 @@ func actor(id uuid.UUID) pg.Actor { return pg.System("sandbox", "hold "+id.Strin
 
 // decide ends a question, once: item, release and record in one transaction.
 func (q *Queue) decide(ctx context.Context, h hold, item quarantine.Item, v policy.SandboxVerdict, why string) error {
+	in, err := q.deps.Heard(ctx, item)
+	if err != nil {
+		return fmt.Errorf("what was known of item %s: %w", item.ID, err)
+	}
+	in.Entries, in.SandboxConfigured = q.deps.Policies.Entries(item.Workspace), true
 	o := h.outcome(item, v)
 	o.Decide = func(copies []quarantine.ItemRecipient) []policy.RecipientDecision {
-		return q.decisions(item, copies, v)
+		return q.decisions(in, item, copies, v)
 	}
-	decided := false
-	err := q.deps.DB.Act(ctx, actor(h.id), func(ctx context.Context, tx pgx.Tx) error {
+	decided, late := false, false
+	err = q.deps.DB.Act(ctx, actor(h.id), func(ctx context.Context, tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, lockHoldSQL, h.id).Scan(&decided); err != nil || !decided {
 			return err
 		}
-		if err := q.deps.Store.SandboxDecided(ctx, tx, actor(h.id), item, o); err != nil {
+		var err error
+		if late, err = q.deps.Store.SandboxDecided(ctx, tx, actor(h.id), item, o); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, decideSQL, h.id, string(v), why)
+		_, err = tx.Exec(ctx, decideSQL, h.id, string(v), why)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("decide hold %s: %w", h.id, err)
+	}
+	if late {
+		q.countLate(item, true)
 	}
 	if decided {
 		q.metrics.decided.WithLabelValues(string(v)).Inc()
@@ -258,7 +267,7 @@ func (q *Queue) decide(ctx context.Context, h hold, item quarantine.Item, v poli
 
 // decisions asks the policies of now. A recipient that we serve no more gets
 // nothing.
-func (q *Queue) decisions(item quarantine.Item, copies []quarantine.ItemRecipient, v policy.SandboxVerdict) []policy.RecipientDecision {
+func (q *Queue) decisions(in policy.Input, item quarantine.Item, copies []quarantine.ItemRecipient, v policy.SandboxVerdict) []policy.RecipientDecision {
 	out := make([]policy.RecipientDecision, len(copies))
 	for i, c := range copies {
 		r, ok := q.deps.Policies.Lookup(c.Address)
@@ -269,7 +278,8 @@ func (q *Queue) decisions(item quarantine.Item, copies []quarantine.ItemRecipien
 			out[i] = policy.RecipientDecision{Address: c.Address, Action: policy.Quarantine, Why: "its domain is not served any more"}
 			continue
 		}
-		out[i] = policy.AfterSandbox(policy.Input{Report: policy.Report{Findings: item.Findings, Engines: item.Engines, Parts: item.Parts}, SandboxConfigured: true, Recipients: []policy.Recipient{r}}, v)[0]
+		in.Recipients = []policy.Recipient{r}
+		out[i] = policy.AfterSandbox(in, v)[0]
 	}
 	return out
 }

@@ -102,7 +102,8 @@ test('every page: no accessibility violation, no overflow, no error, in both the
     ['policies-unknown', '/policies?address=bob%40else.example'],
     ['policies-edit', '/policies/edit?scope=domain%3Aours.example'],
     ['policies-wrong', '/policies/edit?scope=workspace', async (page) => {
-      await page.fill('textarea[name=weights]', 'no number')
+      await page.fill('input[name="weight.name"] >> nth=0', 'LINK_IP')
+      await page.fill('input[name="weight.value"] >> nth=0', 'much')
       await page.fill('textarea[name=reason]', 'a mistake')
       await page.getByRole('button', { name: 'Save' }).click()
       await page.locator('.banner.t-crit').waitFor()
