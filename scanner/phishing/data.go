@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -50,8 +51,9 @@ type brand struct {
 	// Family is in the names of many domains under .de that are all the brand's own.
 	Family string
 
-	faces []face   // of its domains
-	flat  []string // the words that are looked for within domains
+	faces   []face   // of its domains
+	foreign []string // endings under which its name may be somebody else's
+	flat    []string // the words that are looked for within domains
 }
 
 // face is a host as it is compared with others; made once, since each host is
@@ -90,6 +92,7 @@ type data struct {
 	Shorteners  []string
 	FreeHosting []string `yaml:"free_hosting"`
 	Cheap       []string
+	Open        []string
 	Freemail    []string
 	Trackers    []string
 	Roles       []string
@@ -103,8 +106,10 @@ func load() (*data, error) {
 	if err := strict(dataYAML, &d); err != nil {
 		return nil, fmt.Errorf("data.yaml: %w", err)
 	}
+	foreign := slices.Concat(d.Open, d.Cheap)
 	for i := range d.Brands {
 		d.Brands[i].prepare()
+		d.Brands[i].foreign = foreign
 	}
 	for _, list := range d.Words {
 		for i := range list {
@@ -125,9 +130,28 @@ func under(host string, domains []string) bool {
 	return false
 }
 
-// own says whether a host is the brand's.
+// own says whether a host is the brand's. A name that is known all over the world
+// is registered in every country.
 func (b *brand) own(host string) bool {
-	return under(host, b.Domains) || b.Family != "" && strings.HasSuffix(host, ".de") && strings.Contains(registrable(host), b.Family)
+	return under(host, b.Domains) || b.national(host) || b.Family != "" && strings.HasSuffix(host, ".de") && strings.Contains(registrable(host), b.Family)
+}
+
+// national says whether a host is under one of the brand's names in a country.
+func (b *brand) national(host string) bool {
+	country := host[strings.LastIndexByte(host, '.')+1:]
+	if len(country) != 2 {
+		return false
+	}
+	for _, f := range b.faces {
+		// The quick look first: hosts are held against every brand.
+		if f.registered != f.host || !strings.Contains(host, f.name+".") {
+			continue
+		}
+		if name, _, _ := strings.Cut(registrable(host), "."); name == f.name {
+			return !under(host, b.foreign)
+		}
+	}
+	return false
 }
 
 // named says whether text names the brand, as whole words.

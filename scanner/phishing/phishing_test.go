@@ -92,6 +92,8 @@ func TestSigns(t *testing.T) {
 		{sign: "BRAND_NAME", bad: about("a@b.com", "PayPal Service", "", "x"), twin: about("service@paypal.de", "PayPal Service", "", "x")},
 		{sign: "BRAND_IN_DOMAIN", bad: about("a@b.com", "", "", "x", anchor("https://paypal.secure-login.com/", "x")), twin: about("a@b.com", "", "", "x", anchor("https://www.paypal.com/de/", "x"))},
 		{sign: "BRAND_IN_DOMAIN", bad: about("a@sparkasse-sicher.com", "", "", "x"), twin: about("a@sparkasse-koelnbonn.de", "Sparkasse", "", "x"), badQ: scanner.Question{}},
+		{sign: "BRAND_IN_DOMAIN", bad: about("a@amazon.ru", "", "", "x"), twin: about("a@amazon.com.au", "", "", "x"), twinReason: "the brand in another country"},
+		{sign: "BRAND_IN_DOMAIN", bad: about("a@amazon-konto.ca", "", "", "x"), twin: about("a@mail.amazon.ca", "", "", "x"), twinReason: "the brand in another country"},
 		{sign: "DOMAIN_LOOKALIKE", bad: about("a@paypa1.com", "", "", "x"), twin: about("a@papyrus.com", "", "", "x")},
 		{sign: "DOMAIN_LOOKALIKE", bad: about("a@xn--pypal-4ve.com", "", "", "x"), twin: about("a@xn--mnchen-3ya.de", "", "", "x"), twinReason: "an umlaut imitates nobody"},
 		{sign: "DOMAIN_LOOKALIKE", bad: about("a@ꓑaypaꓡ.com", "", "", "x"), twin: about("a@ꓧaus.com", "", "", "x")},
