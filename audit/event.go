@@ -266,27 +266,3 @@ func orNil(s string) any {
 	}
 	return clean(s)
 }
-
-// VerifyLeaf says whether leaf is what the sequencer made of these bytes at this
-// place and time.
-func VerifyLeaf(leaf []byte, seq int64, recordedAt time.Time, event []byte) bool {
-	h := LeafHash(seq, recordedAt, event)
-	return bytes.Equal(h[:], leaf)
-}
-
-// LeafHash is the leaf of an event in the Merkle tree (RFC 6962 §2.1): the hash
-// covers its place, the database's time and its bytes.
-func LeafHash(seq int64, recordedAt time.Time, event []byte) [32]byte {
-	sum := sha256.Sum256(event)
-	b := append([]byte{0}, "gwa1"...)
-	b = appendInt64(b, seq)
-	b = appendInt64(b, recordedAt.UnixMicro())
-	return sha256.Sum256(append(b, sum[:]...))
-}
-
-func appendInt64(b []byte, v int64) []byte {
-	for i := 56; i >= 0; i -= 8 {
-		b = append(b, byte(uint64(v)>>i))
-	}
-	return b
-}

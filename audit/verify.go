@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"mailward/audit/proof"
 )
 
 // VerifyResult says how far the record was checked.
@@ -56,7 +58,7 @@ func (v verified) problem(want int64) string {
 		return fmt.Sprintf("number %d is missing", want)
 	case v.recorded == nil:
 		return fmt.Sprintf("event %s (number %d) is gone", v.id, *v.seq)
-	case !VerifyLeaf(v.leaf, *v.seq, *v.recorded, v.bytes):
+	case proof.Leaf(*v.seq, *v.recorded, v.bytes) != [32]byte(v.leaf):
 		return fmt.Sprintf("event %s (number %d) was changed", v.id, *v.seq)
 	}
 	var e struct {

@@ -1,0 +1,15 @@
+package audit
+
+// What happens to the record itself.
+const (
+	SealKey         = "audit.seal.key"      // another key signs from now on
+	SealOrigin      = "audit.seal.origin"   // a tree was begun
+	Reanchor        = "audit.seal.reanchor" // after a restore, under a new name
+	Heartbeat       = "audit.heartbeat"     // nothing happened for an hour
+	AnchorFailed    = "audit.anchor.failed"
+	AnchorRecovered = "audit.anchor.recovered"
+	PIIErased       = "audit.pii.erased"
+	PartitionPurged = "audit.partition.purged"
+	SinkFailed      = "logging.sink_failed"
+	SinkRecovered   = "logging.sink_recovered"
+)

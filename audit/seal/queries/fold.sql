@@ -1,0 +1,2 @@
+-- Makes up to $1 nodes of the tree.
+SELECT audit.fold($1);
