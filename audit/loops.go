@@ -264,6 +264,11 @@ func (l *Log) makePartitions(ctx context.Context) error {
 	})
 }
 
+// Lead runs fn in one process of the installation at a time, until ctx ends.
+func (l *Log) Lead(ctx context.Context, lock int, fn func(context.Context) error) error {
+	return l.lead(ctx, lock, fn)
+}
+
 // lead runs fn while this process holds the lock; it waits and tries again
 // when it does not, or when fn fails.
 func (l *Log) lead(ctx context.Context, lock int, fn func(context.Context) error) error {

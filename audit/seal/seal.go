@@ -66,7 +66,7 @@ type Deps struct {
 	Keys    Keys
 	Local   Memory // in data_dir
 	Shared  Memory // nil: not set up
-	Anchors []Anchor
+	Anchors []Named
 	Log     *slog.Logger
 	Now     func() time.Time // default time.Now
 }
@@ -77,9 +77,8 @@ type Sealer struct {
 	cfg Config
 	Deps
 
-	mu      sync.Mutex // guards refused, failing
+	mu      sync.Mutex // guards refused
 	refused string     // why the tree is not signed; empty: it is
-	failing map[string]anchorState
 }
 
 // New returns a Sealer.
@@ -90,7 +89,7 @@ func New(cfg Config, d Deps) *Sealer {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Sealer{cfg: cfg, Deps: d, failing: map[string]anchorState{}}
+	return &Sealer{cfg: cfg, Deps: d}
 }
 
 // RefusedError means that the tree does not contain what was signed before.
