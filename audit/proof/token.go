@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/digitorus/pkcs7"
 	"github.com/digitorus/timestamp"
@@ -19,32 +20,32 @@ var oidExtKeyUse = asn1.ObjectIdentifier{2, 5, 29, 37}
 
 // CheckToken says whether a token is a good time stamp over a note, and whether
 // its signer is one of those that roots vouch for (at the time of the stamp).
-func CheckToken(token []byte, note string, roots *x509.CertPool) (trusted bool, err error) {
+func CheckToken(token []byte, note string, roots *x509.CertPool) (at time.Time, trusted bool, err error) {
 	ts, err := timestamp.Parse(token) // checks the signature with the certificate inside
 	if err != nil {
-		return false, fmt.Errorf("time stamp: %w", err)
+		return at, false, fmt.Errorf("time stamp: %w", err)
 	}
 	sum := sha256.Sum256([]byte(note))
 	if ts.HashAlgorithm != crypto.SHA256 || !bytes.Equal(ts.HashedMessage, sum[:]) {
-		return false, errors.New("the time stamp is for something else")
+		return at, false, errors.New("the time stamp is for something else")
 	}
 	p7, err := pkcs7.Parse(token)
 	if err != nil {
-		return false, fmt.Errorf("time stamp: %w", err)
+		return at, false, fmt.Errorf("time stamp: %w", err)
 	}
 	signer := p7.GetOnlySigner()
 	if signer == nil || !onlyTimeStamps(signer) {
-		return false, errors.New("the time stamp is not signed by a certificate for time stamps")
+		return at, false, errors.New("the time stamp is not signed by a certificate for time stamps")
 	}
 	var content struct {
 		Version int
 		Policy  asn1.ObjectIdentifier
 	}
 	if _, err := asn1.Unmarshal(p7.Content, &content); err != nil || content.Version != 1 {
-		return false, errors.New("the time stamp holds no time")
+		return at, false, errors.New("the time stamp holds no time")
 	}
 	if roots == nil {
-		return false, nil
+		return ts.Time, false, nil
 	}
 	between := x509.NewCertPool()
 	for _, cert := range p7.Certificates {
@@ -52,9 +53,9 @@ func CheckToken(token []byte, note string, roots *x509.CertPool) (trusted bool, 
 	}
 	_, err = signer.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: ts.Time, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageTimeStamping}})
 	if err != nil {
-		return false, fmt.Errorf("the authority of the time stamp is not trusted: %w", err)
+		return at, false, fmt.Errorf("the authority of the time stamp is not trusted: %w", err)
 	}
-	return true, nil
+	return ts.Time, true, nil
 }
 
 // onlyTimeStamps is RFC 3161 §2.3: the one use of the key, and critical.

@@ -71,7 +71,7 @@ func (t TSA) Send(ctx context.Context, c Signed) ([]byte, string, error) {
 	if ts.Nonce == nil || ts.Nonce.Cmp(nonce) != 0 {
 		return nil, "", errors.New("the time stamp answers another query")
 	}
-	trusted, err := proof.CheckToken(ts.RawToken, c.Note, t.Roots)
+	_, trusted, err := proof.CheckToken(ts.RawToken, c.Note, t.Roots)
 	if err != nil {
 		return nil, "", err
 	}

@@ -1,0 +1,570 @@
+package proof
+
+import (
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Options are what somebody who checks a bundle brings along.
+type Options struct {
+	Trusted []Key          // none: the bundle's own keys, and the report says so
+	Earlier string         // a checkpoint that was kept, as a signed note; "": none
+	Roots   *x509.CertPool // of time stamp authorities; nil: who they are is not checked
+}
+
+// Report is what a check has found.
+type Report struct {
+	Events, Leaves  uint64
+	Checkpoints     int // whose signature and root fit
+	Receipts        int // of anchors
+	Stamps, Trusted int // time stamps that fit, and those by a trusted authority
+	Erased          int // personal values that are gone, whose commitments stay
+	Purged          int // events that were deleted when their time was over
+	Head            Checkpoint
+	SignedBy        []Key
+	Notices         []string
+	// Problem is the first thing that does not fit; Event the id of its event.
+	Problem, Event string
+}
+
+// tampered is a problem that was found, as opposed to a failure to check.
+type tampered struct{ problem, event string }
+
+func (t *tampered) Error() string { return t.problem }
+
+func wrong(format string, a ...any) error { return &tampered{problem: fmt.Sprintf(format, a...)} }
+
+// Verify checks a bundle. An error means that it could not be checked; that
+// something was changed is in the report.
+func Verify(r io.ReaderAt, size int64, opt Options) (Report, error) {
+	z, err := zip.NewReader(r, size)
+	if err != nil {
+		return Report{}, fmt.Errorf("the bundle is no zip file: %w", err)
+	}
+	v := &verifier{opt: opt, files: map[string]*zip.File{}, roots: map[uint64][]byte{}, notes: map[string]string{}, purged: map[string]purge{}}
+	for _, f := range z.File {
+		if v.files[f.Name] != nil {
+			return Report{}, fmt.Errorf("the bundle has two files %s", f.Name)
+		}
+		v.files[f.Name] = f
+	}
+	err = v.run()
+	var t *tampered
+	if errors.As(err, &t) {
+		v.rep.Problem, v.rep.Event = t.problem, t.event
+		return v.rep, nil
+	}
+	return v.rep, err
+}
+
+type purge struct {
+	digest hash.Hash
+	want   string
+}
+
+// verifier is the state of one check.
+type verifier struct {
+	opt    Options
+	files  map[string]*zip.File
+	rep    Report
+	man    Manifest
+	keys   []Key
+	points []BundleCheckpoint
+	heads  []Checkpoint
+	roots  map[uint64][]byte // by size, of the leaves in the bundle
+	notes  map[string]string // by origin and size
+	purged map[string]purge  // by the protocol's event
+	dead   map[uint64]string // deleted events, and their protocol
+}
+
+func (v *verifier) run() error {
+	if err := v.readParts(); err != nil {
+		return err
+	}
+	// Events first: of all that a changed byte breaks, the event says most.
+	if err := v.walk(); err != nil {
+		return err
+	}
+	for _, step := range []func() error{v.checkPurges, v.checkHeads, v.checkEarlier, v.checkAnchors, v.checkSums} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verifier) open(name string) (io.ReadCloser, error) {
+	f := v.files[name]
+	if f == nil {
+		return nil, fmt.Errorf("the bundle has no %s", name)
+	}
+	r, err := f.Open()
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// partLimit bounds files that are read whole.
+const partLimit = 64 << 20
+
+func (v *verifier) json(name string, out any) error {
+	r, err := v.open(name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, partLimit))
+	if err != nil {
+		return broken(name, err)
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("%s cannot be read: %w", name, err)
+	}
+	return nil
+}
+
+// broken is a file of the bundle whose bytes are not those that were written:
+// zip has a checksum of its own.
+func broken(name string, err error) error {
+	if errors.Is(err, zip.ErrChecksum) {
+		return wrong("the file %s was changed", name)
+	}
+	return fmt.Errorf("read %s: %w", name, err)
+}
+
+// lineLimit bounds one line.
+const lineLimit = 16 << 20
+
+func (v *verifier) lines(name string, fn func(n int, b []byte) error) error {
+	r, err := v.open(name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	sc := bufio.NewScanner(r)
+	sc.Buffer(nil, lineLimit)
+	for n := 1; sc.Scan(); n++ {
+		if err := fn(n, sc.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return broken(name, err)
+	}
+	return nil
+}
+
+func (v *verifier) readParts() error {
+	if err := v.json(FileManifest, &v.man); err != nil {
+		return err
+	}
+	if v.man.Schema != BundleSchema {
+		return fmt.Errorf("bundles of the form %q are not known here", v.man.Schema)
+	}
+	var keys []BundleKey
+	if err := v.json(FileKeys, &keys); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		v.keys = append(v.keys, Key{k.Algorithm, k.Public})
+	}
+	err := v.lines(FileCheckpoints, func(n int, b []byte) error {
+		p, err := line[BundleCheckpoint](FileCheckpoints, n, b)
+		if err != nil {
+			return err
+		}
+		c, err := Read(p.Note)
+		if err != nil {
+			return wrong("line %d of %s is no checkpoint", n, FileCheckpoints)
+		}
+		v.points, v.heads = append(v.points, p), append(v.heads, c)
+		v.roots[c.Size] = nil
+		v.notes[noteKey(c.Origin, c.Size)] = p.Note
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(v.heads) == 0 {
+		return errors.New("the bundle has no checkpoint, so nothing in it can be checked")
+	}
+	if v.opt.Earlier != "" {
+		c, err := Read(v.opt.Earlier)
+		if err != nil {
+			return errors.New("the checkpoint that was kept cannot be read")
+		}
+		v.roots[c.Size] = nil
+	}
+	v.dead = map[uint64]string{}
+	return v.lines(FilePurged, func(n int, b []byte) error {
+		p, err := line[BundlePurge](FilePurged, n, b)
+		if err != nil {
+			return err
+		}
+		v.purged[p.Event] = purge{digest: sha256.New()}
+		for _, seq := range p.Seqs {
+			v.dead[seq] = p.Event
+		}
+		return nil
+	})
+}
+
+func noteKey(origin string, size uint64) string { return fmt.Sprintf("%s %d", origin, size) }
+
+// walk goes through leaves and events side by side, in order.
+func (v *verifier) walk() error {
+	leaves, err := v.open(FileLeaves)
+	if err != nil {
+		return err
+	}
+	defer leaves.Close()
+	in := bufio.NewReaderSize(leaves, 1<<20)
+	grow, leaf := NewGrower(), make([]byte, sha256.Size)
+	// next brings the tree to the leaf with a number.
+	next := func(until uint64) error {
+		for grow.Size() < until {
+			if _, err := io.ReadFull(in, leaf); err != nil {
+				if err == io.EOF || err == io.ErrUnexpectedEOF {
+					return wrong("%s ends after %d leaves", FileLeaves, grow.Size())
+				}
+				return broken(FileLeaves, err)
+			}
+			if err := v.take(grow, leaf); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	want := v.man.FirstSeq
+	err = v.lines(FileEvents, func(n int, b []byte) error {
+		e, err := line[BundleEvent](FileEvents, n, b)
+		if err != nil {
+			return wrong("line %d of %s is not readable", n, FileEvents)
+		}
+		if err := v.gap(want, e.Seq); err != nil {
+			return err
+		}
+		want = e.Seq + 1
+		if err := next(want); err != nil {
+			return err
+		}
+		v.rep.Events++
+		return v.event(e, leaf)
+	})
+	if err != nil {
+		return err
+	}
+	if err := v.gap(want, v.man.EndSeq); err != nil {
+		return err
+	}
+	if err := next(v.man.Size); err != nil {
+		return err
+	}
+	if _, err := in.ReadByte(); err != io.EOF {
+		return wrong("%s has more leaves than the manifest says", FileLeaves)
+	}
+	if v.rep.Events != v.man.Events {
+		return wrong("the bundle has %d events, its manifest says %d", v.rep.Events, v.man.Events)
+	}
+	v.rep.Leaves = grow.Size()
+	return nil
+}
+
+// take adds a leaf, and notes the root where a checkpoint is.
+func (v *verifier) take(grow *Grower, leaf []byte) error {
+	seq := grow.Size()
+	if protocol, ok := v.dead[seq]; ok {
+		p := v.purged[protocol]
+		p.digest.Write(binary.BigEndian.AppendUint64(nil, seq))
+		p.digest.Write(leaf)
+	}
+	if seq == 0 {
+		if _, asked := v.roots[0]; asked {
+			v.roots[0], _ = grow.Root()
+		}
+	}
+	if err := grow.Add(leaf); err != nil {
+		return fmt.Errorf("build the tree: %w", err)
+	}
+	if _, asked := v.roots[grow.Size()]; asked {
+		root, err := grow.Root()
+		if err != nil {
+			return fmt.Errorf("build the tree: %w", err)
+		}
+		v.roots[grow.Size()] = root
+	}
+	return nil
+}
+
+// gap says whether events that should be there are missing.
+func (v *verifier) gap(want, got uint64) error {
+	if got < want {
+		return wrong("the events are not in their order at number %d", got)
+	}
+	if v.man.Workspace != "" {
+		return nil
+	}
+	for seq := want; seq < got; seq++ {
+		if _, dead := v.dead[seq]; !dead {
+			return wrong("event number %d is missing", seq)
+		}
+		v.rep.Purged++
+	}
+	return nil
+}
+
+// event checks one against its leaf.
+func (v *verifier) event(e BundleEvent, leaf []byte) error {
+	bad := func(format string, a ...any) error {
+		return &tampered{problem: fmt.Sprintf("event %s (number %d) ", e.ID, e.Seq) + fmt.Sprintf(format, a...), event: e.ID}
+	}
+	if h := Leaf(int64(e.Seq), e.RecordedAt, []byte(e.Event)); !bytes.Equal(h[:], leaf) {
+		return bad("was changed")
+	}
+	var in map[string]any
+	if err := json.Unmarshal([]byte(e.Event), &in); err != nil {
+		return bad("is not readable: %v", err)
+	}
+	if in["id"] != e.ID {
+		return bad("stands under another id than its own")
+	}
+	if v.man.Workspace != "" && in["workspace_id"] != v.man.Workspace {
+		return bad("belongs to another workspace")
+	}
+	if in["action"] == ActionPurged {
+		v.protocol(e.ID, in)
+	}
+	values := map[string]PII{}
+	for _, p := range e.PII {
+		values[p.Path] = p
+	}
+	bound := commitments(in, nil)
+	for path, sum := range bound {
+		p, there := values[path]
+		delete(values, path)
+		if !there {
+			v.rep.Erased++
+			continue
+		}
+		salt, err := hex.DecodeString(p.Salt)
+		h := sha256.Sum256(append(salt, p.Value...))
+		if err != nil || sum != "sha256:"+hex.EncodeToString(h[:]) {
+			return bad("does not commit to the value at %s", path)
+		}
+	}
+	if len(values) > 0 {
+		return bad("has values that it does not commit to")
+	}
+	return nil
+}
+
+// protocol notes what an event of a deletion says was deleted.
+func (v *verifier) protocol(id string, in map[string]any) {
+	p, ok := v.purged[id]
+	change, _ := in["change"].(map[string]any)
+	before, _ := change["before"].(map[string]any)
+	if sum, is := before["leaves_sha256"].(string); ok && is {
+		p.want = sum
+		v.purged[id] = p
+	}
+}
+
+// commitments finds {"c": ..., "ref": "pii:PATH"} wherever it is.
+func commitments(x any, out map[string]string) map[string]string {
+	if out == nil {
+		out = map[string]string{}
+	}
+	switch x := x.(type) {
+	case map[string]any:
+		ref, isRef := x["ref"].(string)
+		sum, isSum := x["c"].(string)
+		if path, ok := strings.CutPrefix(ref, "pii:"); ok && isRef && isSum && len(x) == 2 {
+			out[path] = sum
+			return out
+		}
+		for _, y := range x {
+			commitments(y, out)
+		}
+	case []any:
+		for _, y := range x {
+			commitments(y, out)
+		}
+	}
+	return out
+}
+
+func (v *verifier) checkPurges() error {
+	for id, p := range v.purged {
+		if p.want == "" {
+			if v.man.Workspace != "" || v.man.FirstSeq > 0 || v.man.EndSeq < v.man.Size {
+				v.rep.Notices = append(v.rep.Notices, "the protocol "+id+" of a deletion is not in this extract")
+				continue
+			}
+			return wrong("events are missing, and the protocol %s of their deletion too", id)
+		}
+		if hex.EncodeToString(p.digest.Sum(nil)) != p.want {
+			return &tampered{problem: "the protocol " + id + " is not about the events that are missing", event: id}
+		}
+	}
+	return nil
+}
+
+// checkHeads checks signatures and roots of all checkpoints, and follows the
+// hand-over from key to key.
+func (v *verifier) checkHeads() error {
+	trusted := slices.Clone(v.opt.Trusted)
+	if len(trusted) == 0 {
+		trusted = slices.Clone(v.keys)
+		v.rep.Notices = append(v.rep.Notices, "no key was given, so the keys of the bundle itself are believed: compare them with what you were told on another way")
+	}
+	var last []Key
+	for i, c := range v.heads {
+		_, by, err := Open(v.points[i].Note, v.keys)
+		if err != nil {
+			return wrong("the checkpoint of %d events under %s: bad signature, or one of an unknown key", c.Size, c.Origin)
+		}
+		if c.Size > v.rep.Leaves {
+			return wrong("the checkpoint of %d events under %s is about more than the %d that there are", c.Size, c.Origin, v.rep.Leaves)
+		}
+		if !bytes.Equal(v.roots[c.Size], c.Root) {
+			return wrong("the first %d events are not those that were signed under %s", c.Size, c.Origin)
+		}
+		last = nil
+		for _, k := range by {
+			if hasKey(trusted, k) {
+				last = by
+			}
+		}
+		if last != nil {
+			trusted = append(trusted, by...)
+		}
+		v.rep.Checkpoints++
+	}
+	if last == nil {
+		return errors.New("the newest checkpoint is not signed by a key that you trust")
+	}
+	v.rep.Head, v.rep.SignedBy = v.heads[len(v.heads)-1], last
+	if v.rep.Head.Size != v.man.Size || v.rep.Head.Origin != v.man.Origin {
+		return wrong("the newest checkpoint is about %d events of %s, the manifest says %d of %s", v.rep.Head.Size, v.rep.Head.Origin, v.man.Size, v.man.Origin)
+	}
+	return nil
+}
+
+func hasKey(list []Key, k Key) bool {
+	return slices.ContainsFunc(list, func(o Key) bool { return o.ID() == k.ID() })
+}
+
+// checkEarlier compares with a checkpoint that somebody has kept.
+func (v *verifier) checkEarlier() error {
+	if v.opt.Earlier == "" {
+		return nil
+	}
+	c, _, err := Open(v.opt.Earlier, append(slices.Clone(v.opt.Trusted), v.keys...))
+	if err != nil {
+		return fmt.Errorf("the checkpoint that was kept is not signed by a key of this record: %w", err)
+	}
+	if why := Contradicts(c, v.rep.Leaves, v.roots[c.Size]); why != "" {
+		return wrong("%s%s", why, v.restored(c.Origin))
+	}
+	return nil
+}
+
+// Contradicts says why a tree is not one that has grown out of a checkpoint, or "".
+func Contradicts(c Checkpoint, leaves uint64, root []byte) string {
+	switch {
+	case c.Size > leaves:
+		return fmt.Sprintf("the checkpoint that was kept is about %d events, and there are only %d: events were taken away", c.Size, leaves)
+	case !bytes.Equal(root, c.Root):
+		return fmt.Sprintf("the first %d events are not those of the checkpoint that was kept (root %s)", c.Size, base64.StdEncoding.EncodeToString(c.Root))
+	}
+	return ""
+}
+
+// restored tells of a restore that could be the cause.
+func (v *verifier) restored(origin string) string {
+	var list []BundleOrigin
+	if v.json(FileOrigins, &list) != nil {
+		return ""
+	}
+	for _, o := range list {
+		if old, err := Read(o.OldNote); err == nil && old.Origin == origin {
+			return fmt.Sprintf("; %s was given up on %s after a restore, with the reason: %s", origin, o.OpenedAt.UTC().Format(time.RFC3339), o.Reason)
+		}
+	}
+	return ""
+}
+
+func (v *verifier) checkAnchors() error {
+	return v.lines(FileAnchors, func(n int, b []byte) error {
+		a, err := line[BundleAnchor](FileAnchors, n, b)
+		if err != nil {
+			return err
+		}
+		v.rep.Receipts++
+		if a.Kind != "tsa" {
+			return nil
+		}
+		note, ok := v.notes[noteKey(a.Origin, a.Size)]
+		if !ok {
+			return wrong("a time stamp is about a checkpoint of %d events that is not here", a.Size)
+		}
+		_, trusted, err := CheckToken(a.Receipt, note, v.opt.Roots)
+		if err != nil {
+			return wrong("the time stamp of the checkpoint of %d events: %v", a.Size, err)
+		}
+		v.rep.Stamps++
+		if trusted {
+			v.rep.Trusted++
+		}
+		return nil
+	})
+}
+
+func (v *verifier) checkSums() error {
+	sums := map[string]string{}
+	err := v.lines(FileSums, func(n int, b []byte) error {
+		sum, name, ok := strings.Cut(string(b), "  ")
+		if !ok {
+			return wrong("line %d of %s is no checksum", n, FileSums)
+		}
+		sums[name] = sum
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for name := range v.files {
+		if name == FileSums {
+			continue
+		}
+		r, err := v.open(name)
+		if err != nil {
+			return err
+		}
+		h := sha256.New()
+		_, err = io.Copy(h, r)
+		r.Close()
+		if err != nil {
+			return broken(name, err)
+		}
+		if sums[name] != hex.EncodeToString(h.Sum(nil)) {
+			return wrong("the file %s was changed", name)
+		}
+	}
+	return nil
+}
