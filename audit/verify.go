@@ -22,6 +22,7 @@ type verified struct {
 	leaf, bytes              []byte
 	recorded                 *time.Time
 	action, actorID, outcome *string
+	purged                   bool
 }
 
 // Verify recomputes every leaf from the stored bytes, and checks that the
@@ -36,7 +37,7 @@ func (l *Log) Verify(ctx context.Context) (VerifyResult, error) {
 	defer rows.Close()
 	for rows.Next() {
 		var v verified
-		if err := rows.Scan(&v.seq, &v.id, &v.leaf, &v.recorded, &v.bytes, &v.action, &v.actorID, &v.outcome); err != nil {
+		if err := rows.Scan(&v.seq, &v.id, &v.leaf, &v.recorded, &v.bytes, &v.action, &v.actorID, &v.outcome, &v.purged); err != nil {
 			return res, fmt.Errorf("read audit: %w", err)
 		}
 		if res.Problem = v.problem(res.Events); res.Problem != "" {
@@ -56,6 +57,8 @@ func (v verified) problem(want int64) string {
 		return fmt.Sprintf("event %s was put in without a number", v.id)
 	case *v.seq != want:
 		return fmt.Sprintf("number %d is missing", want)
+	case v.purged:
+		return ""
 	case v.recorded == nil:
 		return fmt.Sprintf("event %s (number %d) is gone", v.id, *v.seq)
 	case proof.Leaf(*v.seq, *v.recorded, v.bytes) != [32]byte(v.leaf):

@@ -8,14 +8,14 @@ WHERE ($1::uuid[] IS NULL OR e.workspace_id = ANY ($1) OR ($12 AND e.workspace_i
   AND ($2 = '' OR e.action = $2)
   AND ($3 = '' OR e.action LIKE $3)
   AND ($13::text[] IS NULL OR e.action <> ALL ($13))
-  AND ($4 = '' OR CASE WHEN strpos($4, '@') > 0 THEN e.actor_blind = (SELECT audit.blind($4))
+  AND ($4 = '' OR CASE WHEN strpos($4, '@') > 0 THEN e.actor_blind = ANY ((SELECT audit.tokens($4))::bytea[])
                        ELSE e.actor_id = lower($4) OR e.actor_type = lower($4) END)
   AND ($5 = '' OR e.target_ids @> ARRAY[$5])
   AND ($6 = '' OR e.outcome = $6)
   -- The blind indexes are asked once, not for each row.
   AND ($7 = '' OR e.id::text = lower($7) OR e.target_ids @> ARRAY[$7] OR strpos(e.action, lower($7)) > 0
-       OR e.actor_blind = (SELECT audit.blind($7)) OR e.ip_blind = (SELECT audit.blind($7))
-       OR e.id IN (SELECT p.event_id FROM audit.pii p WHERE p.blind = (SELECT audit.blind($7))))
+       OR e.actor_blind = ANY ((SELECT audit.tokens($7))::bytea[]) OR e.ip_blind = ANY ((SELECT audit.tokens($7))::bytea[])
+       OR e.id IN (SELECT p.event_id FROM audit.pii p WHERE p.blind = ANY ((SELECT audit.tokens($7))::bytea[])))
   AND ($8::timestamptz IS NULL OR e.id >= audit.uuid_at($8))
   AND ($9::timestamptz IS NULL OR e.id < audit.uuid_at($9))
   AND ($10::uuid IS NULL OR e.id < $10)
