@@ -1,0 +1,107 @@
+package seal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"mailward/audit"
+	"mailward/audit/proof"
+	"mailward/internal/pg"
+	"mailward/internal/testenv"
+)
+
+// oldMonth makes a month of two years ago with three events in it, as a
+// superuser can who takes the guards down: nobody else can write into the past.
+func oldMonth(t *testing.T, db *testenv.DB) string {
+	t.Helper()
+	month := time.Now().UTC().AddDate(-2, 0, 0)
+	part := "event_sec_400d_" + month.Format("2006_01")
+	_, err := db.Admin(t).Exec(context.Background(), strings.NewReplacer("PART", part, "MONTH", "'"+month.Format("2006-01-01")+"'::timestamptz").Replace(`
+		SET timezone = 'UTC';
+		SELECT audit.maintenance('test', 'a month of the past');
+		SELECT guard.add_partition('audit', 'event_sec_400d', 'PART', format('FOR VALUES FROM (%L) TO (%L)', audit.uuid_at(MONTH), audit.uuid_at(MONTH + interval '1 month')));
+		DO $$ DECLARE r record; BEGIN FOR r IN SELECT unnest(ARRAY['audit.event', 'audit.event_sec_400d', 'audit.PART', 'audit.unsequenced']) t LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER USER', r.t); END LOOP; END $$;
+		INSERT INTO audit.event (id, retention, recorded_at, db_role, bytes, action, phase, outcome, actor_type)
+		SELECT id, 'sec-400d', MONTH + interval '1 day', 'mailward_app', convert_to(format('{"id": "%s", "action": "auth.login", "actor": {"id": ""}, "outcome": {"result": "success"}}', id), 'UTF8'), 'auth.login', 'result', 'success', 'system'
+		FROM (SELECT (left(audit.uuid_at(MONTH + interval '1 day')::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid AS id FROM generate_series(1, 3)) x;
+		INSERT INTO audit.unsequenced SELECT id, retention, recorded_at FROM audit.event WHERE recorded_at < now() - interval '1 year';
+		DO $$ DECLARE r record; BEGIN FOR r IN SELECT t.tgrelid::regclass AS t, t.tgname FROM pg_trigger t WHERE t.tgenabled = 'D' AND NOT t.tgisinternal LOOP EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', r.t, r.tgname); END LOOP; END $$;`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return part
+}
+
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	r, ctx := newRig(t), context.Background()
+	who := pg.Operator("erika@host")
+	part := oldMonth(t, r.db)
+	r.act(2, audit.Logout)
+	var no *audit.RefusedError
+	if _, err := r.Audit.Purge(ctx, who, part, "time is over", nil); !errors.As(err, &no) || !strings.Contains(no.Reason, "not sealed") {
+		t.Fatalf("deleted before it was sealed: %v", err)
+	}
+	r.seal()
+	admin := r.db.Admin(t)
+	if _, err := admin.Exec(ctx, `INSERT INTO setting (key, value) VALUES ('four_eyes', '"required"') ON CONFLICT (key) DO UPDATE SET value = excluded.value`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Audit.Purge(ctx, who, part, "time is over", nil); !errors.As(err, &no) || !strings.Contains(no.Reason, "second person") {
+		t.Fatalf("deleted by one person: %v", err)
+	}
+	if _, err := r.Audit.Purge(ctx, who, "event_sec_400d_"+time.Now().UTC().Format("2006_01"), "x", nil); !errors.As(err, &no) || !strings.Contains(no.Reason, "no month whose time is over") {
+		t.Fatalf("a month of today: %v", err)
+	}
+	subject := uuid.Must(uuid.NewV7())
+	_, err := admin.Exec(ctx, `WITH u AS (INSERT INTO user_account (id, email, name, password_hash) VALUES (gen_random_uuid(), 'a@ours.example', 'A', 'x'), (gen_random_uuid(), 'b@ours.example', 'B', 'x') RETURNING id)
+		INSERT INTO approval (id, workspace_id, subject_type, subject_id, requested_by, approver_id, decision, comment, event_id)
+		SELECT gen_random_uuid(), '00000000-0000-7000-8000-000000000001', 'retention', $1, (SELECT id FROM u ORDER BY id LIMIT 1), (SELECT id FROM u ORDER BY id DESC LIMIT 1), 'approved', $2, gen_random_uuid()`, subject, part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := r.Audit.Purgeable(ctx)
+	if err != nil || len(list) != 1 || list[0].Partition != part || list[0].WhyNot != "" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	protocol, err := r.Audit.Purge(ctx, who, part, "time is over", &subject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := r.Audit.List(ctx, audit.Filter{Action: audit.Login})
+	if err != nil || len(p.Items) != 0 {
+		t.Errorf("%d events left, %v", len(p.Items), err)
+	}
+	ev, err := r.Audit.Get(ctx, protocol)
+	if err != nil || !strings.Contains(string(ev.Bytes), `"events": 3`) || !strings.Contains(string(ev.Bytes), subject.String()) {
+		t.Errorf("protocol %s, %v", ev.Bytes, err)
+	}
+	r.act(0, "")
+	if res, err := r.Audit.Verify(ctx); err != nil || res.Problem != "" {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if f, err := r.Audit.Findings(ctx); err != nil || len(f) > 0 {
+		t.Errorf("guards: %v, %v", f, err)
+	}
+	rep := r.verify(r.bundle(Part{}), proof.Options{})
+	if rep.Problem != "" || rep.Purged != 3 {
+		t.Errorf("%+v", rep)
+	}
+	// A protocol does not cover others than those that it is about.
+	broken := rewrite(t, r.bundle(Part{}), func(name string, b []byte) []byte {
+		if name == proof.FilePurged {
+			return bytes.Replace(b, []byte(`"seqs":[`), fmt.Appendf(nil, `"seqs":[%d,`, 5), 1)
+		}
+		return b
+	})
+	if rep := r.verify(broken, proof.Options{}); !strings.Contains(rep.Problem, "is not about the events") {
+		t.Errorf("%+v", rep)
+	}
+}
