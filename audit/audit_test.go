@@ -163,7 +163,7 @@ func TestStream_EachEventOnceInOrder(t *testing.T) {
 		if _, err := l.Sequence(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.streamBatch(ctx, &out); err != nil {
+		if _, err := l.sinkBatch(ctx, Writer{&out}); err != nil {
 			t.Fatal(err)
 		}
 	}

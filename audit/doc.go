@@ -8,7 +8,7 @@
 // with only commitments to them in the bytes.
 //
 // Background loops number the events and hash each into a leaf of a Merkle
-// tree ([Log.RunSequencer]), stream them ([Log.RunStream]) and watch the
+// tree ([Log.RunSequencer]), copy them elsewhere ([Log.RunSink]) and watch the
 // guards ([Log.RunGuard]). Changes of rows are recorded by triggers; the events
 // made here are of acts that change no row.
 package audit

@@ -221,12 +221,12 @@ func TestStream_LosesNothingWhenTheWriterFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := &brokenWriter{left: 2}
-	if _, err := l.streamBatch(ctx, w); err == nil {
+	if _, err := l.sinkBatch(ctx, Writer{w}); err == nil {
 		t.Fatal("the failure of the writer is not seen")
 	}
 	w.left = 1000
 	for {
-		n, err := l.streamBatch(ctx, w)
+		n, err := l.sinkBatch(ctx, Writer{w})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,7 +246,7 @@ func TestRunStream_TakesOverWhenTheConnectionIsCut(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 2)
 	r := &lockedBuffer{}
-	go func() { done <- l.RunStream(ctx, r) }()
+	go func() { done <- l.RunSink(ctx, Writer{r}) }()
 	go func() { done <- l.RunSequencer(ctx) }()
 	for i := range 2 {
 		if err := l.Record(ctx, Event{Action: Login}); err != nil {

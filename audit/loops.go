@@ -2,10 +2,8 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"time"
@@ -17,9 +15,8 @@ import (
 
 // Advisory locks of the loops: one process at a time does each.
 const (
-	lockClass  = 7238191
-	lockStream = 3
-	lockGuard  = 4
+	lockClass = 7238191
+	lockGuard = 4
 )
 
 const (
@@ -64,62 +61,6 @@ func (l *Log) Sequence(ctx context.Context) (n int, err error) {
 		return tx.QueryRow(ctx, sequenceSQL, sequenceBatch).Scan(&n)
 	})
 	return n, err
-}
-
-// RunStream writes every numbered event to w as one JSON line, in order and at
-// least once, also over restarts: the place is kept in the database. One
-// process at a time streams.
-func (l *Log) RunStream(ctx context.Context, w io.Writer) error {
-	return l.lead(ctx, lockStream, func(ctx context.Context) error {
-		return everyErr(ctx, sequenceEvery, func() error {
-			for {
-				n, err := l.streamBatch(ctx, w)
-				if err != nil || n == 0 {
-					return err
-				}
-			}
-		})
-	})
-}
-
-// streamBatch writes the events after the cursor. The cursor moves only after
-// they are written.
-func (l *Log) streamBatch(ctx context.Context, w io.Writer) (int, error) {
-	var next int64
-	if err := l.db.QueryRow(ctx, cursorSQL, "stdout").Scan(&next); err != nil {
-		return 0, fmt.Errorf("read cursor of audit stream: %w", err)
-	}
-	rows, err := l.db.Query(ctx, streamSQL, next, 500)
-	if err != nil {
-		return 0, fmt.Errorf("read events to stream: %w", err)
-	}
-	items, err := pgx.CollectRows(rows, scanRow)
-	if err != nil {
-		return 0, fmt.Errorf("read events to stream: %w", err)
-	}
-	if len(items) == 0 {
-		return 0, nil
-	}
-	if err := l.resolve(ctx, items); err != nil {
-		return 0, err
-	}
-	for _, r := range items {
-		m := r.Fields()
-		m["type"], m["timestamp"] = "audit", m["time"]
-		b, err := json.Marshal(m)
-		if err != nil {
-			return 0, err
-		}
-		if _, err := w.Write(append(b, '\n')); err != nil {
-			return 0, fmt.Errorf("write audit stream: %w", err)
-		}
-	}
-	last := *items[len(items)-1].Seq
-	err = l.db.Act(ctx, pg.System("audit stream", "schedule"), func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, streamedSQL, "stdout", last+1)
-		return err
-	})
-	return len(items), err
 }
 
 // RunGuard turns traces of attempts into events at once, checks the guards each

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"mailward/audit"
+	"mailward/audit/seal"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/health"
@@ -43,6 +44,7 @@ type Config struct {
 type Deps struct {
 	Log        *slog.Logger
 	Audit      *audit.Log
+	Seal       *seal.Sealer
 	Identity   *identity.Store
 	Quarantine *quarantine.Store
 	Ledger     *ledger.Ledger

@@ -178,10 +178,16 @@ func TestBundle_Tampered(t *testing.T) {
 		do   func([]byte) []byte
 		want string
 	}{
-		"a word of an event":   {proof.FileEvents, func(b []byte) []byte { return bytes.Replace(b, []byte("auth.logout"), []byte("auth.login "), 1) }, "was changed"},
-		"its time":             {proof.FileEvents, func(b []byte) []byte { return bytes.Replace(b, []byte(`"recorded_at":"2`), []byte(`"recorded_at":"3`), 1) }, "was changed"},
-		"an event gone":        {proof.FileEvents, dropLine(4), "event number 4 is missing"},
-		"two events swapped":   {proof.FileEvents, func(b []byte) []byte { l := bytes.SplitAfter(b, []byte("\n")); l[1], l[2] = l[2], l[1]; return bytes.Join(l, nil) }, "is missing"},
+		"a word of an event": {proof.FileEvents, func(b []byte) []byte { return bytes.Replace(b, []byte("auth.logout"), []byte("auth.login "), 1) }, "was changed"},
+		"its time": {proof.FileEvents, func(b []byte) []byte {
+			return bytes.Replace(b, []byte(`"recorded_at":"2`), []byte(`"recorded_at":"3`), 1)
+		}, "was changed"},
+		"an event gone": {proof.FileEvents, dropLine(4), "event number 4 is missing"},
+		"two events swapped": {proof.FileEvents, func(b []byte) []byte {
+			l := bytes.SplitAfter(b, []byte("\n"))
+			l[1], l[2] = l[2], l[1]
+			return bytes.Join(l, nil)
+		}, "is missing"},
 		"a bit of a leaf":      {proof.FileLeaves, func(b []byte) []byte { b[33] ^= 1; return b }, "event"},
 		"the tail":             {proof.FileLeaves, func(b []byte) []byte { return b[:len(b)-32] }, "ends after"},
 		"a bit of a signature": {proof.FileCheckpoints, func(b []byte) []byte { return bytes.Replace(b, []byte("== "), []byte("=A "), 1) }, ""},

@@ -40,6 +40,7 @@ type Config struct {
 	Sandbox     Sandbox     `yaml:"sandbox"`
 	OpenBao     OpenBao     `yaml:"openbao"`
 	Signing     Signing     `yaml:"signing"`
+	Audit       Audit       `yaml:"audit"`
 	Evidence    Evidence    `yaml:"evidence"`
 	Debug       Debug       `yaml:"debug"`
 	Bootstrap   Bootstrap   `yaml:"bootstrap"`
@@ -145,6 +146,7 @@ func DefaultConfig() Config {
 		Limits:   limits, Greylisting: greylisting,
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
 		Sandbox: defaultSandbox(),
+		Audit:   defaultAudit(),
 		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}, Engines: []string{"yara", "clamav"}},
 	}
 }
@@ -180,6 +182,7 @@ func (c *Config) Validate() error {
 	c.validateServers(p)
 	c.validateLater(p)
 	c.Sandbox.validate(p)
+	c.Audit.validate(p, c.OpenBao.URL != "")
 	c.validateSigning(p)
 	c.Queue.validate(p)
 	c.Debug.validate(p)

@@ -10,9 +10,9 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":             {"audit", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
+	"cmd/mailward":             {"audit", "audit/proof", "audit/seal", "audit/sink", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
 	"cmd/mailward-scanner":     {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
-	"webui":                    {"audit", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
+	"webui":                    {"audit", "audit/proof", "audit/seal", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
 	"gateway":                  {"audit", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
 	"gateway/facts":            {"gateway/ledger", "mailauth", "policy", "scanner/content"},
 	"gateway/whatif":           {"gateway/facts", "gateway/ledger", "policy"},
@@ -36,7 +36,10 @@ var mayImport = map[string][]string{
 	"scanner/phishing":         {"policy", "scanner", "scanner/content"},
 	"scanner/rules":            {},
 	"policy":                   {"internal/pg"},
-	"audit":                    {"internal/pg"},
+	"audit":                    {"audit/proof", "internal/pg"},
+	"audit/proof":              {},
+	"audit/seal":               {"audit", "audit/proof", "internal/bao", "internal/pg"},
+	"audit/sink":               {"audit"},
 	"internal/bao":             {},
 	"internal/dns":             {},
 	"internal/message":         {},

@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"mailward/audit"
+	"mailward/audit/seal"
 	"mailward/gateway"
 	"mailward/gateway/history"
 	"mailward/gateway/hop"
@@ -63,6 +64,7 @@ type program struct {
 	metrics    *prometheus.Registry
 	dns        *dns.Resolver
 	audit      *audit.Log
+	seal       *seal.Sealer
 	identity   *identity.Store
 	policies   *policy.Store
 	dlp        *dlp.Store
@@ -234,6 +236,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		Log: p.log, DB: p.db, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
 	})
 	if err := p.buildSigning(ctx); err != nil {
+		return err
+	}
+	if p.seal, err = p.newSealer(p.queue); err != nil {
 		return err
 	}
 	p.gateway, err = gateway.New(gateway.Config{

@@ -153,7 +153,7 @@ func (p *program) components(smtp bool) []health.Component {
 		health.PostgreSQL(p.db), health.Redis(p.redis),
 		health.OrOff(health.ClamAV(engineInfo(p.clamd.Check, false), p.servers.testSignatures, time.Now), !p.conf.Scanner.uses("clamav")),
 		health.OrOff(health.Scanner(engineInfo(p.sidecar.Check, true), p.probe), !p.conf.Scanner.uses("yara")),
-		health.RuleSets(p.ruleSets), health.Audit(p.auditStatus), health.DeliveryQueue(p.db, time.Now),
+		health.RuleSets(p.ruleSets), health.Audit(p.auditStatus), health.Seal(p.sealStatus), health.DeliveryQueue(p.db, time.Now),
 		health.Disk(p.conf.DataDir, uint64(message.DefaultConfig().MinFree)),
 	}
 	if r := newRspamd(p.conf.Rspamd); r != nil {
@@ -206,6 +206,9 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 		return health.Report{}, err
 	}
 	if err := p.buildSigning(ctx); err != nil {
+		return health.Report{}, err
+	}
+	if p.seal, err = p.newSealer(nil); err != nil {
 		return health.Report{}, err
 	}
 	if conf.Sandbox.configured() {
@@ -312,7 +315,9 @@ func (p *program) auditStatus(ctx context.Context) (health.AuditStatus, error) {
 // may run it, the database lets one at a time.
 func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 	p.loop("audit sequencer", failed, p.audit.RunSequencer)
-	p.loop("audit stream", failed, func(ctx context.Context) error { return p.audit.RunStream(ctx, stream) })
+	if err := p.runSeal(failed, audit.Writer{To: stream}); err != nil {
+		return err
+	}
 	p.loop("audit guard", failed, p.audit.RunGuard)
 	p.loop("partitions", failed, p.audit.RunPartitions)
 	p.loop("sweep of blobs", failed, p.sweep)
