@@ -46,6 +46,7 @@ func (s *Server) registerAPI() {
 	s.registerQuarantine()
 	s.registerQueue()
 	s.registerAudit()
+	s.registerSeal()
 	s.registerPolicy()
 	s.registerGroups()
 	s.registerEntries()

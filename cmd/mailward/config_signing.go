@@ -135,13 +135,19 @@ func (o *OpenBao) resolve(kept map[string]*Secret) (errs []error) {
 	return errs
 }
 
+// openBao makes the client of OpenBao, where it is set up.
+func (p *program) openBao() (err error) {
+	if p.conf.OpenBao.URL != "" {
+		p.bao, err = bao.New(p.conf.OpenBao.config(), p.log)
+	}
+	return err
+}
+
 // buildSigning makes the client of OpenBao and our signer, where they are set up.
 // The keys' state is asked once here, so that the first mail finds it known.
 func (p *program) buildSigning(ctx context.Context) (err error) {
-	if p.conf.OpenBao.URL != "" {
-		if p.bao, err = bao.New(p.conf.OpenBao.config(), p.log); err != nil {
-			return err
-		}
+	if err := p.openBao(); err != nil {
+		return err
 	}
 	if !p.conf.Signing.used() {
 		return nil
