@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"mailward/audit"
+	"mailward/audit/seal"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
@@ -49,6 +50,7 @@ type realSite struct {
 	db     *testenv.DB
 	ids    *identity.Store
 	audit  *audit.Log
+	seal   *seal.Sealer
 	held   *quarantine.Store
 	ledger *ledger.Ledger
 	queue  *queue.Queue
@@ -99,7 +101,9 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	must(t, err)
 	s.admin, err = s.ids.UserByEmail(ctx, "admin@ours.example")
 	must(t, err)
-	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
+	keyDir := t.TempDir()
+	s.seal = seal.New(seal.Config{Origin: "mx.ours.example/audit"}, seal.Deps{DB: db.DB, Audit: s.audit, Keys: seal.Local{Dir: keyDir}, Local: seal.File{Path: filepath.Join(keyDir, "head.json")}})
+	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
 		Policies: policies, DLP: sets, Rules: s.rules, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())

@@ -104,7 +104,7 @@ func TestErrors_AreOneLineThatSaysWhatToDo(t *testing.T) {
 
 func TestEveryCommandHasHelp(t *testing.T) {
 	t.Parallel()
-	for _, c := range []string{"serve", "migrate", "config", "scan", "send", "sink", "user create", "token create", "audit verify", "audit export", "demo", "doctor", "version"} {
+	for _, c := range []string{"serve", "migrate", "config", "scan", "send", "sink", "user create", "token create", "audit verify", "audit export", "audit reanchor", "audit rotate-key", "audit erase", "audit purge", "demo", "doctor", "version"} {
 		code, out, errs := command(t, "", append(strings.Fields(c), "--help")...)
 		if code != 0 || !strings.Contains(out, "Usage: mailward "+c) || errs != "" {
 			t.Errorf("%s --help: %d %q %q", c, code, out, errs)
@@ -321,6 +321,7 @@ func TestServe_WholeLife(t *testing.T) {
 	if code, out, errs := command(t, "", "audit", "verify", "--config", s.conf); code != 0 || !strings.Contains(out, "none missing") {
 		t.Errorf("audit verify: %d %q %q", code, out, errs)
 	}
+	checkBundle(t, s.conf, dir)
 
 	if r := s.rcpt(t, "x@new.example"); !strings.HasPrefix(r, "550") {
 		t.Errorf("a domain that is not ours: %q", r)
@@ -342,6 +343,46 @@ func TestServe_WholeLife(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "d", "pids", "*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// checkBundle exports from the running installation and checks that offline.
+func checkBundle(t *testing.T, conf, dir string) {
+	t.Helper()
+	zip, kept := filepath.Join(dir, "audit.zip"), filepath.Join(dir, "kept.note")
+	if code, out, errs := command(t, "", "audit", "export", zip, "--config", conf); code != 0 || !strings.Contains(out, "Check it with") {
+		t.Fatalf("audit export: %d %q %q", code, out, errs)
+	}
+	if code, out, errs := command(t, "", "audit", "verify", zip); code != 0 || !strings.Contains(out, "Signed by mx.ours.example/audit+") && !strings.Contains(out, "Signed by") {
+		t.Errorf("audit verify BUNDLE: %d %q %q", code, out, errs)
+	}
+	if code, out, errs := command(t, "", "audit", "rotate-key", "--reason", "test", "--config", conf); code != 0 || !strings.Contains(out, "+") {
+		t.Errorf("audit rotate-key: %d %q %q", code, out, errs)
+	}
+	if code, out, errs := command(t, "", "audit", "purge", "--config", conf); code != 0 || !strings.Contains(out, "sec-3y: kept 3 years") {
+		t.Errorf("audit purge: %d %q %q", code, out, errs)
+	}
+	if code, _, errs := command(t, "", "audit", "reanchor", "--config", conf, "--reason", "test"); code != 0 {
+		t.Errorf("audit reanchor: %d %q", code, errs)
+	}
+	b, err := os.ReadFile(zip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(zip, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := command(t, "", "audit", "verify", zip); code != 1 && code != 2 {
+		t.Errorf("audit verify of a changed bundle: %d %q %q", code, out, errs)
+	}
+	if err := os.WriteFile(kept, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"audit", "verify", filepath.Join(dir, "none.zip")}, {"audit", "verify", zip, "--checkpoint", kept}, {"audit", "verify", zip, "--key", "x"}} {
+		if code, out, errs := command(t, "", args...); code != 2 {
+			t.Errorf("%v: %d %q %q", args, code, out, errs)
+		}
 	}
 }
 
