@@ -48,7 +48,7 @@ var mayImport = map[string][]string{
 	"internal/timerslack":      {},
 	"internal/testenv":         {"internal/pg", "internal/standalone"},
 	"migrations":               {},
-	"bench":                    {"internal/message", "internal/standalone", "policy", "scanner", "scanner/phishing"},
+	"bench":                    {"audit", "internal/message", "internal/pg", "internal/standalone", "policy", "scanner", "scanner/phishing"},
 	"deploy":                   {},
 	"docs":                     {},
 	"e2e":                      {},
