@@ -70,18 +70,6 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 -- +goose StatementEnd
 
--- The personal values of some events, with the salts of their commitments. One
--- that does not decrypt is there with an empty value and salt.
--- +goose StatementBegin
-CREATE FUNCTION guard.reveal(p_events uuid[]) RETURNS TABLE (event_id uuid, path text, value text, salt bytea)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT p.event_id, p.path, coalesce(p.value, convert_from(substr(d.plain, 17), 'UTF8'), ''), coalesce(p.salt, substr(d.plain, 1, 16), '')
-    FROM audit.pii p LEFT JOIN guard.subject s ON s.token = p.blind
-    CROSS JOIN LATERAL (SELECT CASE WHEN p.sealed IS NOT NULL THEN guard.decrypted(p.sealed, s.key) END AS plain) d
-    WHERE p.event_id = ANY (p_events) AND (p.sealed IS NULL OR s.token IS NOT NULL)
-$$;
--- +goose StatementEnd
-
 RESET ROLE;
 
 DROP TRIGGER mailward_no_change ON audit.pii;
@@ -197,6 +185,18 @@ END $$;
 RESET ROLE;
 SET LOCAL ROLE mailward_guard;
 
+-- The personal values of some events, with the salts of their commitments. One
+-- that does not decrypt is there with an empty value and salt.
+-- +goose StatementBegin
+CREATE FUNCTION guard.reveal(p_events uuid[]) RETURNS TABLE (event_id uuid, path text, value text, salt bytea)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT p.event_id, p.path, coalesce(p.value, convert_from(substr(d.plain, 17), 'UTF8'), ''), coalesce(p.salt, substr(d.plain, 1, 16), '')
+    FROM audit.pii p LEFT JOIN guard.subject s ON s.token = p.blind
+    CROSS JOIN LATERAL (SELECT CASE WHEN p.sealed IS NOT NULL THEN guard.decrypted(p.sealed, s.key) END AS plain) d
+    WHERE p.event_id = ANY (p_events) AND (p.sealed IS NULL OR s.token IS NOT NULL)
+$$;
+-- +goose StatementEnd
+
 -- +goose StatementBegin
 CREATE FUNCTION guard.forget(p_tokens bytea[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -205,7 +205,7 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA guard FROM PUBLIC;
+REVOKE ALL ON FUNCTION guard.random32(), guard.conceal(text, bytea), guard.tokens(text), guard.decrypted(bytea, bytea), guard.reveal(uuid[]), guard.forget(bytea[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION guard.conceal(text, bytea), guard.tokens(text), guard.forget(bytea[]), guard.record(jsonb) TO mailward_owner;
 GRANT EXECUTE ON FUNCTION guard.reveal(uuid[]) TO mailward_app;
 

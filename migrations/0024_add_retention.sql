@@ -118,5 +118,42 @@ END $$;
 REVOKE ALL ON FUNCTION audit.purgeable(), audit.purge_month(text, text, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.purgeable(), audit.purge_month(text, text, uuid) TO mailward_app;
 
+SET LOCAL ROLE mailward_guard;
+
+-- As before, but events that a protocol tells of are not missing.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION guard.findings() RETURNS SETOF text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE n bigint; top bigint;
+BEGIN
+    RETURN QUERY SELECT * FROM guard.schema_findings();
+    IF NOT EXISTS (SELECT FROM guard.manifest) THEN
+        RETURN NEXT 'the manifest of the guards is empty';
+    END IF;
+    IF (SELECT l.level FROM guard.level l) = 'full' AND NOT guard.trace_works() THEN
+        RETURN NEXT 'the loopback connection of the tamper trace does not work';
+    END IF;
+    SELECT max(seq) INTO top FROM audit.leaf;
+    SELECT count(*) INTO n FROM audit.leaf WHERE seq > top - 10000;
+    IF n <> least(10000, coalesce(top, -1) + 1) THEN
+        RETURN NEXT format('the sequence of events has a gap below number %s', top);
+    END IF;
+    SELECT count(*) INTO n FROM audit.leaf l WHERE l.seq > top - 1000 AND NOT EXISTS (SELECT FROM audit.event e WHERE e.retention = l.retention AND e.id = l.event_id)
+      AND NOT EXISTS (SELECT FROM audit.purge p WHERE p.retention = l.retention AND l.event_id >= p.from_id AND l.event_id < p.end_id);
+    IF n > 0 THEN
+        RETURN NEXT format('%s of the last 1000 numbered events are gone', n);
+    END IF;
+    SELECT count(*) INTO n FROM audit.event e
+    WHERE e.id >= audit.uuid_at(now() - interval '1 hour') AND e.recorded_at < now() - interval '1 minute'
+      AND NOT EXISTS (SELECT FROM audit.leaf l WHERE l.event_id = e.id AND l.retention = e.retention)
+      AND NOT EXISTS (SELECT FROM audit.unsequenced u WHERE u.id = e.id);
+    IF n > 0 THEN
+        RETURN NEXT format('%s events of the last hour are neither numbered nor waiting for it', n);
+    END IF;
+END $$;
+-- +goose StatementEnd
+
+RESET ROLE;
+
 SELECT guard.protect('audit.purge', 'audit.purge_month(text,text,uuid)');
 SELECT guard.seal();
