@@ -118,8 +118,6 @@ END $$;
 REVOKE ALL ON FUNCTION audit.purgeable(), audit.purge_month(text, text, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.purgeable(), audit.purge_month(text, text, uuid) TO mailward_app;
 
-SET LOCAL ROLE mailward_guard;
-
 -- As before, but events that a protocol tells of are not missing.
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION guard.findings() RETURNS SETOF text
@@ -152,8 +150,6 @@ BEGIN
     END IF;
 END $$;
 -- +goose StatementEnd
-
-RESET ROLE;
 
 SELECT guard.protect('audit.purge', 'audit.purge_month(text,text,uuid)');
 SELECT guard.seal();
