@@ -25,7 +25,7 @@ func TestErase(t *testing.T) {
 	}
 	admin := db.Admin(t)
 	var clear int
-	if err := admin.QueryRow(ctx, "SELECT count(*) FROM audit.pii p WHERE p::text ILIKE '%erika%' OR p.value IS NOT NULL OR convert_from(p.sealed, 'LATIN1') LIKE '%ours.example%'").Scan(&clear); err != nil || clear != 0 {
+	if err := admin.QueryRow(ctx, "SELECT count(*) FROM audit.pii p WHERE p::text ILIKE '%erika%' OR p.value IS NOT NULL OR position('\x6f7572732e6578616d706c65'::bytea IN p.sealed) > 0").Scan(&clear); err != nil || clear != 0 {
 		t.Errorf("%d values in the clear, %v", clear, err)
 	}
 	if _, err := l.Erase(ctx, pg.Operator("x"), "erika@ours.example", "", "asked for"); !errors.Is(err, ErrIncomplete) {
