@@ -99,6 +99,9 @@ func TestSeal_GrowsAndProves(t *testing.T) {
 	if _, err := r.Last(ctx); !errors.Is(err, ErrNotSealed) {
 		t.Errorf("before the first one: %v", err)
 	}
+	if c := r.seal(); c.Size != 0 { // a fresh installation seals before anything is numbered
+		t.Errorf("%+v", c)
+	}
 	r.act(3, audit.Login)
 	first := r.seal()
 	if again := r.seal(); again.Size != first.Size {
@@ -141,6 +144,12 @@ func TestSeal_GrowsAndProves(t *testing.T) {
 	}
 	if f, err := r.Audit.Findings(ctx); err != nil || len(f) > 0 {
 		t.Errorf("guards after sealing: %v, %v", f, err)
+	}
+	if v, err := r.VerifyDatabase(ctx, ""); err != nil || v.Problem != "" || v.Checkpoints < 3 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if rep := r.verify(r.bundle(Part{}), proof.Options{}); rep.Problem != "" {
+		t.Errorf("%+v", rep)
 	}
 	if st, err := r.Status(ctx); err != nil || st.Size != second.Size || st.Unsealed != 0 || st.Refused != "" {
 		t.Errorf("%+v, %v", st, err)

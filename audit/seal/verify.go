@@ -88,6 +88,12 @@ func (s *Sealer) regrow(ctx context.Context, grow *proof.Grower, want map[uint64
 	} else if kept != "" {
 		return nil, fmt.Errorf("the checkpoint that was kept cannot be read: %w", err)
 	}
+	if _, asked := roots[0]; asked { // sealed before the first event
+		var err error
+		if roots[0], err = grow.Root(); err != nil {
+			return nil, fmt.Errorf("build the tree: %w", err)
+		}
+	}
 	var size uint64
 	if err := s.DB.QueryRow(ctx, sizeSQL).Scan(&size); err != nil {
 		return nil, fmt.Errorf("count leaves: %w", err)
