@@ -76,7 +76,7 @@ func startRspamd(t *testing.T) (url string, stop func()) {
 	stop = func() { cmd.Process.Signal(os.Interrupt); cmd.Wait() }
 	t.Cleanup(stop)
 	url = "http://" + addr
-	for end := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(4 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if _, err := NewRspamd(RspamdConfig{URL: url}).Check(t.Context()); err == nil {
 			return url, stop
 		}

@@ -88,7 +88,7 @@ func writeSets(t testing.TB, dir string, sets ...RuleSet) string {
 func waitManaged(t testing.TB, side *Sidecar, want string) {
 	t.Helper()
 	var got Info
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(90 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		got, _ = side.Check(context.Background())
 		if got.Managed == want {
 			return
