@@ -20,6 +20,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/intel"
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/policy"
@@ -54,6 +55,8 @@ type Deps struct {
 	Scanner    *scanner.Scanner // for mail that a policy is tried with
 	Spooler    *message.Spooler
 	Rules      *ruleset.Store
+	Intel      *intel.Store
+	Feeds      *intel.Feeds
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }

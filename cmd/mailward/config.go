@@ -38,6 +38,7 @@ type Config struct {
 	Phishing    Phishing    `yaml:"phishing"`
 	Rspamd      Rspamd      `yaml:"rspamd"`
 	Sandbox     Sandbox     `yaml:"sandbox"`
+	Intel       Intel       `yaml:"intel"`
 	OpenBao     OpenBao     `yaml:"openbao"`
 	Signing     Signing     `yaml:"signing"`
 	Evidence    Evidence    `yaml:"evidence"`
@@ -180,6 +181,7 @@ func (c *Config) Validate() error {
 	c.validateServers(p)
 	c.validateLater(p)
 	c.Sandbox.validate(p)
+	c.Intel.validate(p)
 	c.validateSigning(p)
 	c.Queue.validate(p)
 	c.Debug.validate(p)
