@@ -27,6 +27,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/intel"
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
@@ -57,6 +58,8 @@ type realSite struct {
 
 	sidecar *scanner.Sidecar
 	rules   *ruleset.Store
+	intel   *intel.Store
+	feeds   *intel.Feeds
 }
 
 func newRealSite(t *testing.T, fourEyes string) *realSite {
@@ -94,13 +97,15 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	t.Cleanup(hops.Close)
 	s.queue = queue.New(queue.DefaultConfig("mx.ours.example"), queue.Deps{Log: log, DB: db.DB, Policies: policies, Ledger: s.ledger, Quarantine: s.held, Audit: s.audit, Hops: hops})
 	s.rules = ruleset.New(t.TempDir(), ruleset.Deps{DB: db.DB, Sidecar: s.sidecar, Quarantine: s.held, Audit: s.audit, Log: log})
+	s.intel = intel.NewStore(db.DB, log)
+	s.feeds = intel.NewFeeds(s.intel, nil, log)
 	mon := health.New([]health.Component{health.PostgreSQL(db.DB)}, log)
 	_, err = s.ids.Bootstrap(ctx, identity.Bootstrap{Email: "admin@ours.example", Password: sitePassword, FourEyes: fourEyes})
 	must(t, err)
 	s.admin, err = s.ids.UserByEmail(ctx, "admin@ours.example")
 	must(t, err)
 	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
-		Policies: policies, DLP: sets, Rules: s.rules, Health: mon, Metrics: prometheus.NewRegistry()})
+		Policies: policies, DLP: sets, Rules: s.rules, Intel: s.intel, Feeds: s.feeds, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())
 	t.Cleanup(s.Server.Close)
