@@ -8,6 +8,12 @@ const (
 	Logout           = "auth.logout"
 	StepUp           = "auth.step_up"
 	PasswordChange   = "auth.password_change"
+	RoleGrant        = "role.grant"
+	RoleRequest      = "role.grant.request"
+	RoleApprove      = "role.grant.approve"
+	RoleDeny         = "role.grant.deny"
+	RoleRevoke       = "role.revoke"
+	APIRefused       = "api.refused" // calls without a login that were too many to be written one by one
 	ItemCreate       = "quarantine.item.create"
 	ViewBody         = "quarantine.view_body"
 	RawDownload      = "quarantine.raw_download"
