@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/netip"
 	"path/filepath"
@@ -11,12 +12,11 @@ import (
 
 	"github.com/descope/virtualwebauthn"
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
+
 	"github.com/pquerna/otp/totp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"encoding/json"
 	"mailward/audit"
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
@@ -258,7 +258,7 @@ func enrolPasskey(t *testing.T, s *Store, p Principal) *key {
 
 func TestPasskey_LoginAndSignedAct(t *testing.T) {
 	t.Parallel()
-	s, db, c := newFullStore(t, nil)
+	s, _, c := newFullStore(t, nil)
 	ctx := context.Background()
 	_, p := signIn(t, s)
 	k := enrolPasskey(t, s, p)
@@ -358,7 +358,6 @@ func TestPasskey_LoginAndSignedAct(t *testing.T) {
 	if _, _, err := s.BeginAct(ctx, who, act); !errors.Is(err, ErrNotFound) {
 		t.Errorf("without a passkey: %v", err)
 	}
-	_ = db
 }
 
 func TestLockout_OwnerGetsInFromWhereTheyWere(t *testing.T) {
@@ -367,7 +366,7 @@ func TestLockout_OwnerGetsInFromWhereTheyWere(t *testing.T) {
 	ctx := context.Background()
 	signIn(t, s)
 	// A wide attack: each address tries a few times.
-	for i := range perAccount {
+	for i := range perAccount - 1 { // the owner's own counts too
 		addr := netip.AddrFrom4([4]byte{198, 51, byte(i / perPair), 9})
 		if _, _, err := s.Login(ctx, "erika@ours.example", "wrong", addr, ""); !errors.Is(err, ErrBadCredentials) {
 			t.Fatalf("try %d: %v", i, err)
@@ -526,7 +525,6 @@ func TestSpool_LoginsAreRecordedLater(t *testing.T) {
 		f["auth"].(map[string]any)["session_id"] != p.SessionID.String() || f["source"].(map[string]any)["ip"] != from.String() {
 		t.Errorf("on record: %s", ok[0].Bytes)
 	}
-	_ = pgx.ErrNoRows
 }
 
 func TestPassword_Rules(t *testing.T) {
