@@ -206,7 +206,6 @@ func (s *Store) loginSSO(ctx context.Context, prov SSO, c sso.Claims, who attemp
 	case len(roles)+len(install) == 0:
 		return "", s.failedSSO(ctx, who, prov, "no_role", ErrNoRole)
 	}
-	u.MustChangePassword = false
 	token, _, err := s.openSession(ctx, u, way{Method: "sso", Provider: prov.Name(), Protocol: "oidc", Issuer: c.Issuer, Subject: c.Subject,
 		ProviderSession: c.Session, ProviderKey: c.IDToken, MFA: c.MFA}, who.from, userAgent)
 	return token, err

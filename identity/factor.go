@@ -139,6 +139,9 @@ func (s *Store) BeginTOTP(ctx context.Context, p Principal) (*otp.Key, error) {
 
 // PendingTOTP is the secret that waits for its first code.
 func (s *Store) PendingTOTP(ctx context.Context, p Principal) (*otp.Key, error) {
+	if err := s.fresh(p); err != nil {
+		return nil, err
+	}
 	secret, confirmed, _, err := s.totpSecret(ctx, p.User.ID)
 	if err != nil || confirmed {
 		return nil, errors.Join(ErrNotFound, err)

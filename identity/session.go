@@ -83,6 +83,9 @@ func (s *Store) openSession(ctx context.Context, u User, how way, from netip.Add
 	return token, p, s.checkEnrolment(ctx, &p)
 }
 
+// SessionLife is how long a session lasts at most.
+func (s *Store) SessionLife() time.Duration { return s.policy.Life }
+
 // storable is an address as the database keeps it, or null.
 func storable(from netip.Addr) *netip.Addr {
 	if !from.IsValid() {

@@ -44,6 +44,29 @@ type Config struct {
 	Evidence    Evidence    `yaml:"evidence"`
 	Debug       Debug       `yaml:"debug"`
 	Bootstrap   Bootstrap   `yaml:"bootstrap"`
+	Hostname    string           `yaml:"hostname"`
+	DataDir     string           `yaml:"data_dir"`
+	SMTP        SMTP             `yaml:"smtp"`
+	Relay       Relay            `yaml:"relay"`
+	Queue       Queue            `yaml:"queue"`
+	DNS         DNS              `yaml:"dns"`
+	Limits      Limits           `yaml:"limits"`
+	Greylisting Greylisting      `yaml:"greylisting"`
+	HTTP        HTTP             `yaml:"http"`
+	Login       Login            `yaml:"login"`
+	OIDC        map[string]*OIDC `yaml:"oidc"`
+	Database    SecretURL        `yaml:"database"`
+	Redis       SecretURL        `yaml:"redis"`
+	ClamAV      ClamAV           `yaml:"clamav"`
+	Scanner     ScannerConf      `yaml:"scanner"`
+	Phishing    Phishing         `yaml:"phishing"`
+	Rspamd      Rspamd           `yaml:"rspamd"`
+	Sandbox     Sandbox          `yaml:"sandbox"`
+	OpenBao     OpenBao          `yaml:"openbao"`
+	Signing     Signing          `yaml:"signing"`
+	Evidence    Evidence         `yaml:"evidence"`
+	Debug       Debug            `yaml:"debug"`
+	Bootstrap   Bootstrap        `yaml:"bootstrap"`
 }
 
 // SMTP is how mail comes in.
@@ -145,6 +168,7 @@ func DefaultConfig() Config {
 		Relay:    Relay{MX: defaultMX(), RecipientCheck: "next_hop", OutboundSenders: "own"},
 		Limits:   limits, Greylisting: greylisting,
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
+		Login:   defaultLogin(),
 		Sandbox: defaultSandbox(),
 		Audit:   defaultAudit(),
 		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}, Engines: []string{"yara", "clamav"}},
@@ -178,6 +202,7 @@ func (c *Config) Validate() error {
 		p.check(err == nil && (parsed.Scheme == "http" || parsed.Scheme == "https") && parsed.Host != "" && strings.Trim(parsed.Path, "/") == "",
 			"http.public_url", "must be like https://mailward.example.org, is %q", u)
 	}
+	c.validateLogin(p)
 	c.validateLimits(p)
 	c.validateServers(p)
 	c.validateLater(p)
