@@ -32,7 +32,7 @@ func (s *pages) registerSettings(r router) {
 
 // settingsView is a person's own account.
 type settingsView struct {
-	Wrong        string // key
+	Wrong        string // last word of signin.wrong.*
 	HasPassword  bool
 	Factors      identity.Factors
 	PasskeysWork bool
@@ -91,7 +91,7 @@ func (s *pages) settled(c echo.Context, err error, message string) error {
 	case errors.Is(err, identity.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
 	case errors.Is(err, identity.ErrInvalid):
-		key = "signin.wrong.name"
+		key = "name"
 	}
 	if key == "" {
 		return s.failure(c, err)
@@ -157,7 +157,7 @@ func qrPath(text string) (size int, path string, err error) {
 func (s *pages) postTOTPConfirm(c echo.Context) error {
 	codes, err := s.ids.ConfirmTOTP(c.Request().Context(), s.person(c).principal, c.FormValue("code"))
 	if errors.Is(err, identity.ErrBadCredentials) {
-		return s.showTOTP(c, http.StatusUnprocessableEntity, "signin.wrong.code")
+		return s.showTOTP(c, http.StatusUnprocessableEntity, "code")
 	}
 	return s.enrolled(c, codes, err, "flash.totp")
 }

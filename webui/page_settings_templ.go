@@ -55,7 +55,7 @@ func settingsPage(p *frame, v settingsView) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if v.Wrong != "" {
-				templ_7745c5c3_Err = alarm(p, "circle-x", p.T(v.Wrong)).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = alarm(p, "circle-x", p.T("signin.wrong."+v.Wrong)).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1002,7 +1002,7 @@ func wrongText(p *frame, key string) string {
 	if key == "" {
 		return ""
 	}
-	return p.T(key)
+	return p.T("signin.wrong." + key)
 }
 
 func recoveryPage(p *frame, codes []string) templ.Component {

@@ -50,33 +50,33 @@ func (s *pages) loginWays(v loginView) loginView {
 	return v
 }
 
-// signInProblem is the key of the words for what went wrong while signing in;
+// signInProblem is the last word of the key (signin.wrong.*) for what went wrong while signing in;
 // "" means that it is a failure of ours.
 func signInProblem(err error) string {
 	switch {
 	case errors.Is(err, identity.ErrStep):
-		return "signin.wrong.step"
+		return "step"
 	case errors.Is(err, identity.ErrPasskey), errors.Is(err, identity.ErrNoPasskeys):
-		return "signin.wrong.passkey"
+		return "passkey"
 	case errors.Is(err, identity.ErrBadCredentials):
-		return "signin.wrong.code"
+		return "code"
 	case errors.Is(err, identity.ErrNoRole):
-		return "signin.wrong.role"
+		return "role"
 	case errors.Is(err, identity.ErrTaken):
-		return "signin.wrong.taken"
+		return "taken"
 	case errors.Is(err, identity.ErrOtherPerson):
-		return "signin.wrong.person"
+		return "person"
 	case errors.Is(err, sso.ErrUnavailable):
-		return "signin.wrong.provider"
+		return "provider"
 	case errors.Is(err, sso.ErrRefused), errors.Is(err, sso.ErrInvalid):
-		return "signin.wrong.refused"
+		return "refused"
 	case errors.Is(err, identity.ErrConfirmed):
-		return "signin.wrong.there"
+		return "there"
 	}
 	return ""
 }
 
-// problem shows what went wrong on the login page.
+// loginProblem shows what went wrong on the login page.
 func (s *pages) loginProblem(c echo.Context, v loginView, err error) error {
 	p := s.frame(c, "")
 	var throttled *identity.ThrottledError
@@ -90,7 +90,7 @@ func (s *pages) loginProblem(c echo.Context, v loginView, err error) error {
 		return s.fail(c, http.StatusInternalServerError, err)
 	}
 	s.log.Info("sign-in refused", "error", err)
-	v.Wrong = p.T(key)
+	v.Wrong = p.T("signin.wrong." + key)
 	return s.render(c, http.StatusUnauthorized, loginPage(p, s.loginWays(v)))
 }
 
@@ -322,7 +322,7 @@ func (s *pages) postConfirm(c echo.Context) error {
 	case errors.As(err, &throttled):
 		v.Wrong = f.T("login.locked", f.Full(throttled.Until))
 	case key != "":
-		v.Wrong = f.T(key)
+		v.Wrong = f.T("signin.wrong." + key)
 	default:
 		return s.failure(c, err)
 	}

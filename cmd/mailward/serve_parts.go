@@ -26,6 +26,7 @@ import (
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/policy"
+	"mailward/quarantine"
 	"mailward/scanner"
 	"mailward/scanner/phishing"
 	"mailward/scanner/ruleset"
