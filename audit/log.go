@@ -21,6 +21,9 @@ var queryFiles embed.FS
 var (
 	appendSQL         = pg.Query(queryFiles, "append")
 	listSQL           = pg.Query(queryFiles, "list")
+	actionsSQL        = pg.Query(queryFiles, "actions")
+	blindSQL          = pg.Query(queryFiles, "blind")
+	feedSQL           = pg.Query(queryFiles, "feed")
 	getSQL            = pg.Query(queryFiles, "get")
 	piiSQL            = pg.Query(queryFiles, "pii")
 	sequenceSQL       = pg.Query(queryFiles, "sequence")

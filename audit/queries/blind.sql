@@ -1,0 +1,2 @@
+-- The blind index of a value.
+SELECT audit.blind($1);
