@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
@@ -153,16 +152,20 @@ func (s *Server) exportEvents(ctx context.Context, p identity.Principal, in *eve
 	if err := s.deps.Audit.Record(ctx, ev); err != nil {
 		return nil, fmt.Errorf("record the export: %w", err)
 	}
-	write, name := s.deps.Audit.WriteCSV, "audit.csv"
+	format, name := audit.CSV, "audit.csv"
 	if kind == typeNDJSON {
-		write, name = s.deps.Audit.WriteNDJSON, "audit.ndjson"
+		format, name = audit.NDJSON, "audit.ndjson"
 	}
 	return &huma.StreamResponse{Body: func(c huma.Context) {
 		c.SetHeader("Content-Type", kind+"; charset=utf-8")
 		c.SetHeader("Content-Disposition", `attachment; filename="`+name+`"`)
-		if err := write(ctx, f, io.Writer(c.BodyWriter())); err != nil {
+		sum, err := s.deps.Audit.Export(ctx, f, format, c.BodyWriter())
+		if err == nil {
+			err = s.deps.Audit.Record(ctx, sum.Result(ev))
+		}
+		if err != nil {
 			s.log.Error("export broke off", "error", err)
-			panic(http.ErrAbortHandler)
+			panic(http.ErrAbortHandler) // half a file must not look like a whole one
 		}
 	}}, nil
 }

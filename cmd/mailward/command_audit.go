@@ -168,17 +168,18 @@ func (cmd *auditExportCmd) Run(ctx context.Context, c *cli, e *env) error {
 	if cmd.File != "" {
 		what["format"] = "bundle"
 	}
-	if err := log.Record(ctx, audit.Event{Action: audit.AuditExport, Actor: operator(), Phase: "intent", ReasonCode: "command_line", Workspace: ws, Retention: audit.Retention3Years, After: what}); err != nil {
+	ev := audit.Event{Action: audit.AuditExport, Actor: operator(), Phase: "intent", ReasonCode: "command_line", Workspace: ws, Retention: audit.Retention3Years, After: what}
+	if err := log.Record(ctx, ev); err != nil {
 		return fmt.Errorf("the export cannot be put on record, so it is refused: %w", err)
 	}
-	f := audit.Filter{Action: cmd.Action, Actor: cmd.Actor}
-	switch {
-	case cmd.File != "":
+	if cmd.File != "" {
 		return cmd.bundle(ctx, sealer, e, ws)
-	case cmd.Format == "csv":
-		return log.WriteCSV(ctx, f, e.out)
 	}
-	return log.WriteNDJSON(ctx, f, e.out)
+	sum, err := log.Export(ctx, audit.Filter{Action: cmd.Action, Actor: cmd.Actor}, audit.Format(cmd.Format), e.out)
+	if err != nil {
+		return err
+	}
+	return log.Record(ctx, sum.Result(ev))
 }
 
 // bundle writes beside the target and renames, so that half of one is never
