@@ -66,7 +66,7 @@ func (l *Log) Sequence(ctx context.Context) (n int, err error) {
 // RunGuard turns traces of attempts into events at once, checks the guards each
 // minute, and makes events of new faults.
 func (l *Log) RunGuard(ctx context.Context) error {
-	return l.lead(ctx, lockGuard, func(ctx context.Context) error {
+	return l.Lead(ctx, lockGuard, func(ctx context.Context) error {
 		known := map[string]bool{}
 		var checked time.Time
 		check := func() error {
@@ -205,14 +205,10 @@ func (l *Log) makePartitions(ctx context.Context) error {
 	})
 }
 
-// Lead runs fn in one process of the installation at a time, until ctx ends.
+// Lead runs fn while this process holds the lock, which one process of the
+// installation does at a time. It waits and tries again when it does not, or when
+// fn fails, until ctx ends.
 func (l *Log) Lead(ctx context.Context, lock int, fn func(context.Context) error) error {
-	return l.lead(ctx, lock, fn)
-}
-
-// lead runs fn while this process holds the lock; it waits and tries again
-// when it does not, or when fn fails.
-func (l *Log) lead(ctx context.Context, lock int, fn func(context.Context) error) error {
 	for {
 		if err := l.leadOnce(ctx, lock, fn); err != nil && ctx.Err() == nil {
 			l.log.Error("audit loop failed, trying again", "lock", lock, "error", err)

@@ -48,7 +48,7 @@ const (
 // RunSink feeds a sink with every numbered event, in order and at least once,
 // also over restarts: the place is kept in the database.
 func (l *Log) RunSink(ctx context.Context, s Sink) error {
-	return l.lead(ctx, s.Lock(), func(ctx context.Context) error {
+	return l.Lead(ctx, s.Lock(), func(ctx context.Context) error {
 		failing := false
 		return everyErr(ctx, sequenceEvery, func() error {
 			for {

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -89,7 +90,7 @@ func (s *Sealer) AnchorDue(ctx context.Context) error {
 		return err
 	}
 	last, err := s.Last(ctx)
-	if err == ErrNotSealed {
+	if errors.Is(err, ErrNotSealed) {
 		return nil
 	}
 	if err != nil {

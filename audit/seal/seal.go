@@ -164,6 +164,9 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (Head, error) {
 	if err := s.check(ctx, tx, last, size); err != nil {
 		return Head{}, err
 	}
+	if err := s.reopen(ctx, tx, m.head); err != nil {
+		return Head{}, err
+	}
 	keys, err := s.signers(ctx, tx, m.head)
 	if err != nil {
 		return Head{}, err
@@ -354,36 +357,57 @@ func (s *Sealer) remember(ctx context.Context, tx pgx.Tx) (m memories, err error
 	if m.head.Number > 0 {
 		return m, nil
 	}
-	err = tx.QueryRow(ctx, originSQL).Scan(&m.head.Number, &m.head.Origin, &m.head.Note, &m.head.SignedAt)
-	if errors.Is(err, pgx.ErrNoRows) {
-		m.head, err = s.open(ctx, tx, Head{}, "the audit is sealed from here on", system)
+	if m.head, err = newestOrigin(ctx, tx); err != nil || m.head.Number > 0 {
+		return m, err
 	}
-	if err != nil {
-		return m, fmt.Errorf("read origin of the tree: %w", err)
-	}
-	return m, nil
+	m.head, err = s.open(ctx, tx, Head{}, "the audit is sealed from here on", system)
+	return m, err
 }
 
 // open begins a tree under a new name.
 func (s *Sealer) open(ctx context.Context, tx pgx.Tx, old Head, reason string, who pg.Actor) (Head, error) {
-	var number int
-	var db Head
-	if err := tx.QueryRow(ctx, originSQL).Scan(&db.Number, &db.Origin, &db.Note, &db.SignedAt); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return Head{}, fmt.Errorf("read origin of the tree: %w", err)
+	db, err := newestOrigin(ctx, tx)
+	if err != nil {
+		return Head{}, err
 	}
-	number = max(old.Number, db.Number) + 1
-	h := Head{Number: number, Origin: s.cfg.Origin, SignedAt: s.Now().UTC()}
+	h := Head{Number: max(old.Number, db.Number) + 1, Origin: s.cfg.Origin, SignedAt: s.Now().UTC()}
+	if h.Number > 1 {
+		h.Origin += "/" + strconv.Itoa(h.Number)
+	}
+	return h, s.enter(ctx, tx, h, old, reason, who)
+}
+
+// reopen enters the origin of a head that the database does not know: a head is
+// remembered before its transaction ends, and the end may have failed.
+func (s *Sealer) reopen(ctx context.Context, tx pgx.Tx, h Head) error {
+	db, err := newestOrigin(ctx, tx)
+	if err != nil || db.Number >= h.Number {
+		return err
+	}
+	return s.enter(ctx, tx, h, db, "the first try to write it down failed", system)
+}
+
+// newestOrigin is the zero Head where there is none.
+func newestOrigin(ctx context.Context, tx pgx.Tx) (h Head, err error) {
+	err = tx.QueryRow(ctx, originSQL).Scan(&h.Number, &h.Origin, &h.Note, &h.SignedAt)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return h, fmt.Errorf("read origin of the tree: %w", err)
+	}
+	return h, nil
+}
+
+// enter puts an origin into the database, and on record.
+func (s *Sealer) enter(ctx context.Context, tx pgx.Tx, h, old Head, reason string, who pg.Actor) error {
 	action := audit.SealOrigin
-	if number > 1 {
-		h.Origin += "/" + strconv.Itoa(number)
+	if h.Number > 1 {
 		action = audit.Reanchor
 	}
 	if _, err := tx.Exec(ctx, addOriginSQL, h.Number, h.Origin, old.Note, reason); err != nil {
-		return Head{}, fmt.Errorf("open origin of the tree: %w", err)
+		return fmt.Errorf("open origin of the tree: %w", err)
 	}
 	_, err := s.Audit.Append(ctx, tx, audit.Event{Action: action, Severity: "warning", Retention: audit.Retention3Years, Actor: who, Reason: reason,
 		Targets: []audit.Target{{Type: "seal_origin", ID: h.Origin}}, Before: map[string]any{"origin": old.Origin, "checkpoint": old.Note}, After: map[string]any{"origin": h.Origin}})
-	return h, err
+	return err
 }
 
 // store remembers a head in all places, the shared one first: who loses there

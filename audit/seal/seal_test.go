@@ -379,3 +379,58 @@ func TestSeal_KeyInOpenBao(t *testing.T) {
 		t.Errorf("signed by %v, %v", by, err)
 	}
 }
+
+// forgetful keeps a head and then says that it has failed: what a crash between
+// the memory and the end of the transaction leaves.
+type forgetful struct {
+	Memory
+	fail bool
+}
+
+var errLost = errors.New("the answer was lost")
+
+func (f *forgetful) Store(ctx context.Context, h Head, version int) error {
+	if err := f.Memory.Store(ctx, h, version); err != nil || !f.fail {
+		return err
+	}
+	return errLost
+}
+
+// TestSeal_FailedButRemembered: a head that is remembered and not in the database
+// does not keep the next one from being signed, also where its origin is new.
+func TestSeal_FailedButRemembered(t *testing.T) {
+	t.Parallel()
+	r, ctx := newRig(t), context.Background()
+	memory := &forgetful{Memory: r.Local}
+	r.Local = memory
+	lost := func() {
+		t.Helper()
+		memory.fail = true
+		if _, err := r.Seal(ctx); !errors.Is(err, errLost) {
+			t.Fatalf("sealed: %v", err)
+		}
+		memory.fail = false
+	}
+	r.act(3, audit.Login)
+	lost() // the first of all
+	if c := r.seal(); c.Origin != origin {
+		t.Errorf("after the first: %+v", c)
+	}
+	r.act(2, audit.Login)
+	lost()
+	r.seal()
+	memory.fail = true
+	if _, _, err := r.Reanchor(ctx, pg.Operator("test"), "a restore"); !errors.Is(err, errLost) {
+		t.Fatalf("opened: %v", err)
+	}
+	memory.fail = false
+	if c := r.seal(); c.Origin != origin+"/2" {
+		t.Errorf("after a new origin: %+v", c)
+	}
+	if p, err := r.Audit.List(ctx, audit.Filter{Action: audit.Reanchor}); err != nil || len(p.Items) != 1 {
+		t.Errorf("%d events of the new origin, %v", len(p.Items), err)
+	}
+	if v, err := r.VerifyDatabase(ctx, ""); err != nil || v.Problem != "" {
+		t.Errorf("%+v, %v", v, err)
+	}
+}

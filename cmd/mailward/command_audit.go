@@ -168,9 +168,23 @@ func (cmd *auditExportCmd) Run(ctx context.Context, c *cli, e *env) error {
 	if cmd.File != "" {
 		what["format"] = "bundle"
 	}
-	if err := log.Record(ctx, audit.Event{Action: audit.AuditExport, Actor: operator(), Phase: "intent", ReasonCode: "command_line", Workspace: ws, Retention: audit.Retention3Years, After: what}); err != nil {
+	ev := audit.Event{Action: audit.AuditExport, Actor: operator(), Phase: "intent", ReasonCode: "command_line", Workspace: ws, Retention: audit.Retention3Years, After: what}
+	if ev.ID, err = uuid.NewV7(); err == nil {
+		err = log.Record(ctx, ev)
+	}
+	if err != nil {
 		return fmt.Errorf("the export cannot be put on record, so it is refused: %w", err)
 	}
+	err = cmd.write(ctx, log, sealer, e, ws)
+	ev.Correlation.CausationID, ev.ID, ev.Phase = ev.ID.String(), uuid.Nil, "result"
+	if err != nil {
+		ev.Outcome, ev.OutcomeDetail = "failure", "the export was not written to its end"
+	}
+	return errors.Join(err, log.Record(context.WithoutCancel(ctx), ev))
+}
+
+// write is the export itself.
+func (cmd *auditExportCmd) write(ctx context.Context, log *audit.Log, sealer *seal.Sealer, e *env, ws uuid.UUID) error {
 	f := audit.Filter{Action: cmd.Action, Actor: cmd.Actor}
 	switch {
 	case cmd.File != "":
@@ -302,6 +316,9 @@ func (cmd *auditPurgeCmd) Run(ctx context.Context, c *cli, e *env) error {
 		approval = &id
 	}
 	protocol, err := log.Purge(ctx, operator(), cmd.Partition, cmd.Reason, approval)
+	if errors.Is(err, audit.ErrIncomplete) {
+		return errors.New("a month is not deleted without --reason")
+	}
 	if err != nil {
 		return err
 	}

@@ -110,7 +110,8 @@ type keys struct {
 	links                        []key
 }
 
-// named says whether the mail has an author to remember.
+// address is the author's, in lower case, and the domain that it is registered
+// under; both are empty where nobody can be remembered.
 func (m Mail) address() (address, host string) {
 	address = strings.ToLower(strings.TrimSpace(m.From))
 	i := strings.LastIndexByte(address, '@')

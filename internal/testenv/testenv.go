@@ -9,6 +9,7 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -121,10 +122,13 @@ func (e *environment) startPostgres() (*standalone.Stack, error) {
 		return nil, err
 	}
 	if _, err := pg.Migrate(context.Background(), s.AdminURL, pg.MigrateOptions{Version: "test"}, slog.New(slog.DiscardHandler)); err != nil {
-		return nil, err
+		return nil, errors.Join(errMigration, err)
 	}
 	return s, nil
 }
+
+// errMigration is no lack of the machine but a fault of ours: it never skips.
+var errMigration = errors.New("testenv: the migrations do not apply")
 
 // DB is a migrated database of one test.
 type DB struct {
@@ -148,6 +152,9 @@ func (d *DB) Admin(t testing.TB) *pgx.Conn {
 func Postgres(t testing.TB) *DB {
 	t.Helper()
 	s, err := env.postgres()
+	if errors.Is(err, errMigration) {
+		t.Fatal(err)
+	}
 	if err != nil {
 		Missing(t, err)
 	}
