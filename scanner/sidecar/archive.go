@@ -119,7 +119,11 @@ func (w *walker) open(part policy.Part, data []byte, depth, archives int) (*cont
 	case errors.Is(err, errPassword):
 		w.locked(p, name, "an archive in it is encrypted: "+name)
 	default:
-		w.locked(p, name, "an archive in it does not open: "+name)
+		why := "an archive in it does not open"
+		if name != "" {
+			why += ": " + name
+		}
+		w.locked(p, name, why)
 	}
 	return nil, nil
 }
