@@ -70,6 +70,7 @@ func wantBySystem(t *testing.T, e sandboxEvent) {
 // TestSandbox holds mail for the sandbox in a whole installation: gateway,
 // sidecar, PostgreSQL, the queue of jobs, and a double of CAPE.
 func TestSandbox(t *testing.T) {
+	t.Parallel()
 	hop, cape := testenv.NextHop(t), testenv.NewCape(t)
 	cape.Token("sesame")
 	s := startServer(t, hop.Addr, fmt.Sprintf("sandbox: {url: %q, token: sesame, poll_every: 200ms, tasks_per_minute: 100}\n", cape.URL))
