@@ -235,7 +235,8 @@ func TestTreeWalk_Questions(t *testing.T) {
 	t.Parallel()
 	r, s := asker(t, "")
 	treeWalk(t.Context(), r, strings.Repeat("a.", 100)+"example.org")
-	if n := len(s.Questions()); n != maxTreeQueries {
+	// On a busy machine one is sent again.
+	if n := len(slices.Compact(slices.Sorted(slices.Values(s.Questions())))); n != maxTreeQueries {
 		t.Errorf("%d questions", n)
 	}
 }

@@ -49,7 +49,7 @@ func workersOf(t *testing.T, socket string) (pids []int) {
 		}
 		pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
 		_, rest, _ := strings.Cut(string(b), ") ")
-		if f := strings.Fields(rest); len(f) > 1 {
+		if f := strings.Fields(rest); len(f) > 1 && f[0] != "Z" {
 			ppid, _ := strconv.Atoi(f[1])
 			children[ppid] = append(children[ppid], pid)
 		}
@@ -102,15 +102,24 @@ func TestSidecar_UnderFire(t *testing.T) {
 
 	each := func(sig syscall.Signal) {
 		t.Helper()
-		// One that is started while the others are hit would answer in their place.
-		var pids []int
-		for end := time.Now().Add(20 * time.Second); len(pids) < 2*runtime.NumCPU(); time.Sleep(50 * time.Millisecond) {
-			if pids = workersOf(t, server.Address); time.Now().After(end) {
+		// One that is started while the others are hit would answer in their
+		// place, so that the last look has to find all of them hit.
+		hit := map[int]bool{}
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			pids, fresh := workersOf(t, server.Address), false
+			for _, p := range pids {
+				if !hit[p] {
+					syscall.Kill(p, sig)
+					hit[p], fresh = true, true
+				}
+			}
+			// What is killed is gone, and the next one is not of this round.
+			if len(hit) >= 2*runtime.NumCPU() && (!fresh || sig == syscall.SIGKILL) {
+				return
+			}
+			if time.Now().After(end) {
 				t.Fatalf("%d workers", len(pids))
 			}
-		}
-		for _, p := range pids {
-			syscall.Kill(p, sig)
 		}
 	}
 	each(syscall.SIGSTOP)
