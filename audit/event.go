@@ -66,6 +66,10 @@ type Event struct {
 	Correlation   Correlation
 	Request       pg.Request // taken from the context when zero
 	Retention     string     // default sec-400d
+
+	// Attestation says by what it can be shown that the person did it. Taken from
+	// the context when nil, for acts that people sign.
+	Attestation *Attestation
 }
 
 type piiValue struct {
@@ -127,7 +131,7 @@ func (ev Event) encode(obs Observer) (encoded, error) {
 			"mail_id": orNil(ev.Correlation.MailID), "item_id": orNil(ev.Correlation.ItemID), "causation_id": orNil(ev.Correlation.CausationID)},
 		"change":   e.change(ev),
 		"reason":   map[string]any{"text": orNil(ev.Reason), "code": orNil(ev.ReasonCode), "ticket": nil, "legal_basis": nil, "emergency": nil},
-		"approval": approval(ev.Approval),
+		"approval": approval(ev.Approval), "attestation": ev.Attestation.fields(),
 		"observer": map[string]any{"service": "mailward", "instance": orNil(obs.Node), "build": orNil(obs.Version), "host_id": nil},
 	}
 	if ev.Workspace != uuid.Nil {
@@ -219,11 +223,14 @@ func (e *encoder) actor(ev Event) map[string]any {
 
 func auth(a pg.Actor) map[string]any {
 	m := map[string]any{"method": orNil(a.AuthMethod), "provider": nil, "protocol": nil, "issuer": nil, "mfa": nil, "session_id": nil, "credential_id": nil}
-	if a.AuthMethod == "password" || a.AuthMethod == "token" {
+	switch {
+	case a.Provider != "":
+		m["provider"], m["protocol"], m["issuer"] = a.Provider, orNil(a.Protocol), orNil(a.Issuer)
+	case a.AuthMethod == "password" || a.AuthMethod == "token":
 		m["provider"] = "local"
 	}
 	if a.SessionID != uuid.Nil {
-		m["session_id"] = a.SessionID.String()
+		m["session_id"], m["mfa"] = a.SessionID.String(), a.MFA
 	}
 	if a.TokenID != uuid.Nil {
 		m["credential_id"] = a.TokenID.String()

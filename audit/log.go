@@ -129,6 +129,9 @@ func (l *Log) complete(ctx context.Context, ev *Event) error {
 	if ev.Actor.Type == "" {
 		ev.Actor.Type = pg.ActorUnknown
 	}
+	if ev.Attestation == nil {
+		ev.Attestation = attestationFor(ctx, ev)
+	}
 	setDefault(&ev.Phase, "result")
 	setDefault(&ev.Outcome, "success")
 	setDefault(&ev.Severity, "notice")

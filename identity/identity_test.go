@@ -44,7 +44,11 @@ func newStore(t *testing.T) (*Store, *testenv.DB, *clock) {
 	db := testenv.Postgres(t)
 	c := &clock{at: time.Now()}
 	log := audit.New(db.DB, audit.Options{Observer: audit.Observer{Node: "test"}})
-	return New(db.DB, log, Options{Now: c.now, Memory: 64, Rounds: 1}), db, c
+	s, err := New(db.DB, log, Options{Now: c.now, Memory: 64, Rounds: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, db, c
 }
 
 func firstAdmin(t *testing.T, s *Store) {
@@ -155,7 +159,7 @@ func TestLogin_RecordsEveryOutcome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Logout(ctx, p); err != nil {
+	if _, err := s.Logout(ctx, p, ""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Session(ctx, token); !errors.Is(err, ErrNoSession) {
@@ -236,13 +240,13 @@ func TestThrottle_SharedByProcesses(t *testing.T) {
 	a, b := NewThrottle(redis.NewClient(opt), slog.Default()), NewThrottle(redis.NewClient(opt), slog.Default())
 	account := uuid.NewString()
 	for range perPair {
-		a.Attempt(context.Background(), account, from)
+		a.Attempt(context.Background(), account, from, nil)
 	}
-	if _, ok := b.Attempt(context.Background(), account, from); ok {
+	if b.Attempt(context.Background(), account, from, nil).OK() {
 		t.Error("another process starts counting anew")
 	}
 	a.Succeeded(context.Background(), account, from)
-	if _, ok := NewThrottle(redis.NewClient(opt), slog.Default()).Attempt(context.Background(), account, from); !ok {
+	if !NewThrottle(redis.NewClient(opt), slog.Default()).Attempt(context.Background(), account, from, nil).OK() {
 		t.Error("still locked after a success")
 	}
 }
@@ -275,10 +279,14 @@ func TestPassword_ChangeEndsOtherSessions(t *testing.T) {
 		t.Errorf("the other session: %v", err)
 	}
 	c.add(time.Hour)
-	if err := s.ConfirmPassword(ctx, p, "another good password"); err != nil {
+	rotated, err := s.ConfirmPassword(ctx, p, "another good password")
+	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.Session(ctx, mine)
+	if _, err := s.Session(ctx, mine); err != nil {
+		t.Errorf("a call that was under way with the old cookie: %v", err)
+	}
+	got, err := s.Session(ctx, rotated)
 	if err != nil || c.now().Sub(got.AuthenticatedAt).Abs() > time.Second {
 		t.Errorf("step-up is not noted: %v, %v", got.AuthenticatedAt, err)
 	}

@@ -3,8 +3,11 @@ package identity
 import (
 	"context"
 	"crypto/rand"
+	_ "embed"
 	"fmt"
 	"strings"
+	"sync"
+	"unicode"
 
 	"github.com/alexedwards/argon2id"
 )
@@ -79,18 +82,54 @@ func (h *hasher) matches(ctx context.Context, password, hash string) (bool, erro
 	return ok && known, nil
 }
 
+//go:embed data/common-passwords.txt
+var commonPasswords string
+
+// common holds the passwords that are tried first.
+var common = sync.OnceValue(func() map[string]bool {
+	m := map[string]bool{}
+	for w := range strings.Lines(commonPasswords) {
+		m[strings.TrimSpace(w)] = true
+	}
+	return m
+})
+
+// productWords are the first guesses for this program; no password may be one of
+// them with something around it.
+var productWords = []string{"mailward", "quarantine", "gateway", "administrator", "welcome"}
+
 // checkPassword refuses what is guessed first. Length counts; rules about kinds
 // of characters do not (NIST SP 800-63B §3.1.1.2).
-func checkPassword(password, email string) error {
-	n := len([]rune(password))
-	name, _, _ := strings.Cut(email, "@")
-	low := strings.ToLower(password)
-	switch {
-	case n < minPassword, len(password) > maxPassword:
+func checkPassword(password, email, name string) error {
+	if n := len([]rune(password)); n < minPassword || len(password) > maxPassword {
 		return fmt.Errorf("%w: it needs %d to %d characters", ErrWeakPassword, minPassword, maxPassword)
-	case low == email, strings.Trim(low, low[:1]) == "", len(name) > 3 && strings.ReplaceAll(low, name, "") == "",
-		strings.Contains("passwordpassword1234567890123456qwertyuiopasdfghjkl", low):
+	}
+	low := strings.ToLower(password)
+	bare := strings.TrimFunc(low, func(r rune) bool { return !unicode.IsLetter(r) })
+	if common()[low] || common()[bare] || easy(low) {
 		return fmt.Errorf("%w: it is one of the first that would be tried", ErrWeakPassword)
 	}
+	words := append(strings.FieldsFunc(strings.ToLower(email+" "+name), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }), productWords...)
+	rest := low
+	for _, w := range words {
+		if len(w) > 2 {
+			rest = strings.ReplaceAll(rest, w, "")
+		}
+	}
+	// What is left beside the words has to be a password of some length itself.
+	if rest != low && len([]rune(rest)) < minPassword-4 {
+		return fmt.Errorf("%w: it is made of a name, an address or a word of this program", ErrWeakPassword)
+	}
 	return nil
+}
+
+// easy says whether a password is a row of the keyboard, a count, or one short
+// piece again and again.
+func easy(low string) bool {
+	if strings.Contains("123456789012345678901234567890qwertyuiopasdfghjklzxcvbnm1234567890qwertzuiopasdfghjklyxcvbnm abcdefghijklmnopqrstuvwxyz", low) {
+		return true
+	}
+	// A text is a repetition if it is found in itself, doubled, before its end.
+	at := strings.Index((low + low)[1:], low) + 1
+	return at < len(low) && (at <= 4 || common()[low[:at]])
 }

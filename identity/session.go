@@ -2,9 +2,6 @@ package identity
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -25,84 +22,77 @@ const (
 	touchEvery = time.Minute
 )
 
-// Login opens a session. An unknown address, a wrong password and an account
-// that is not open all give ErrBadCredentials, after the same time. Every
-// outcome is in the audit; a login that cannot be recorded fails.
-func (s *Store) Login(ctx context.Context, email, password string, from netip.Addr, userAgent string) (string, Principal, error) {
-	claimed := strings.ToLower(strings.TrimSpace(email))
-	if len(claimed) > 254 {
-		claimed = claimed[:254]
-	}
-	if until, ok := s.throttle.Attempt(ctx, claimed, from); !ok {
-		return "", Principal{}, s.loginFailed(ctx, claimed, "throttled", &ThrottledError{Until: until})
-	}
-	u, err := s.user(ctx, userByEmailSQL, claimed)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return "", Principal{}, err
-	}
-	ok, err := s.hasher.matches(ctx, password, u.passwordHash)
-	if err != nil {
-		return "", Principal{}, err
-	}
-	switch {
-	case !ok:
-		return "", Principal{}, s.loginFailed(ctx, claimed, "bad_credentials", ErrBadCredentials)
-	case u.State != "active":
-		return "", Principal{}, s.loginFailed(ctx, claimed, "account_"+u.State, ErrBadCredentials)
-	}
-	token, p, err := s.openSession(ctx, u, from, userAgent)
-	if err != nil {
-		return "", Principal{}, err
-	}
-	s.throttle.Succeeded(ctx, claimed, from)
-	return token, p, nil
+// What ends a session.
+const (
+	endedByLogout   = "logout"
+	endedByPerson   = "person"
+	endedByAdmin    = "admin"
+	endedByProvider = "provider"
+	endedByPassword = "password"
+)
+
+// way is how a person came in.
+type way struct {
+	Method                                string // password, password+totp, password+recovery, passkey, sso
+	Provider, Protocol, Issuer            string
+	Subject, ProviderSession, ProviderKey string // at the provider of a single sign-on; ProviderKey is the ID token
+	MFA                                   bool
 }
 
-// loginFailed records a failure and returns cause. The claimed address is no
-// identity: the actor is unknown.
-func (s *Store) loginFailed(ctx context.Context, claimed, code string, cause error) error {
-	ev := audit.Event{Action: audit.LoginFailed, Outcome: "failure", OutcomeCode: code, Severity: "warning", Actor: pg.Actor{Type: pg.ActorUnknown, AuthMethod: "password"},
-		Targets: []audit.Target{{Type: "account", PII: claimed}}}
-	if code == "throttled" {
-		ev.Outcome = "refused"
-	}
-	if err := s.record.Record(ctx, ev); err != nil {
-		return fmt.Errorf("record failed login: %w", err)
-	}
-	return cause
-}
-
-func (s *Store) openSession(ctx context.Context, u User, from netip.Addr, userAgent string) (string, Principal, error) {
+// openSession lets u in. The session and its record are there together; with the
+// record unwritable, the login is kept on the disk and recorded later.
+func (s *Store) openSession(ctx context.Context, u User, how way, from netip.Addr, userAgent string) (string, Principal, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return "", Principal{}, fmt.Errorf("make session id: %w", err)
 	}
-	secret := make([]byte, 32)
-	rand.Read(secret)
-	token := base64.RawURLEncoding.EncodeToString(secret)
-	sum := sha256.Sum256([]byte(token))
+	token, hash := newSecret()
 	now := s.now()
-	p := Principal{User: u, SessionID: id, AuthenticatedAt: now, Method: "password"}
+	p := Principal{User: u, SessionID: id, AuthenticatedAt: now, Method: how.Method, Provider: how.Provider, Protocol: how.Protocol, Issuer: how.Issuer, MFA: how.MFA}
 	if p.Roles, p.InstallRoles, err = s.Grants(ctx, u.ID); err != nil {
 		return "", Principal{}, err
 	}
-	var ip *netip.Addr
-	if from.IsValid() {
-		a := from.Unmap().WithZone("")
-		ip = &a
+	var idToken []byte
+	if how.ProviderKey != "" {
+		if idToken, err = s.seal(ctx, u.ID, "id_token", how.ProviderKey); err != nil {
+			return "", Principal{}, err
+		}
 	}
-	err = s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, insertSessionSQL, id, sum[:], u.ID, now, now.Add(sessionLife), ip, agentClass(userAgent)); err != nil {
+	events := []audit.Event{{Action: audit.Login, Actor: p.Actor(), Roles: p.RoleNames(), Targets: []audit.Target{{Type: "session", ID: id.String()}}}}
+	if u.BreakGlass {
+		events = append(events, audit.Event{Action: audit.BreakGlass, Severity: "critical", Actor: p.Actor(), Roles: p.RoleNames(), Retention: audit.Retention3Years,
+			Targets: []audit.Target{{Type: "user_account", ID: u.ID.String()}, {Type: "session", ID: id.String()}}})
+	}
+	err = s.recorded(ctx, p.Actor(), events, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, insertSessionSQL, id, hash, u.ID, now, now.Add(s.policy.Life), storable(from), agentClass(userAgent),
+			how.Method, how.Provider, how.Protocol, how.Issuer, how.Subject, how.ProviderSession, idToken, how.MFA); err != nil {
 			return fmt.Errorf("insert session: %w", err)
 		}
 		if _, err := tx.Exec(ctx, loggedInSQL, u.ID, now); err != nil {
 			return fmt.Errorf("note login: %w", err)
 		}
-		_, err := s.record.Append(ctx, tx, audit.Event{Action: audit.Login, Actor: p.Actor(), Roles: p.RoleNames(),
-			Targets: []audit.Target{{Type: "session", ID: id.String()}}})
-		return err
+		return nil
 	})
-	return token, p, err
+	if err != nil {
+		return "", Principal{}, err
+	}
+	if u.BreakGlass {
+		s.breakGlass.Inc()
+		s.log.Error("the account for emergencies was used", "user", u.ID, "session", id, "from", from)
+	}
+	return token, p, s.checkEnrolment(ctx, &p)
+}
+
+// SessionLife is how long a session lasts at most.
+func (s *Store) SessionLife() time.Duration { return s.policy.Life }
+
+// storable is an address as the database keeps it, or null.
+func storable(from netip.Addr) *netip.Addr {
+	if !from.IsValid() {
+		return nil
+	}
+	a := from.Unmap().WithZone("")
+	return &a
 }
 
 // agentClass keeps of a browser's name only what kind of thing it is.
@@ -123,12 +113,11 @@ func (s *Store) Session(ctx context.Context, token string) (Principal, error) {
 	if token == "" {
 		return Principal{}, ErrNoSession
 	}
-	sum := sha256.Sum256([]byte(token))
 	var p Principal
 	var userID uuid.UUID
 	var seen time.Time
 	now := s.now()
-	err := s.db.QueryRow(ctx, sessionSQL, sum[:], now, now.Add(-sessionIdle)).Scan(&p.SessionID, &userID, &seen, &p.AuthenticatedAt, &p.Method)
+	err := s.db.QueryRow(ctx, sessionSQL, hashOf(token), now, now.Add(-s.policy.Idle)).Scan(&p.SessionID, &userID, &seen, &p.AuthenticatedAt, &p.Method, &p.Provider, &p.Protocol, &p.Issuer, &p.MFA)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Principal{}, ErrNoSession
 	}
@@ -136,6 +125,9 @@ func (s *Store) Session(ctx context.Context, token string) (Principal, error) {
 		return Principal{}, fmt.Errorf("read session: %w", err)
 	}
 	if err := s.load(ctx, &p, userID); err != nil {
+		return Principal{}, err
+	}
+	if err := s.checkEnrolment(ctx, &p); err != nil {
 		return Principal{}, err
 	}
 	if now.Sub(seen) > touchEvery {
@@ -162,88 +154,127 @@ func (s *Store) load(ctx context.Context, p *Principal, user uuid.UUID) (err err
 	return err
 }
 
-// Logout ends the session.
-func (s *Store) Logout(ctx context.Context, p Principal) error {
-	return s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, endSessionSQL, p.SessionID, s.now()); err != nil {
+func sessionTarget(id uuid.UUID) []audit.Target {
+	return []audit.Target{{Type: "session", ID: id.String()}}
+}
+
+// Logout ends the session. The address that it returns, if any, is where the
+// browser ends the session of a single sign-on too; back is where it comes back to.
+func (s *Store) Logout(ctx context.Context, p Principal, back string) (string, error) {
+	next := s.providerLogout(ctx, p, back)
+	return next, s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, endSessionSQL, p.SessionID, s.now(), endedByLogout); err != nil {
 			return fmt.Errorf("end session: %w", err)
 		}
-		_, err := s.record.Append(ctx, tx, audit.Event{Action: audit.Logout, Actor: p.Actor(), Roles: p.RoleNames(),
-			Targets: []audit.Target{{Type: "session", ID: p.SessionID.String()}}})
+		_, err := s.record.Append(ctx, tx, audit.Event{Action: audit.Logout, Actor: p.Actor(), Roles: p.RoleNames(), Targets: sessionTarget(p.SessionID)})
 		return err
 	})
 }
 
-// verify checks the principal's own password again, throttled like a login.
-func (s *Store) verify(ctx context.Context, p Principal, password string) error {
-	r, _ := pg.RequestFrom(ctx)
-	if until, ok := s.throttle.Attempt(ctx, p.User.Email, r.SourceIP); !ok {
-		return s.stepUpFailed(ctx, p, "throttled", &ThrottledError{Until: until})
-	}
-	u, err := s.user(ctx, userByIDSQL, p.User.ID)
-	if err != nil {
-		return err
-	}
-	ok, err := s.hasher.matches(ctx, password, u.passwordHash)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return s.stepUpFailed(ctx, p, "bad_credentials", ErrBadCredentials)
-	}
-	s.throttle.Succeeded(ctx, p.User.Email, r.SourceIP)
-	return nil
+// SessionInfo is one open session, for the person whose it is.
+type SessionInfo struct {
+	ID                             uuid.UUID
+	CreatedAt, LastSeen, ExpiresAt time.Time
+	Method, Provider               string
+	MFA                            bool
+	From                           *netip.Addr
+	Agent                          string
 }
 
-func (s *Store) stepUpFailed(ctx context.Context, p Principal, code string, cause error) error {
+// Sessions lists an account's open sessions, the last used first.
+func (s *Store) Sessions(ctx context.Context, user uuid.UUID) ([]SessionInfo, error) {
+	now := s.now()
+	rows, err := s.db.Query(ctx, sessionsSQL, user, now, now.Add(-s.policy.Idle))
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (i SessionInfo, err error) {
+		err = row.Scan(&i.ID, &i.CreatedAt, &i.LastSeen, &i.ExpiresAt, &i.Method, &i.Provider, &i.MFA, &i.From, &i.Agent)
+		return i, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	return list, nil
+}
+
+// RevokeSession ends a session of user, which is the principal's own account or,
+// for an admin, another's. A session of anybody else is not there.
+func (s *Store) RevokeSession(ctx context.Context, p Principal, user, session uuid.UUID) error {
+	var owner uuid.UUID
+	err := s.db.QueryRow(ctx, sessionOwnerSQL, session).Scan(&owner)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && owner != user {
+		return ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("read session: %w", err)
+	}
+	by := endedByPerson
+	if p.User.ID != user {
+		by = endedByAdmin
+	}
+	return s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
+		return s.endOne(ctx, tx, p.Actor(), p.RoleNames(), user, session, by)
+	})
+}
+
+// endOne ends one session and says so.
+func (s *Store) endOne(ctx context.Context, tx pgx.Tx, actor pg.Actor, roles []string, user, session uuid.UUID, by string) error {
+	if _, err := tx.Exec(ctx, endSessionSQL, session, s.now(), by); err != nil {
+		return fmt.Errorf("end session: %w", err)
+	}
+	_, err := s.record.Append(ctx, tx, audit.Event{Action: audit.SessionRevoke, Actor: actor, Roles: roles, ReasonCode: by,
+		Targets: append(sessionTarget(session), audit.Target{Type: "user_account", ID: user.String()})})
+	return err
+}
+
+// RevokeOthers ends all of the person's sessions but this one.
+func (s *Store) RevokeOthers(ctx context.Context, p Principal) error {
+	return s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
+		return s.endOthers(ctx, tx, p.Actor(), p.RoleNames(), p.User.ID, p.SessionID, endedByPerson)
+	})
+}
+
+// endOthers ends an account's sessions, with the exception of one that stays.
+func (s *Store) endOthers(ctx context.Context, tx pgx.Tx, actor pg.Actor, roles []string, user, stays uuid.UUID, by string) error {
+	tag, err := tx.Exec(ctx, endSessionsSQL, user, stays, by)
+	if err != nil {
+		return fmt.Errorf("end sessions: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return nil
+	}
+	_, err = s.record.Append(ctx, tx, audit.Event{Action: audit.SessionRevoke, Actor: actor, Roles: roles, ReasonCode: by,
+		Targets: []audit.Target{{Type: "user_account", ID: user.String()}}, After: map[string]any{"ended": tag.RowsAffected()}})
+	return err
+}
+
+// stepUp notes that the person has just shown again who they are. The cookie
+// changes with it (session fixation); the new one is returned.
+func (s *Store) stepUp(ctx context.Context, p Principal, method string) (string, error) {
+	token, hash := newSecret()
+	actor := p.Actor()
+	actor.AuthMethod = method
+	return token, s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, stepUpSQL, p.SessionID, s.now(), hash)
+		if err != nil {
+			return fmt.Errorf("note step-up: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrNoSession
+		}
+		_, err = s.record.Append(ctx, tx, audit.Event{Action: audit.StepUp, Actor: actor, Roles: p.RoleNames(), Targets: sessionTarget(p.SessionID)})
+		return err
+	})
+}
+
+func (s *Store) stepUpFailed(ctx context.Context, p Principal, method, code string, cause error) error {
+	actor := p.Actor()
+	actor.AuthMethod = method
 	err := s.record.Record(ctx, audit.Event{Action: audit.StepUp, Outcome: "failure", OutcomeCode: code, Severity: "warning",
-		Actor: p.Actor(), Roles: p.RoleNames(), Targets: []audit.Target{{Type: "session", ID: p.SessionID.String()}}})
+		Actor: actor, Roles: p.RoleNames(), Targets: sessionTarget(p.SessionID)})
 	if err != nil {
 		return fmt.Errorf("record failed step-up: %w", err)
 	}
 	return cause
-}
-
-// ConfirmPassword takes the password once more before an act that needs it
-// (step-up), and notes the time.
-func (s *Store) ConfirmPassword(ctx context.Context, p Principal, password string) error {
-	if err := s.verify(ctx, p, password); err != nil {
-		return err
-	}
-	return s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, stepUpSQL, p.SessionID, s.now()); err != nil {
-			return fmt.Errorf("note step-up: %w", err)
-		}
-		_, err := s.record.Append(ctx, tx, audit.Event{Action: audit.StepUp, Actor: p.Actor(), Roles: p.RoleNames(),
-			Targets: []audit.Target{{Type: "session", ID: p.SessionID.String()}}})
-		return err
-	})
-}
-
-// ChangePassword sets a new one and ends the person's other sessions.
-func (s *Store) ChangePassword(ctx context.Context, p Principal, old, fresh string) error {
-	if err := s.verify(ctx, p, old); err != nil {
-		return err
-	}
-	if fresh == old {
-		return fmt.Errorf("%w: it is the old one", ErrWeakPassword)
-	}
-	if err := checkPassword(fresh, p.User.Email); err != nil {
-		return err
-	}
-	hash, err := s.hasher.hash(ctx, fresh)
-	if err != nil {
-		return err
-	}
-	return s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, setPasswordSQL, p.User.ID, hash); err != nil {
-			return fmt.Errorf("store password: %w", err)
-		}
-		if _, err := tx.Exec(ctx, endSessionsSQL, p.User.ID, p.SessionID); err != nil {
-			return fmt.Errorf("end other sessions: %w", err)
-		}
-		_, err := s.record.Append(ctx, tx, audit.Event{Action: audit.PasswordChange, Actor: p.Actor(), Roles: p.RoleNames(), Retention: audit.Retention3Years,
-			Targets: []audit.Target{{Type: "user_account", ID: p.User.ID.String()}}})
-		return err
-	})
 }

@@ -17,7 +17,7 @@ import (
 const (
 	throttleWindow = 15 * time.Minute
 	perPair        = 5   // one account from one address
-	perAccount     = 50  // one account from anywhere: a wide attack; high, since it also locks out its owner
+	perAccount     = 50  // one account from anywhere: a wide attack; its owner gets in from where they were before
 	perAddress     = 100 // one address on any account: an office behind one address must get in
 	redisTimeout   = 300 * time.Millisecond
 	maxLocalKeys   = 20000
@@ -45,42 +45,61 @@ func NewThrottle(client *redis.Client, log *slog.Logger) *Throttle {
 }
 
 type limit struct {
-	key string
-	max int
+	name string // pair, account or address
+	key  string
+	max  int
+}
+
+// networkOf is what one customer has: an address, or a /64 at least.
+func networkOf(from netip.Addr) string {
+	addr := from.Unmap().WithZone("")
+	if addr.Is6() {
+		if p, err := addr.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	if !addr.IsValid() {
+		return "::/128" // nobody comes from there
+	}
+	return addr.String()
 }
 
 func limits(account string, from netip.Addr) []limit {
-	addr := from.Unmap()
-	network := addr.String()
-	if addr.Is6() {
-		// One customer has a /64 at least.
-		if p, err := addr.Prefix(64); err == nil {
-			network = p.String()
-		}
-	}
+	network := networkOf(from)
 	// Redis is no place for addresses of people.
 	sum := sha256.Sum256([]byte(account))
 	acc := hex.EncodeToString(sum[:16])
 	return []limit{
-		{"mailward:login:pair:" + acc + ":" + network, perPair},
-		{"mailward:login:account:" + acc, perAccount},
-		{"mailward:login:address:" + network, perAddress},
+		{"pair", "mailward:login:pair:" + acc + ":" + network, perPair},
+		{"account", "mailward:login:account:" + acc, perAccount},
+		{"address", "mailward:login:address:" + network, perAddress},
 	}
 }
 
-// Attempt counts one login and says until when none is allowed, if so.
-func (t *Throttle) Attempt(ctx context.Context, account string, from netip.Addr) (until time.Time, ok bool) {
-	ok = true
+// Verdict is what became of an attempt.
+type Verdict struct {
+	Until time.Time // no login is allowed; zero: it is
+	Limit string    // that is spent: pair, account or address
+	First bool      // this very attempt was the first beyond it
+}
+
+// OK says whether the login may be tried.
+func (v Verdict) OK() bool { return v.Until.IsZero() }
+
+// Attempt counts one login. known, which may be nil, says whether the account's
+// owner comes from there: then failures from elsewhere do not count, so that
+// nobody can lock another out by trying on and on.
+func (t *Throttle) Attempt(ctx context.Context, account string, from netip.Addr, known func() bool) (v Verdict) {
 	for _, l := range limits(account, from) {
 		n, ttl := t.count(ctx, l.key)
-		if n > l.max {
-			ok = false
-			if end := t.now().Add(ttl); end.After(until) {
-				until = end
-			}
+		if n <= l.max || l.name == "account" && known != nil && known() {
+			continue
+		}
+		if end := t.now().Add(max(ttl, time.Second)); end.After(v.Until) {
+			v = Verdict{Until: end, Limit: l.name, First: v.First || n == l.max+1}
 		}
 	}
-	return until, ok
+	return v
 }
 
 // Succeeded forgets the failures of an account from one address.

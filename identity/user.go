@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-webauthn/webauthn/webauthn"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"mailward/audit"
 	"mailward/internal/pg"
@@ -75,8 +77,20 @@ type User struct {
 	Locale, Theme      string
 	CreatedAt          time.Time
 	LastLoginAt        *time.Time
+	BreakGlass         bool // for emergencies: its use is alarmed
 	passwordHash       string
 }
+
+// Label is the name to show.
+func (u User) Label() string {
+	if u.Name != "" {
+		return u.Name
+	}
+	return u.Email
+}
+
+// HasPassword says whether the account can log in with one.
+func (u User) HasPassword() bool { return u.passwordHash != "" }
 
 // Principal is who calls: a person with a session, or a token, which counts as
 // its owner.
@@ -86,14 +100,23 @@ type Principal struct {
 	TokenID         uuid.UUID
 	Roles           map[uuid.UUID][]Role
 	InstallRoles    []Role
-	AuthenticatedAt time.Time // last time that the password was given
-	Method          string    // password or token
+	AuthenticatedAt time.Time // last time that the person showed who they are
+	Method          string    // password, password+totp, password+recovery, passkey, sso or token
+
+	// Whose word for the person was taken: local, or a provider of single sign-on
+	// with its protocol and issuer; and whether two factors were shown.
+	Provider, Protocol, Issuer string
+	MFA                        bool
+	// EnrolBy is by when a second factor has to be there, where one is wanted and
+	// there is none; after that MustEnrol is set and the roles are gone.
+	EnrolBy   time.Time
+	MustEnrol bool
 }
 
 // Actor is the principal as the audit and the database know it.
 func (p Principal) Actor() pg.Actor {
 	return pg.Actor{Type: pg.ActorUser, UserID: p.User.ID, Email: p.User.Email, Display: p.User.Name,
-		SessionID: p.SessionID, TokenID: p.TokenID, AuthMethod: p.Method}
+		SessionID: p.SessionID, TokenID: p.TokenID, AuthMethod: p.Method, Provider: p.Provider, Protocol: p.Protocol, Issuer: p.Issuer, MFA: p.MFA}
 }
 
 // Options are what a Store needs beside the database.
@@ -103,6 +126,29 @@ type Options struct {
 	Throttle *Throttle // default: counters of this process alone
 	// Cost of password hashes; tests make it small. Zero: 64 MiB, 3 rounds.
 	Memory, Rounds uint32
+	Policy         Policy
+	Providers      []SSO
+	// Sealer keeps secrets that have to be read again. Without one there is no
+	// app with codes and no spool of logins.
+	Sealer Sealer
+	// SpoolDir is where logins wait while the audit cannot be written.
+	SpoolDir  string
+	PublicURL string                // our address, to which browsers bind passkeys
+	Metrics   prometheus.Registerer // may be nil
+}
+
+// Policy is what an installation wants of those who sign in.
+type Policy struct {
+	Name                string        // of the installation, in an app with codes
+	RequireSecondFactor bool          // of people with a password here
+	Grace               time.Duration // from the first login on, to set one up
+	Idle, Life          time.Duration // of a session. Default: 8 and 24 hours
+}
+
+// Sealer encrypts small secrets; aad says what they are for.
+type Sealer interface {
+	Wrap(ctx context.Context, plain, aad []byte) ([]byte, error)
+	Unwrap(ctx context.Context, sealed, aad []byte) ([]byte, error)
 }
 
 // Store is the accounts, sessions and tokens.
@@ -113,10 +159,20 @@ type Store struct {
 	log      *slog.Logger
 	throttle *Throttle
 	hasher   *hasher
+
+	policy    Policy
+	providers []SSO
+	sealer    Sealer
+	spoolDir  string
+	webauthn  *webauthn.WebAuthn // nil: no passkeys at our address
+
+	breakGlass, spooled prometheus.Counter
+	waiting             prometheus.Gauge
 }
 
-// New returns a Store.
-func New(db *pg.DB, record *audit.Log, opt Options) *Store {
+// New returns a Store. Of what it is given only the public address can be wrong,
+// and the configuration has looked at that.
+func New(db *pg.DB, record *audit.Log, opt Options) (*Store, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
@@ -126,7 +182,30 @@ func New(db *pg.DB, record *audit.Log, opt Options) *Store {
 	if opt.Throttle == nil {
 		opt.Throttle = NewThrottle(nil, opt.Log)
 	}
-	return &Store{db: db, record: record, now: opt.Now, log: opt.Log, throttle: opt.Throttle, hasher: newHasher(opt.Memory, opt.Rounds)}
+	if opt.Policy.Idle == 0 {
+		opt.Policy.Idle = sessionIdle
+	}
+	if opt.Policy.Life == 0 {
+		opt.Policy.Life = sessionLife
+	}
+	s := &Store{db: db, record: record, now: opt.Now, log: opt.Log, throttle: opt.Throttle, hasher: newHasher(opt.Memory, opt.Rounds),
+		policy: opt.Policy, providers: opt.Providers, sealer: opt.Sealer, spoolDir: opt.SpoolDir,
+		breakGlass: prometheus.NewCounter(prometheus.CounterOpts{Name: "mailward_break_glass_logins_total", Help: "Logins to an account for emergencies."}),
+		spooled:    prometheus.NewCounter(prometheus.CounterOpts{Name: "mailward_logins_spooled_total", Help: "Logins, right or wrong, that could not be recorded at once."}),
+		waiting:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "mailward_logins_waiting", Help: "Logins on the disk that wait for the audit."}),
+	}
+	if opt.Metrics != nil {
+		for _, c := range []prometheus.Collector{s.breakGlass, s.spooled, s.waiting} {
+			if err := opt.Metrics.Register(c); err != nil {
+				return nil, fmt.Errorf("register metrics of logins: %w", err)
+			}
+		}
+	}
+	var err error
+	if s.webauthn, err = newWebAuthn(opt.PublicURL, opt.Policy.Name); err != nil {
+		return nil, fmt.Errorf("set up passkeys: %w", err)
+	}
+	return s, nil
 }
 
 // NormaliseEmail is the one way in which an address is written here.
@@ -140,7 +219,7 @@ func NormaliseEmail(s string) (string, error) {
 }
 
 func scanUser(row pgx.CollectableRow) (u User, err error) {
-	err = row.Scan(&u.ID, &u.Email, &u.Name, &u.State, &u.MustChangePassword, &u.Locale, &u.Theme, &u.CreatedAt, &u.LastLoginAt, &u.passwordHash)
+	err = row.Scan(&u.ID, &u.Email, &u.Name, &u.State, &u.MustChangePassword, &u.Locale, &u.Theme, &u.CreatedAt, &u.LastLoginAt, &u.passwordHash, &u.BreakGlass)
 	return u, err
 }
 
@@ -227,7 +306,7 @@ func (s *Store) createUser(ctx context.Context, tx pgx.Tx, actor pg.Actor, n New
 	if err != nil {
 		return uuid.Nil, err
 	}
-	if err := checkPassword(n.Password, email); err != nil {
+	if err := checkPassword(n.Password, email, n.Name); err != nil {
 		return uuid.Nil, err
 	}
 	for _, r := range append(append([]Role{}, n.Roles...), n.InstallRoles...) {
@@ -300,7 +379,7 @@ func (s *Store) SetState(ctx context.Context, actor pg.Actor, user uuid.UUID, st
 		if state == "active" {
 			return nil
 		}
-		if _, err := tx.Exec(ctx, endSessionsSQL, user, uuid.Nil); err != nil {
+		if _, err := tx.Exec(ctx, endSessionsSQL, user, uuid.Nil, endedByAdmin); err != nil {
 			return fmt.Errorf("end sessions: %w", err)
 		}
 		return nil

@@ -21,7 +21,7 @@ import (
 func personOf(p identity.Principal, workspaces []uuid.UUID) *Person {
 	v := &Person{
 		ID: p.User.ID, Email: p.User.Email, Name: p.User.Name, Role: "none", Locale: p.User.Locale, Theme: p.User.Theme,
-		MustChangePassword: p.User.MustChangePassword, AuthenticatedAt: p.AuthenticatedAt, Actor: p.Actor(), Roles: p.RoleNames(), Workspaces: workspaces,
+		MustChangePassword: p.User.MustChangePassword, BreakGlass: p.User.BreakGlass, MustEnrol: p.MustEnrol, EnrolBy: p.EnrolBy, AuthenticatedAt: p.AuthenticatedAt, Actor: p.Actor(), Roles: p.RoleNames(), Workspaces: workspaces,
 		can:       func(right string, ws uuid.UUID) bool { return p.Can(identity.Right(right), ws) },
 		principal: p,
 	}
@@ -63,12 +63,13 @@ func (a identityAccounts) Login(ctx context.Context, email, password string, fro
 	return token, personOf(p, nil), nil
 }
 
-func (a identityAccounts) Logout(ctx context.Context, v *Person) error {
-	return a.store.Logout(ctx, v.principal)
+func (a identityAccounts) Logout(ctx context.Context, v *Person, back string) (string, error) {
+	return a.store.Logout(ctx, v.principal, back)
 }
 
-func (a identityAccounts) Confirm(ctx context.Context, v *Person, password string) error {
-	return accountError(a.store.ConfirmPassword(ctx, v.principal, password))
+func (a identityAccounts) Confirm(ctx context.Context, v *Person, password string) (string, error) {
+	token, err := a.store.ConfirmPassword(ctx, v.principal, password)
+	return token, accountError(err)
 }
 
 func (a identityAccounts) ChangePassword(ctx context.Context, v *Person, old, fresh string) error {

@@ -54,6 +54,7 @@ func (s *Server) registerAPI() {
 	s.registerDLP()
 	s.registerRules()
 	s.registerAccounts()
+	s.registerSignInAPI()
 }
 
 // endpoint is one call of the API.

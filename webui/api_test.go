@@ -76,8 +76,9 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	done := make(chan error, 1)
 	go func() { done <- s.audit.RunLater(ctx) }()
 	t.Cleanup(func() { stop(); <-done })
-	s.ids = identity.New(db.DB, s.audit, identity.Options{Memory: 64, Rounds: 1})
 	key, err := quarantine.OpenLocalKey(filepath.Join(dir, "keys", "blob.key"))
+	must(t, err)
+	s.ids, err = identity.New(db.DB, s.audit, identity.Options{Memory: 64, Rounds: 1, Sealer: key, PublicURL: "https://mailward.ours.example"})
 	must(t, err)
 	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
 	must(t, err)
@@ -531,14 +532,14 @@ func TestRoutes_EachHasItsRightAndAction(t *testing.T) {
 	s := newRealSite(t, identity.SingleOperator)
 	public := map[string]bool{"/assets/*": true, "/login": true, "/prefs": true, "/livez": true, "/healthz": true, "/readyz": true, "/metrics": true,
 		apiPrefix + "/openapi.json": true, apiPrefix + "/openapi.yaml": true}
-	onlyLogin := map[string]bool{"/logout": true, "/password": true}
+	onlyLogin := map[string]bool{"/logout": true, "/password": true, "/confirm": true, "/sign": true}
 	for _, r := range s.srv.routes {
 		switch {
-		case r.Public != public[r.Path]:
+		case r.Public != (public[r.Path] || strings.HasPrefix(r.Path, "/login/")):
 			t.Errorf("%s %s: public %v", r.Method, r.Path, r.Public)
 		case !r.Public && r.Action == "":
 			t.Errorf("%s %s is on record under no action", r.Method, r.Path)
-		case !r.Public && r.Right == "" && !onlyLogin[r.Path]:
+		case !r.Public && r.Right == "" && !onlyLogin[r.Path] && !strings.HasPrefix(r.Path, "/settings"):
 			t.Errorf("%s %s needs no right", r.Method, r.Path)
 		}
 	}

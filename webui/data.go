@@ -22,8 +22,8 @@ import (
 // accounts logs people in and out.
 type accounts interface {
 	Login(ctx context.Context, email, password string, from netip.Addr, agent string) (token string, p *Person, err error)
-	Logout(ctx context.Context, p *Person) error
-	Confirm(ctx context.Context, p *Person, password string) error
+	Logout(ctx context.Context, p *Person, back string) (elsewhere string, err error)
+	Confirm(ctx context.Context, p *Person, password string) (token string, err error)
 	ChangePassword(ctx context.Context, p *Person, old, new string) error
 	Preferences(ctx context.Context, p *Person, locale, theme string) error
 }

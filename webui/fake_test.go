@@ -377,14 +377,14 @@ func (f *fakeAccounts) Login(_ context.Context, email, password string, _ netip.
 	return "token", f.person, nil
 }
 
-func (f *fakeAccounts) Logout(context.Context, *Person) error { return nil }
+func (f *fakeAccounts) Logout(context.Context, *Person, string) (string, error) { return "", nil }
 
-func (f *fakeAccounts) Confirm(_ context.Context, p *Person, password string) error {
+func (f *fakeAccounts) Confirm(_ context.Context, p *Person, password string) (string, error) {
 	if password != testPassword {
-		return errBadCredentials
+		return "", errBadCredentials
 	}
 	p.AuthenticatedAt = testNow
-	return nil
+	return "token", nil
 }
 
 func (f *fakeAccounts) ChangePassword(_ context.Context, p *Person, old, _ string) error {

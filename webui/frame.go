@@ -22,6 +22,9 @@ type Person struct {
 	Role               string // the strongest one, for the corner of the page
 	Locale, Theme      string
 	MustChangePassword bool
+	BreakGlass         bool      // an account for emergencies
+	MustEnrol          bool      // no rights until there is a second factor
+	EnrolBy            time.Time // by when one has to be there; zero: it need not
 	AuthenticatedAt    time.Time // last time that the password was given
 	Actor              pg.Actor
 	Roles              []string
@@ -169,5 +172,6 @@ func setCookie(c echo.Context, name, value string, age time.Duration, secure boo
 // that a cookie never puts words of its own on a page.
 var flashes = []string{"flash.released", "flash.requested", "flash.deleted", "flash.sandbox", "flash.password", "flash.signed_out", "flash.queue.retry", "flash.queue.delete",
 	"flash.policy.saved", "flash.policy.reset", "flash.entry.saved", "flash.entry.deleted", "flash.group.saved", "flash.group.deleted", "flash.domain.saved", "flash.domain.deleted",
+	"flash.linked", "flash.totp", "flash.totp.removed", "flash.passkey", "flash.passkey.removed", "flash.session", "flash.sessions",
 	"flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
 	"flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted"}

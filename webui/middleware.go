@@ -48,7 +48,7 @@ func (s *Server) cookieName() string {
 }
 
 func (s *Server) setSession(c echo.Context, token string) {
-	setCookie(c, s.cookieName(), token, 24*time.Hour, s.secure)
+	setCookie(c, s.cookieName(), token, s.deps.Identity.SessionLife(), s.secure)
 }
 
 func (s *Server) clearSession(c echo.Context) { setCookie(c, s.cookieName(), "", -1, s.secure) }
@@ -213,6 +213,9 @@ func (s *Server) needLogin(right identity.Right, h echo.HandlerFunc) echo.Handle
 		}
 		if p.User.MustChangePassword && c.Path() != "/password" && c.Path() != "/logout" {
 			return c.Redirect(http.StatusSeeOther, "/password")
+		}
+		if p.MustEnrol && right != "" {
+			return c.Redirect(http.StatusSeeOther, "/settings")
 		}
 		if right != "" && !p.Can(right, uuid.Nil) {
 			return echo.NewHTTPError(http.StatusForbidden, "this takes another role")

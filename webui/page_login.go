@@ -13,6 +13,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"golang.org/x/text/language"
+
+	"mailward/identity"
 )
 
 type addr = netip.Addr
@@ -23,7 +25,11 @@ type loginView struct {
 	Email, Next string
 	Wrong       string
 	Until       time.Time // locked out until then
+	Passkeys    bool
+	Providers   []identity.SSO
 }
+
+func queryEscape(s string) string { return url.QueryEscape(s) }
 
 const minPassword = 12
 
@@ -33,13 +39,14 @@ func (s *pages) getLogin(c echo.Context) error {
 	}
 	p := s.frame(c, "")
 	s.flash(c, p)
-	return s.render(c, http.StatusOK, loginPage(p, loginView{Next: ownPath(c.QueryParam("next"))}))
+	return s.render(c, http.StatusOK, loginPage(p, s.loginWays(loginView{Next: ownPath(c.QueryParam("next"))})))
 }
 
 func (s *pages) postLogin(c echo.Context) error {
 	v := loginView{Email: short(c.FormValue("email")), Next: ownPath(c.FormValue("next"))}
 	token, who, err := s.accounts.Login(c.Request().Context(), v.Email, c.FormValue("password"), s.clientIP(c), c.Request().UserAgent())
 	var throttled throttledError
+	var second *identity.SecondFactorError
 	switch {
 	case err == nil:
 		s.setSession(c, token)
@@ -47,14 +54,17 @@ func (s *pages) postLogin(c echo.Context) error {
 			return c.Redirect(http.StatusSeeOther, "/password")
 		}
 		return c.Redirect(http.StatusSeeOther, v.Next)
+	case errors.As(err, &second):
+		setCookie(c, s.stepCookie(), second.Step, stepAge, s.secure)
+		return c.Redirect(http.StatusSeeOther, "/login/second?next="+url.QueryEscape(v.Next))
 	case errors.As(err, &throttled):
 		v.Until = throttled.Until
 		c.Response().Header().Set("Retry-After", retryAfter(throttled.Until.Sub(s.now())))
-		return s.render(c, http.StatusTooManyRequests, loginPage(s.frame(c, ""), v))
+		return s.render(c, http.StatusTooManyRequests, loginPage(s.frame(c, ""), s.loginWays(v)))
 	case errors.Is(err, errBadCredentials):
 		p := s.frame(c, "")
 		v.Wrong = p.T("login.wrong")
-		return s.render(c, http.StatusUnauthorized, loginPage(p, v))
+		return s.render(c, http.StatusUnauthorized, loginPage(p, s.loginWays(v)))
 	}
 	return s.fail(c, http.StatusInternalServerError, err)
 }
@@ -64,10 +74,16 @@ func retryAfter(d time.Duration) string {
 }
 
 func (s *pages) postLogout(c echo.Context) error {
-	if err := s.accounts.Logout(c.Request().Context(), s.person(c)); err != nil {
+	elsewhere, err := s.accounts.Logout(c.Request().Context(), s.person(c), s.publicURL+"/login")
+	if err != nil {
 		return s.fail(c, http.StatusInternalServerError, err)
 	}
 	s.clearSession(c)
+	if elsewhere != "" {
+		p := s.frame(c, "")
+		c.Response().Header().Set("Refresh", "0; url="+elsewhere)
+		return s.render(c, http.StatusOK, leavePage(p, elsewhere))
+	}
 	return s.done(c, "flash.signed_out", "/login")
 }
 
@@ -118,10 +134,11 @@ func (s *pages) postPassword(c echo.Context) error {
 // confirm checks the password once more, for an act that needs it. It returns
 // the key of what was wrong.
 func (s *pages) confirm(c echo.Context, v *Person, password string) (string, error) {
-	err := s.accounts.Confirm(c.Request().Context(), v, password)
+	token, err := s.accounts.Confirm(c.Request().Context(), v, password)
 	var throttled throttledError
 	switch {
 	case err == nil:
+		s.setSession(c, token)
 		return "", nil
 	case errors.Is(err, errBadCredentials):
 		return "act.wrong.password", nil

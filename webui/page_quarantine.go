@@ -158,6 +158,7 @@ type itemView struct {
 	Four       string
 	HasSandbox bool // one is set up
 	StepUp     bool // the password has to be given again
+	Signs      bool // a release is signed with the person's passkey
 	Form       actForm
 	CanMail    bool // the mail's row in the ledger may be shown
 	Released   []quarantine.ItemRecipient
@@ -254,6 +255,9 @@ func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base stri
 		return v, err
 	}
 	v.StepUp = v.Four == quarantine.SingleOperator && s.now().Sub(p.User.AuthenticatedAt) > stepUpAge
+	if v.Signs, err = s.signs(c, p.User); err != nil {
+		return v, err
+	}
 	for _, r := range it.Recipients {
 		if r.State == quarantine.Released {
 			v.Released = append(v.Released, r)
@@ -355,7 +359,7 @@ func (s *pages) postRelease(c echo.Context) error {
 		form.Wrong = "act.wrong.recipients"
 	}
 	if form.Wrong == "" {
-		form.WrongPass, err = s.stepUp(c)
+		form, err = s.signOrStepUp(c, form)
 		if err != nil {
 			return s.failure(c, err)
 		}
@@ -430,6 +434,18 @@ func (s *pages) actInput(c echo.Context, right string) (quarantine.Item, actForm
 		return it, actForm{}, err
 	}
 	return it, form, nil
+}
+
+// signOrStepUp has an act signed where the person has a passkey; that shows who
+// they are as well as a password does.
+func (s *pages) signOrStepUp(c echo.Context, form actForm) (actForm, error) {
+	signed, wrong, err := s.attest(c)
+	if err != nil || wrong != "" || signed {
+		form.Wrong = wrong
+		return form, err
+	}
+	form.WrongPass, err = s.stepUp(c)
+	return form, err
 }
 
 // stepUp asks for the password where one person acts alone and did not give it

@@ -18,6 +18,7 @@ import (
 	"mailward/audit"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
+	"mailward/identity"
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
@@ -50,11 +51,13 @@ type pages struct {
 	log       *slog.Logger
 	now       func() time.Time
 	secure    bool // served over https
+	publicURL string
 	retention time.Duration
 
 	assets   *assets
 	catalog  *catalog
 	accounts accounts
+	ids      *identity.Store // nil in tests of pages alone
 	held     held
 	opener   opener
 	mails    mails
@@ -86,6 +89,9 @@ func (s *pages) register(r router) {
 	r.public(http.MethodGet, "/login", "", s.getLogin)
 	r.public(http.MethodPost, "/login", "", s.postLogin) // identity records it
 	r.public(http.MethodPost, "/prefs", "", s.postPrefs)
+	if s.ids != nil {
+		s.registerSignIn(r)
+	}
 	r.page(http.MethodPost, "/logout", rightAny, audit.Logout, s.postLogout)
 	r.page(http.MethodGet, "/password", rightAny, audit.PageView, s.getPassword)
 	r.page(http.MethodPost, "/password", rightAny, audit.PasswordChange, s.postPassword)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"mailward/audit"
@@ -17,8 +18,15 @@ import (
 	"mailward/internal/pg"
 )
 
-func newIdentity(db *pg.DB, log *audit.Log, client *redis.Client, logger *slog.Logger) *identity.Store {
-	return identity.New(db, log, identity.Options{Log: logger, Throttle: identity.NewThrottle(client, logger)})
+// newIdentity makes the accounts. A command has no sealer: it reads no secrets,
+// and must not make the key as another user than the gateway.
+func newIdentity(conf Config, db *pg.DB, log *audit.Log, client *redis.Client, logger *slog.Logger, sealer identity.Sealer, metrics prometheus.Registerer) (*identity.Store, error) {
+	return identity.New(db, log, identity.Options{
+		Log: logger, Throttle: identity.NewThrottle(client, logger), Sealer: sealer, SpoolDir: conf.subdir("logins"), PublicURL: webAddress(conf), Metrics: metrics,
+		Providers: conf.providers(),
+		Policy: identity.Policy{Name: conf.Hostname, RequireSecondFactor: conf.Login.SecondFactor == "required", Grace: conf.Login.Grace,
+			Idle: conf.Login.SessionIdle, Life: conf.Login.SessionLife},
+	})
 }
 
 // openIdentity is the accounts for a command.
@@ -33,7 +41,11 @@ func openIdentity(ctx context.Context, c *cli, e *env) (*identity.Store, func(),
 		return nil, nil, err
 	}
 	events := audit.New(db, audit.Options{Observer: audit.Observer{Node: nodeName(), Version: version}, Log: log})
-	store := newIdentity(db, events, nil, log)
+	store, err := newIdentity(conf, db, events, nil, log, nil, nil)
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
 	// A token or a user before the first start of the gateway: the first
 	// administrator has to be there.
 	first, err := store.Bootstrap(ctx, bootstrapOf(conf))
@@ -60,6 +72,56 @@ func adminEmail(conf Config) string {
 
 type userCmd struct {
 	Create userCreateCmd `cmd:"" help:"Make an account."`
+	Reset  userResetCmd  `cmd:"" help:"Give an account a one-time password and end its sessions."`
+	Mark   userMarkCmd   `cmd:"" help:"Mark an account as one for emergencies: each login to it is an alarm."`
+}
+
+type userResetCmd struct {
+	Email   string `required:"" placeholder:"ADDRESS" help:"Whose."`
+	Factors bool   `help:"Take the second factors and recovery codes away too."`
+}
+
+// Run prints the one-time password.
+func (cmd *userResetCmd) Run(ctx context.Context, c *cli, e *env) error {
+	store, done, err := openIdentity(ctx, c, e)
+	if err != nil {
+		return err
+	}
+	defer done()
+	u, err := store.UserByEmail(ctx, cmd.Email)
+	if err != nil {
+		return err
+	}
+	if cmd.Factors {
+		if err := store.ResetFactors(ctx, operator(), nil, u.ID); err != nil {
+			return err
+		}
+	}
+	once, err := store.ResetPassword(ctx, operator(), nil, u.ID)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(e.out, "%s: one-time password %s\n", u.Email, once)
+	return err
+}
+
+type userMarkCmd struct {
+	Email string `required:"" placeholder:"ADDRESS" help:"Whose."`
+	Off   bool   `help:"Take the mark away."`
+}
+
+// Run marks an account.
+func (cmd *userMarkCmd) Run(ctx context.Context, c *cli, e *env) error {
+	store, done, err := openIdentity(ctx, c, e)
+	if err != nil {
+		return err
+	}
+	defer done()
+	u, err := store.UserByEmail(ctx, cmd.Email)
+	if err != nil {
+		return err
+	}
+	return store.SetBreakGlass(ctx, operator(), u.ID, !cmd.Off)
 }
 
 type userCreateCmd struct {

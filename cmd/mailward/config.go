@@ -22,28 +22,30 @@ import (
 // Config is everything that an operator can set. reference.yaml explains each
 // key; a test holds the two together.
 type Config struct {
-	Hostname    string      `yaml:"hostname"`
-	DataDir     string      `yaml:"data_dir"`
-	SMTP        SMTP        `yaml:"smtp"`
-	Relay       Relay       `yaml:"relay"`
-	Queue       Queue       `yaml:"queue"`
-	DNS         DNS         `yaml:"dns"`
-	Limits      Limits      `yaml:"limits"`
-	Greylisting Greylisting `yaml:"greylisting"`
-	HTTP        HTTP        `yaml:"http"`
-	Database    SecretURL   `yaml:"database"`
-	Redis       SecretURL   `yaml:"redis"`
-	ClamAV      ClamAV      `yaml:"clamav"`
-	Scanner     ScannerConf `yaml:"scanner"`
-	Phishing    Phishing    `yaml:"phishing"`
-	Rspamd      Rspamd      `yaml:"rspamd"`
-	Sandbox     Sandbox     `yaml:"sandbox"`
-	OpenBao     OpenBao     `yaml:"openbao"`
-	Signing     Signing     `yaml:"signing"`
-	Audit       Audit       `yaml:"audit"`
-	Evidence    Evidence    `yaml:"evidence"`
-	Debug       Debug       `yaml:"debug"`
-	Bootstrap   Bootstrap   `yaml:"bootstrap"`
+	Hostname    string           `yaml:"hostname"`
+	DataDir     string           `yaml:"data_dir"`
+	SMTP        SMTP             `yaml:"smtp"`
+	Relay       Relay            `yaml:"relay"`
+	Queue       Queue            `yaml:"queue"`
+	DNS         DNS              `yaml:"dns"`
+	Limits      Limits           `yaml:"limits"`
+	Greylisting Greylisting      `yaml:"greylisting"`
+	HTTP        HTTP             `yaml:"http"`
+	Login       Login            `yaml:"login"`
+	OIDC        map[string]*OIDC `yaml:"oidc"`
+	Database    SecretURL        `yaml:"database"`
+	Redis       SecretURL        `yaml:"redis"`
+	ClamAV      ClamAV           `yaml:"clamav"`
+	Scanner     ScannerConf      `yaml:"scanner"`
+	Phishing    Phishing         `yaml:"phishing"`
+	Rspamd      Rspamd           `yaml:"rspamd"`
+	Sandbox     Sandbox          `yaml:"sandbox"`
+	OpenBao     OpenBao          `yaml:"openbao"`
+	Signing     Signing          `yaml:"signing"`
+	Audit       Audit            `yaml:"audit"`
+	Evidence    Evidence         `yaml:"evidence"`
+	Debug       Debug            `yaml:"debug"`
+	Bootstrap   Bootstrap        `yaml:"bootstrap"`
 }
 
 // SMTP is how mail comes in.
@@ -145,6 +147,7 @@ func DefaultConfig() Config {
 		Relay:    Relay{MX: defaultMX(), RecipientCheck: "next_hop", OutboundSenders: "own"},
 		Limits:   limits, Greylisting: greylisting,
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
+		Login:   defaultLogin(),
 		Sandbox: defaultSandbox(),
 		Audit:   defaultAudit(),
 		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}, Engines: []string{"yara", "clamav"}},
@@ -178,6 +181,7 @@ func (c *Config) Validate() error {
 		p.check(err == nil && (parsed.Scheme == "http" || parsed.Scheme == "https") && parsed.Host != "" && strings.Trim(parsed.Path, "/") == "",
 			"http.public_url", "must be like https://mailward.example.org, is %q", u)
 	}
+	c.validateLogin(p)
 	c.validateLimits(p)
 	c.validateServers(p)
 	c.validateLater(p)

@@ -259,6 +259,7 @@ func (p *program) runLoops(failed chan<- error) {
 	p.loop("dlp sets", failed, p.dlp.Run)
 	p.loop("history of senders", failed, p.history.Run)
 	p.loop("audit of API calls", failed, p.audit.RunLater)
+	p.loop("logins that wait for the audit", failed, p.identity.RunSpool)
 	p.loop("rule sets", failed, p.rules.Run)
 	if p.bao != nil {
 		p.loop("token of OpenBao", failed, p.bao.Run)

@@ -26,6 +26,7 @@ import (
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/policy"
+	"mailward/quarantine"
 	"mailward/scanner"
 	"mailward/scanner/phishing"
 	"mailward/scanner/ruleset"
@@ -59,8 +60,15 @@ func prefixes(list []string) (out []netip.Prefix) {
 }
 
 // bootstrap makes the first administrator, once.
-func (p *program) bootstrap(ctx context.Context) (identity.BootstrapResult, error) {
-	p.identity = newIdentity(p.db, p.audit, p.redis, p.log)
+func (p *program) bootstrap(ctx context.Context) (first identity.BootstrapResult, err error) {
+	// Every host that serves the web has the same file.
+	key, err := quarantine.OpenLocalKey(p.conf.subdir("keys", "identity.key"))
+	if err != nil {
+		return first, err
+	}
+	if p.identity, err = newIdentity(p.conf, p.db, p.audit, p.redis, p.log, key, p.metrics); err != nil {
+		return first, err
+	}
 	return p.identity.Bootstrap(ctx, bootstrapOf(p.conf))
 }
 

@@ -37,7 +37,12 @@ type Actor struct {
 	SessionID  uuid.UUID
 	TokenID    uuid.UUID
 	Job, Cause string // of background work: its name, and what set it off
-	AuthMethod string // password, token, none
+	AuthMethod string // password, password+totp, passkey, sso, token, none
+
+	// By whose word the person of a session is known: local, or the provider of a
+	// single sign-on with its protocol and issuer; and whether with two factors.
+	Provider, Protocol, Issuer string
+	MFA                        bool
 }
 
 // System is background work: job is its name, cause what set it off.

@@ -262,11 +262,74 @@ document.addEventListener('change', (event) => {
   form?.requestSubmit()
 })
 
+// --- passkeys ------------------------------------------------------------
+
+const toBytes = (text: string): ArrayBuffer => {
+  const raw = atob(text.replaceAll('-', '+').replaceAll('_', '/'))
+  return Uint8Array.from(raw, (c) => c.charCodeAt(0)).buffer
+}
+const toText = (bytes: ArrayBuffer | null | undefined): string | undefined =>
+  bytes ? btoa(String.fromCharCode(...new Uint8Array(bytes))).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '') : undefined
+
+interface Named { id: string; type: 'public-key' }
+const named = (list: Named[] | undefined): PublicKeyCredentialDescriptor[] => (list ?? []).map((c) => ({ ...c, id: toBytes(c.id) }))
+
+// Asks the browser for a passkey, with the options that the server made, and
+// returns its answer in the form of WebAuthn's JSON.
+async function askPasskey(kind: string, o: any): Promise<string> {
+  const options = { ...o, challenge: toBytes(o.challenge) }
+  const credential = (kind === 'create'
+    ? await navigator.credentials.create({ publicKey: { ...options, user: { ...o.user, id: toBytes(o.user.id) }, excludeCredentials: named(o.excludeCredentials) } })
+    : await navigator.credentials.get({ publicKey: { ...options, allowCredentials: named(o.allowCredentials) } })) as PublicKeyCredential | null
+  if (!credential) throw new Error('no passkey')
+  const r = credential.response as AuthenticatorAttestationResponse & AuthenticatorAssertionResponse
+  return JSON.stringify({
+    id: credential.id, rawId: credential.id, type: credential.type, clientExtensionResults: credential.getClientExtensionResults(),
+    response: kind === 'create'
+      ? { clientDataJSON: toText(r.clientDataJSON), attestationObject: toText(r.attestationObject), transports: r.getTransports?.() ?? [] }
+      : { clientDataJSON: toText(r.clientDataJSON), authenticatorData: toText(r.authenticatorData), signature: toText(r.signature), userHandle: toText(r.userHandle) },
+  })
+}
+
+// A form with data-passkey is sent once the passkey has answered. What is signed
+// is the form itself: its address and its fields.
+async function completeWithPasskey(form: HTMLFormElement): Promise<void> {
+  const kind = form.dataset['passkey'] ?? ''
+  const wrong = one('[data-passkey-wrong]', form)
+  if (wrong) wrong.hidden = true
+  try {
+    const body = new URLSearchParams()
+    if (kind === 'sign') {
+      const fields: Record<string, string[]> = {}
+      for (const [name, value] of new FormData(form)) (fields[name] ??= []).push(String(value))
+      body.set('act', new URL(form.action).pathname)
+      body.set('fields', JSON.stringify(fields))
+    }
+    const begun = await fetch(form.dataset['begin'] ?? '', { method: 'POST', body })
+    if (!begun.ok) throw new Error(String(begun.status))
+    const { options, step } = await begun.json() as { options: { publicKey: unknown }; step: string }
+    const answer = await askPasskey(kind, options.publicKey)
+    one<HTMLInputElement>('input[name=step]', form)!.value = step
+    one<HTMLInputElement>('input[name=answer]', form)!.value = answer
+    form.submit()
+  } catch {
+    delete form.dataset['sent']
+    if (wrong) {
+      wrong.textContent = form.dataset['failed'] ?? ''
+      wrong.hidden = false
+    }
+  }
+}
+
 // A dialog's submit button may be pressed once.
 document.addEventListener('submit', (event) => {
   const form = event.target as HTMLFormElement
   if (form.method !== 'post') return
   if (form.dataset['sent']) event.preventDefault()
+  else if (form.dataset['passkey']) {
+    event.preventDefault()
+    void completeWithPasskey(form)
+  }
   if (!form.hasAttribute('data-again')) form.dataset['sent'] = 'yes'
 })
 window.addEventListener('pageshow', () => {

@@ -1,0 +1,61 @@
+package audit
+
+import (
+	"context"
+	"encoding/base64"
+
+	"mailward/internal/pg"
+)
+
+// Attestation is what shows that a person did an act. With a signature of their
+// passkey nobody who has only the server can have made it up; without one the
+// record says so: attested by the server.
+type Attestation struct {
+	// Act is the exact text whose SHA-256 was the challenge that was signed.
+	Act string
+	// CredentialID, PublicKey (COSE), AuthenticatorData, ClientData and Signature
+	// are those of WebAuthn §7.2.
+	CredentialID, PublicKey, AuthenticatorData, ClientData, Signature []byte
+}
+
+type attestationKey struct{}
+
+// WithAttestation notes the signature that the person gave for what is done
+// under ctx. It goes into the events of the acts that people sign.
+func WithAttestation(ctx context.Context, a *Attestation) context.Context {
+	return context.WithValue(ctx, attestationKey{}, a)
+}
+
+// attestable are the acts that people sign: where one asks, agrees or refuses.
+// What follows from them names them as its cause.
+func attestable(action string) bool {
+	switch action {
+	case ReleaseRequest, ReleaseExecute, ReleaseApprove, ReleaseDeny, AuditExport, RawDownload:
+		return true
+	}
+	return false
+}
+
+// attestationFor is what an event says of its signature: nil where the act is
+// none that a person signs.
+func attestationFor(ctx context.Context, ev *Event) *Attestation {
+	if !attestable(ev.Action) || ev.Actor.Type != pg.ActorUser {
+		return nil
+	}
+	if a, _ := ctx.Value(attestationKey{}).(*Attestation); a != nil {
+		return a
+	}
+	return &Attestation{}
+}
+
+func (a *Attestation) fields() any {
+	if a == nil {
+		return nil
+	}
+	if len(a.Signature) == 0 {
+		return map[string]any{"by": "server"}
+	}
+	b64 := base64.RawURLEncoding.EncodeToString
+	return map[string]any{"by": "passkey", "act": clean(a.Act), "credential_id": b64(a.CredentialID), "public_key": b64(a.PublicKey),
+		"authenticator_data": b64(a.AuthenticatorData), "client_data": b64(a.ClientData), "signature": b64(a.Signature)}
+}

@@ -1,0 +1,460 @@
+package identity
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"mailward/audit"
+	"mailward/identity/sso"
+	"mailward/internal/pg"
+)
+
+// SSO is one provider and what its groups mean here.
+type SSO struct {
+	*sso.Provider
+	Roles []RoleOfGroup
+}
+
+// RoleOfGroup gives a role to the people of a provider's group.
+type RoleOfGroup struct {
+	Group string
+	Role  Role
+	// Workspace is a name or an id; empty the default one, * the installation.
+	Workspace string
+}
+
+var (
+	// ErrNoProvider means that no provider has this name.
+	ErrNoProvider = errors.New("identity: there is no such provider")
+	// ErrNoRole means that a provider knows the person, and none of their groups
+	// has a role here.
+	ErrNoRole = errors.New("identity: no role here for this person")
+	// ErrTaken means that the address belongs to an account that this sign-in is
+	// not linked to. An address proves nothing: its owner links the two.
+	ErrTaken = errors.New("identity: an account with this address is there and not linked")
+	// ErrOtherPerson means that somebody else came back from the provider.
+	ErrOtherPerson = errors.New("identity: this is another person than before")
+)
+
+// What somebody is sent to a provider for.
+const (
+	ForLogin   = "login"
+	ForConfirm = "confirm" // a step-up
+	ForLink    = "link"    // to link an account there with the one here
+)
+
+// ssoStep is kept while the person is at the provider.
+type ssoStep struct {
+	Provider string      `json:"provider"`
+	Purpose  string      `json:"purpose"`
+	Next     string      `json:"next"`
+	Request  sso.Request `json:"request"`
+}
+
+// Providers are those that people can sign in with, as configured.
+func (s *Store) Providers() []SSO { return s.providers }
+
+func (s *Store) provider(name string) (SSO, error) {
+	i := slices.IndexFunc(s.providers, func(p SSO) bool { return p.Name() == name })
+	if i < 0 {
+		return SSO{}, ErrNoProvider
+	}
+	return s.providers[i], nil
+}
+
+// StartSSO makes the address of the provider to which the browser is sent, and
+// the step that it brings back in a cookie. p is nobody for a login.
+func (s *Store) StartSSO(ctx context.Context, name, purpose, next string, p Principal) (address, stepToken string, err error) {
+	prov, err := s.provider(name)
+	if err != nil {
+		return "", "", err
+	}
+	if purpose == ForLink {
+		if err := s.fresh(p); err != nil {
+			return "", "", err
+		}
+	}
+	address, req, err := prov.Start(ctx, purpose == ForConfirm)
+	if err != nil {
+		return "", "", err
+	}
+	stepToken, err = s.newStep(ctx, stepSSO, step{User: p.User.ID, Session: p.SessionID}, ssoStep{Provider: name, Purpose: purpose, Next: next, Request: req})
+	return address, stepToken, err
+}
+
+// SSOResult is what came of a trip to the provider.
+type SSOResult struct {
+	Token         string // the new cookie; empty where nothing was opened
+	Purpose, Next string
+}
+
+// FinishSSO ends what [Store.StartSSO] began. problem is the provider's own word
+// where it refused. p is who is signed in here.
+func (s *Store) FinishSSO(ctx context.Context, name, stepToken, state, code, problem string, p Principal, from netip.Addr, userAgent string) (res SSOResult, err error) {
+	prov, err := s.provider(name)
+	if err != nil {
+		return res, err
+	}
+	who := attempt{from: from, method: "sso", target: audit.Target{Type: "provider", ID: name}, action: audit.LoginFailed}
+	var kept ssoStep
+	of, err := s.takeStep(ctx, stepSSO, stepToken, &kept)
+	if err != nil {
+		return res, err
+	}
+	res.Purpose, res.Next = kept.Purpose, kept.Next
+	// The state ties the answer to this browser (RFC 6749 §10.12).
+	if kept.Provider != name || subtle.ConstantTimeCompare([]byte(kept.Request.State), []byte(state)) != 1 {
+		return res, s.failedSSO(ctx, who, prov, "bad_state", ErrStep)
+	}
+	if problem != "" || code == "" {
+		return res, s.failedSSO(ctx, who, prov, "provider_refused", fmt.Errorf("%w: %.100q", sso.ErrRefused, problem))
+	}
+	c, err := prov.Finish(ctx, kept.Request, code)
+	if err != nil {
+		return res, s.failedSSO(ctx, who, prov, "bad_answer", err)
+	}
+	if missing := prov.Missing(c); missing != "" {
+		return res, s.failedSSO(ctx, who, prov, missing, fmt.Errorf("%w: it shows no second factor", sso.ErrRefused))
+	}
+	if kept.Purpose != ForLogin && (p.SessionID == uuid.Nil || of.Session != p.SessionID) {
+		return res, ErrStep
+	}
+	switch kept.Purpose {
+	case ForConfirm:
+		res.Token, err = s.confirmSSO(ctx, p, c)
+	case ForLink:
+		err = s.link(ctx, p, c)
+	default:
+		res.Token, err = s.loginSSO(ctx, prov, c, who, userAgent)
+	}
+	return res, err
+}
+
+// failedSSO records a failure, with the provider.
+func (s *Store) failedSSO(ctx context.Context, a attempt, prov SSO, code string, cause error) error {
+	ev := a.event(code)
+	ev.Actor.Provider, ev.Actor.Protocol, ev.Actor.Issuer = prov.Name(), "oidc", prov.Issuer()
+	if err := s.recordOrSpool(ctx, ev); err != nil {
+		return fmt.Errorf("record failed login: %w", err)
+	}
+	return cause
+}
+
+// owner is the account that belongs to a person at a provider.
+func (s *Store) owner(ctx context.Context, c sso.Claims) (uuid.UUID, error) {
+	var id uuid.UUID
+	err := s.db.QueryRow(ctx, externalSQL, c.Issuer, c.Subject).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return uuid.Nil, ErrNotFound
+	}
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("read account of a provider: %w", err)
+	}
+	return id, nil
+}
+
+func (s *Store) loginSSO(ctx context.Context, prov SSO, c sso.Claims, who attempt, userAgent string) (string, error) {
+	id, err := s.owner(ctx, c)
+	known := err == nil
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return "", err
+	}
+	wanted, err := s.rolesFor(ctx, prov, c.Groups)
+	if err != nil {
+		return "", err
+	}
+	if !known {
+		if len(wanted) == 0 {
+			code := "no_role"
+			if !c.GroupsKnown {
+				code = "groups_missing"
+			}
+			return "", s.failedSSO(ctx, who, prov, code, ErrNoRole)
+		}
+		if id, err = s.createExternal(ctx, c); errors.Is(err, ErrTaken) {
+			return "", s.failedSSO(ctx, who, prov, "address_taken", err)
+		} else if err != nil {
+			return "", err
+		}
+	}
+	who.target = audit.Target{Type: "user_account", ID: id.String()}
+	// Groups that were left out are not groups that were lost.
+	if c.GroupsKnown {
+		if err := s.syncRoles(ctx, c, id, wanted); err != nil {
+			return "", err
+		}
+	}
+	u, err := s.user(ctx, userByIDSQL, id)
+	if err != nil {
+		return "", err
+	}
+	roles, install, err := s.Grants(ctx, id)
+	switch {
+	case err != nil:
+		return "", err
+	case u.State != "active":
+		return "", s.failedSSO(ctx, who, prov, "account_"+u.State, ErrNoRole)
+	case len(roles)+len(install) == 0:
+		return "", s.failedSSO(ctx, who, prov, "no_role", ErrNoRole)
+	}
+	token, _, err := s.openSession(ctx, u, way{Method: "sso", Provider: prov.Name(), Protocol: "oidc", Issuer: c.Issuer, Subject: c.Subject,
+		ProviderSession: c.Session, ProviderKey: c.IDToken, MFA: c.MFA}, who.from, userAgent)
+	return token, err
+}
+
+type grantKey struct {
+	Workspace uuid.UUID // zero: the installation
+	Role      Role
+}
+
+// rolesFor is what a person's groups mean.
+func (s *Store) rolesFor(ctx context.Context, prov SSO, groups []string) (map[grantKey]bool, error) {
+	out := map[grantKey]bool{}
+	for _, m := range prov.Roles {
+		if !slices.Contains(groups, m.Group) {
+			continue
+		}
+		k := grantKey{Role: m.Role, Workspace: DefaultWorkspace}
+		switch m.Workspace {
+		case "":
+		case "*":
+			k.Workspace = uuid.Nil
+		default:
+			err := s.db.QueryRow(ctx, workspaceNamedSQL, m.Workspace).Scan(&k.Workspace)
+			if errors.Is(err, pgx.ErrNoRows) {
+				s.log.Warn("a group gives a role in a workspace that is not there", "provider", prov.Name(), "group", m.Group, "workspace", m.Workspace)
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("find workspace: %w", err)
+			}
+		}
+		out[k] = true
+	}
+	return out, nil
+}
+
+// ssoActor is the program that does what the provider's word leads to.
+func ssoActor(provider, cause string) pg.Actor { return pg.System("sso "+provider, cause) }
+
+// placeholderAddress stands in for a person whose address the provider does not
+// vouch for; nobody can have it (RFC 2606 §2).
+func placeholderAddress(c sso.Claims) string {
+	sum := sha256.Sum256([]byte(c.Issuer + "\x00" + c.Subject))
+	return hex.EncodeToString(sum[:8]) + "@" + c.Provider + ".invalid"
+}
+
+// createExternal makes an account for a person at their first sign-in.
+func (s *Store) createExternal(ctx context.Context, c sso.Claims) (uuid.UUID, error) {
+	email, err := NormaliseEmail(c.Email)
+	if err != nil {
+		email = placeholderAddress(c)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("make account id: %w", err)
+	}
+	return id, s.db.Act(ctx, ssoActor(c.Provider, "first sign-in"), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, insertUserSQL, id, email, c.Name, "", false, "sso:"+c.Provider)
+		if pg.IsUnique(err, "user_account_email_idx") {
+			return ErrTaken
+		}
+		if err != nil {
+			return fmt.Errorf("insert account: %w", err)
+		}
+		return s.insertExternal(ctx, tx, id, c)
+	})
+}
+
+func (s *Store) insertExternal(ctx context.Context, tx pgx.Tx, user uuid.UUID, c sso.Claims) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("make id of link: %w", err)
+	}
+	_, err = tx.Exec(ctx, insertExternalSQL, id, user, c.Provider, c.Issuer, c.Subject, s.now())
+	if pg.IsUnique(err, "external_identity_issuer_subject_key") {
+		return ErrTaken
+	}
+	if err != nil {
+		return fmt.Errorf("link account: %w", err)
+	}
+	return nil
+}
+
+// syncRoles makes the roles that this provider gave what its groups say now.
+// Roles that people gave stay.
+func (s *Store) syncRoles(ctx context.Context, c sso.Claims, user uuid.UUID, wanted map[grantKey]bool) error {
+	by := "sso:" + c.Provider
+	return s.db.Act(ctx, ssoActor(c.Provider, "groups"), func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, touchExternalSQL, c.Issuer, c.Subject, s.now()); err != nil {
+			return fmt.Errorf("note use of link: %w", err)
+		}
+		rows, err := tx.Query(ctx, providerGrantsSQL, user, by)
+		if err != nil {
+			return fmt.Errorf("read roles: %w", err)
+		}
+		var stale []uuid.UUID
+		var id uuid.UUID
+		var w *uuid.UUID
+		var r Role
+		has := map[grantKey]bool{}
+		_, err = pgx.ForEachRow(rows, []any{&id, &w, &r}, func() error {
+			k := grantKey{Role: r}
+			if w != nil {
+				k.Workspace = *w
+			}
+			if has[k] = true; !wanted[k] {
+				stale = append(stale, id)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read roles: %w", err)
+		}
+		for _, id := range stale {
+			if _, err := tx.Exec(ctx, deleteGrantSQL, id); err != nil {
+				return fmt.Errorf("take role back: %w", err)
+			}
+		}
+		for k := range wanted {
+			if !has[k] {
+				if err := s.grant(ctx, tx, user, orNull(k.Workspace), []Role{k.Role}, by); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// confirmSSO is a step-up at the provider; it must be the same person.
+func (s *Store) confirmSSO(ctx context.Context, p Principal, c sso.Claims) (string, error) {
+	id, err := s.owner(ctx, c)
+	if errors.Is(err, ErrNotFound) || err == nil && id != p.User.ID {
+		return "", s.stepUpFailed(ctx, p, "sso", "other_person", ErrOtherPerson)
+	}
+	if err != nil {
+		return "", err
+	}
+	return s.stepUp(ctx, p, "sso")
+}
+
+// link ties the person's account at the provider to the one that they are signed in to.
+func (s *Store) link(ctx context.Context, p Principal, c sso.Claims) error {
+	if err := s.fresh(p); err != nil {
+		return err
+	}
+	return s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
+		return s.insertExternal(ctx, tx, p.User.ID, c)
+	})
+}
+
+// Linked names the providers that an account is linked with.
+func (s *Store) Linked(ctx context.Context, user uuid.UUID) ([]string, error) {
+	rows, err := s.db.Query(ctx, externalsSQL, user)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	return list, nil
+}
+
+// providerLogout is where the browser ends its session at the provider.
+func (s *Store) providerLogout(ctx context.Context, p Principal, back string) string {
+	if p.Protocol != "oidc" {
+		return ""
+	}
+	var name string
+	var sealed []byte
+	if err := s.db.QueryRow(ctx, sessionTokenSQL, p.SessionID).Scan(&name, &sealed); err != nil {
+		s.log.Warn("provider of a session not read", "error", err)
+		return ""
+	}
+	prov, err := s.provider(name)
+	if err != nil {
+		return ""
+	}
+	var hint string
+	if sealed != nil {
+		if hint, err = s.unseal(ctx, p.User.ID, "id_token", sealed); err != nil {
+			s.log.Warn("logout at the provider goes without a hint", "error", err)
+		}
+	}
+	return prov.LogoutURL(ctx, hint, back)
+}
+
+// BackChannelLogout ends what the provider says has ended (Back-Channel Logout
+// 1.0 §2.5). Sessions that are not there are no error.
+func (s *Store) BackChannelLogout(ctx context.Context, name, logoutToken string) error {
+	prov, err := s.provider(name)
+	if err != nil {
+		return err
+	}
+	l, err := prov.Logout(ctx, logoutToken)
+	if err != nil {
+		return err
+	}
+	return s.endAtProvider(ctx, name, l, "back-channel logout", func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, purgeLogoutTokensSQL, s.now()); err != nil {
+			return fmt.Errorf("take out old logout tokens: %w", err)
+		}
+		tag, err := tx.Exec(ctx, insertLogoutTokenSQL, hashOf(l.Issuer+"\x00"+l.ID), l.Expires)
+		if err != nil {
+			return fmt.Errorf("note logout token: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return fmt.Errorf("%w: this logout token was used already", sso.ErrInvalid)
+		}
+		return nil
+	})
+}
+
+// FrontChannelLogout ends the sessions of a provider's session, which a hidden
+// frame names. Entra ID leaves the issuer out; a session's name cannot be guessed.
+func (s *Store) FrontChannelLogout(ctx context.Context, name, issuer, session string) error {
+	prov, err := s.provider(name)
+	if err != nil {
+		return err
+	}
+	if session == "" || issuer != "" && issuer != prov.Issuer() {
+		return fmt.Errorf("%w: it names no session of this provider", sso.ErrInvalid)
+	}
+	return s.endAtProvider(ctx, name, sso.Logout{Issuer: prov.Issuer(), Session: session}, "front-channel logout", func(pgx.Tx) error { return nil })
+}
+
+func (s *Store) endAtProvider(ctx context.Context, name string, l sso.Logout, cause string, first func(pgx.Tx) error) error {
+	actor := ssoActor(name, cause)
+	actor.Provider, actor.Protocol, actor.Issuer = name, "oidc", l.Issuer
+	return s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		if err := first(tx); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, providerSessionsSQL, l.Issuer, l.Session, l.Subject)
+		if err != nil {
+			return fmt.Errorf("find sessions: %w", err)
+		}
+		type open struct{ Session, User uuid.UUID }
+		list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[open])
+		if err != nil {
+			return fmt.Errorf("find sessions: %w", err)
+		}
+		for _, o := range list {
+			if err := s.endOne(ctx, tx, actor, nil, o.User, o.Session, endedByProvider); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,2 @@
+-- $1 grant
+DELETE FROM role_grant WHERE id = $1;

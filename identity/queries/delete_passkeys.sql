@@ -1,0 +1,2 @@
+-- $1 account
+DELETE FROM passkey WHERE user_id = $1;

@@ -1,0 +1,2 @@
+-- $1 account
+DELETE FROM recovery_code WHERE user_id = $1;

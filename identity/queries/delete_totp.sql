@@ -1,0 +1,2 @@
+-- $1 account
+DELETE FROM totp WHERE user_id = $1;

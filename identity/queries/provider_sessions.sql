@@ -1,0 +1,4 @@
+-- Open sessions that a provider let in: of its own session, or, where it names none, of the
+-- subject. $1 issuer, $2 session there or '', $3 subject there
+SELECT id, user_id FROM session WHERE issuer = $1 AND ended_at IS NULL
+  AND CASE WHEN $2 <> '' THEN idp_session = $2 ELSE subject = $3 END;

@@ -1,0 +1,2 @@
+-- $1 now
+DELETE FROM logout_token WHERE expires_at < $1;

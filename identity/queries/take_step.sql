@@ -1,0 +1,2 @@
+-- A step that is ended: it works once. $1 hash of the token, $2 kind, $3 now
+DELETE FROM sign_in_step WHERE token_hash = $1 AND kind = $2 AND expires_at > $3 RETURNING user_id, session_id, data;
