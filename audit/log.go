@@ -55,6 +55,7 @@ type Log struct {
 	now   func() time.Time
 	log   *slog.Logger
 	later chan pending
+	alone group
 
 	mu      sync.Mutex // guards found, foundAt, and lets one ask at a time
 	found   []string
@@ -143,36 +144,4 @@ func setDefault(s *string, v string) {
 	if *s == "" {
 		*s = v
 	}
-}
-
-// Record writes an event in a transaction of its own, for an act that changes
-// no row. An error means that the act must not happen.
-func (l *Log) Record(ctx context.Context, ev Event) error {
-	if err := l.complete(ctx, &ev); err != nil {
-		return err
-	}
-	enc, err := ev.encode(l.obs)
-	if err != nil {
-		return err
-	}
-	return l.record(ctx, ev.Actor, []encoded{enc})
-}
-
-// record writes events in one transaction, again if the connection broke: an
-// error does not mean that they were not stored.
-func (l *Log) record(ctx context.Context, a pg.Actor, encs []encoded) (err error) {
-	for range recordTries {
-		err = l.db.Act(ctx, a, func(ctx context.Context, tx pgx.Tx) error {
-			for _, enc := range encs {
-				if err := l.append(ctx, tx, enc); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err == nil || ctx.Err() != nil || !(pg.IsUnavailable(err) || pg.IsConflict(err)) {
-			return err
-		}
-	}
-	return err
 }

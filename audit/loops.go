@@ -139,21 +139,27 @@ const findingsAge = 3 * time.Second
 
 // Findings lists what is wrong with the guards now, or was a moment ago.
 func (l *Log) Findings(ctx context.Context) ([]string, error) {
+	found, _, err := l.Checked(ctx)
+	return found, err
+}
+
+// Checked is Findings with the time of the self-check that it comes from.
+func (l *Log) Checked(ctx context.Context) ([]string, time.Time, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock() // who comes meanwhile takes the same answer
 	if time.Since(l.foundAt) < findingsAge {
-		return slices.Clone(l.found), nil
+		return slices.Clone(l.found), l.foundAt, nil
 	}
 	rows, err := l.db.Query(ctx, findingsSQL)
 	if err != nil {
-		return nil, fmt.Errorf("check audit guards: %w", err)
+		return nil, time.Time{}, fmt.Errorf("check audit guards: %w", err)
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return nil, fmt.Errorf("check audit guards: %w", err)
+		return nil, time.Time{}, fmt.Errorf("check audit guards: %w", err)
 	}
 	l.found, l.foundAt = found, time.Now()
-	return slices.Clone(found), nil
+	return slices.Clone(found), l.foundAt, nil
 }
 
 func (l *Log) reportFindings(ctx context.Context, known map[string]bool) error {

@@ -71,6 +71,7 @@ type AuditStatus struct {
 	TamperAttempts int      // in the last 24 hours
 	GuardLevel     string   // "full", "reduced", or "" when it did not say
 	Findings       []string // what the self-check of the guard found missing
+	CheckedAt      time.Time
 }
 
 // Audit checks that events are numbered in time and that nothing that guards
@@ -96,6 +97,9 @@ func judgeAudit(s AuditStatus) Result {
 	}}
 	if s.GuardLevel != "" {
 		r.Facts["guard"] = s.GuardLevel
+	}
+	if !s.CheckedAt.IsZero() {
+		r.Facts["guard_checked_at"] = s.CheckedAt.UTC().Format(time.RFC3339)
 	}
 	if s.Unsequenced > 0 {
 		r.Facts["oldest_unsequenced_seconds"] = strconv.Itoa(int(s.OldestAge.Seconds()))

@@ -64,15 +64,18 @@ func judgeSeal(s SealStatus) Result {
 	if !s.SignedAt.IsZero() {
 		r.Facts["sealed_at"] = s.SignedAt.UTC().Format(time.RFC3339)
 	}
-	var failing []string
+	var failing, late []string
 	for _, a := range s.Anchors {
 		last := "never"
 		if !a.LastOK.IsZero() {
 			last = a.LastOK.UTC().Format(time.RFC3339)
 		}
 		r.Facts["anchor_"+a.Name] = a.Kind + ", last taken " + last
-		if a.Failing || a.Late {
+		switch {
+		case a.Failing:
 			failing = append(failing, a.Name+" ("+a.Kind+"): "+a.Detail)
+		case a.Late:
+			late = append(late, a.Name+" ("+a.Kind+"), last taken "+last)
 		}
 	}
 	var held []string
@@ -90,11 +93,15 @@ func judgeSeal(s SealStatus) Result {
 		r.Reason = fmt.Sprintf("%d events are not sealed, the oldest for %s. Mail flows and acts are recorded. Check that a process with the worker part runs, and that its signing key can be reached.", s.Unsealed, seconds(s.OldestAge))
 	case len(failing) > 0:
 		r.State, r.Code, r.Detail = Degraded, "anchor_failed", joinLimited(failing, 5)
-		r.Reason = "Checkpoints are signed, but not all of those who should hold a copy take them: " + joinLimited(failing, 3) + ". They are tried again by themselves."
+		r.Reason = "Checkpoints are signed, but not all of those who should hold a copy take them: " + joinLimited(failing, 3) + ". Mail flows; they are tried again by themselves."
+	case len(late) > 0:
+		r.State, r.Code, r.Detail = Degraded, "anchor_late", joinLimited(late, 5)
+		r.Reason = "Checkpoints are signed, but no copy has gone outside for more than twice the time that is set: " + joinLimited(late, 3) + ". Mail flows and acts are recorded. Check that a process with the worker part runs."
 	case len(held) > 0:
 		r.State, r.Code, r.Detail = Degraded, "stream_lag", strings.Join(held, "; ")
-		r.Reason = "Copies of the record do not leave this machine: " + joinLimited(held, 3) + ". Nothing is lost; they are sent when the other side takes them again."
+		r.Reason = "Copies of the record do not leave this machine: " + joinLimited(held, 3) + ". Mail flows and nothing is lost; they are sent when the other side takes them again."
 	case len(s.Anchors) == 0:
+		r.Code = "no_anchor"
 		r.Reason = "Checkpoints are signed. Nobody outside holds one (audit.anchors is empty), so root on this machine could still rewrite the record and sign it anew."
 	default:
 		r.Reason = "Checkpoints are signed, and others hold copies."

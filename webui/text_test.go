@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -180,6 +181,32 @@ func TestCatalogues(t *testing.T) {
 	for key := range de {
 		if _, ok := en[key]; !ok && !strings.HasPrefix(key, "hc.") { // English sentences come from package health
 			t.Errorf("only in German: %s", key)
+		}
+	}
+}
+
+// TestHealth_AuditSpeaksGerman: each state of the record and of its seal has a
+// sentence in German.
+func TestHealth_AuditSpeaksGerman(t *testing.T) {
+	t.Parallel()
+	c, err := newCatalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for component, file := range map[string]string{"audit_seal": "check_seal.go", "audit": "check_path.go"} {
+		b, err := os.ReadFile(filepath.Join("..", "health", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, code, ok := strings.Cut(string(b), "func judge"+map[string]string{"audit_seal": "Seal(", "audit": "Audit("}[component])
+		codes := regexp.MustCompile(`r\.Code(?:, r\.Detail)? = (?:\w+, )?"(\w+)"`).FindAllStringSubmatch(code, -1)
+		if !ok || len(codes) < 4 {
+			t.Fatalf("%s: %d codes found in %s", component, len(codes), file)
+		}
+		for _, m := range append(codes, []string{"", "ok"}) {
+			if key := "hc." + component + "." + m[1]; c.texts[language.German][key] == "" {
+				t.Errorf("missing in German: %s", key)
+			}
 		}
 	}
 }

@@ -37,17 +37,22 @@ import (
 type tsa struct {
 	*httptest.Server
 	roots *x509.CertPool
+	ca    *x509.Certificate
 	twist func(ts *timestamp.Timestamp)
 }
 
-func newTSA(t *testing.T) *tsa {
+func newTSA(t *testing.T) *tsa { return newTSAUntil(t, time.Now().Add(time.Hour)) }
+
+// newTSAUntil has an authority whose own certificate ends at a time, while that of
+// its CA goes on.
+func newTSAUntil(t *testing.T, end time.Time) *tsa {
 	t.Helper()
 	newCert := func(c, parent *x509.Certificate, signer crypto.Signer) (*x509.Certificate, crypto.Signer) {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		c.SerialNumber, c.NotBefore = big.NewInt(time.Now().UnixNano()), time.Now().Add(-48*time.Hour)
 		if parent == nil {
 			parent, signer = c, key
 		}
@@ -61,14 +66,14 @@ func newTSA(t *testing.T) *tsa {
 		}
 		return cert, key
 	}
-	ca, caKey := newCert(&x509.Certificate{Subject: pkix.Name{CommonName: "Test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
+	ca, caKey := newCert(&x509.Certificate{Subject: pkix.Name{CommonName: "Test CA"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
 	eku, err := asn1.Marshal([]asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 8}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, key := newCert(&x509.Certificate{Subject: pkix.Name{CommonName: "Test TSA"}, KeyUsage: x509.KeyUsageDigitalSignature,
+	cert, key := newCert(&x509.Certificate{Subject: pkix.Name{CommonName: "Test TSA"}, NotAfter: end, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Critical: true, Value: eku}}}, ca, caKey)
-	s := &tsa{roots: x509.NewCertPool()}
+	s := &tsa{roots: x509.NewCertPool(), ca: ca}
 	s.roots.AddCert(ca)
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)

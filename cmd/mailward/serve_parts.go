@@ -315,7 +315,7 @@ func (p *program) auditStatus(ctx context.Context) (health.AuditStatus, error) {
 	if !s.OldestWaiting.IsZero() {
 		out.OldestAge = time.Since(s.OldestWaiting)
 	}
-	out.Findings, err = p.audit.Findings(ctx)
+	out.Findings, out.CheckedAt, err = p.audit.Checked(ctx)
 	return out, err
 }
 

@@ -123,18 +123,14 @@ const beginTries = 3
 // runs at most once: whether to try again after an error is the caller's to
 // decide ([IsConflict], [IsUnavailable]).
 func (db *DB) Act(ctx context.Context, a Actor, fn func(ctx context.Context, tx pgx.Tx) error) error {
-	c, err := json.Marshal(newClaim(a))
+	c, x, err := claims(ctx, a)
 	if err != nil {
-		return fmt.Errorf("encode actor: %w", err)
-	}
-	x, err := json.Marshal(newActContext(ctx))
-	if err != nil {
-		return fmt.Errorf("encode context of the act: %w", err)
+		return err
 	}
 	for try := 1; ; try++ {
 		began := false
 		err := pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, setClaimSQL, string(c), string(x)); err != nil {
+			if _, err := tx.Exec(ctx, setClaimSQL, c, x); err != nil {
 				return fmt.Errorf("set actor of transaction: %w", err)
 			}
 			began = true
@@ -144,6 +140,34 @@ func (db *DB) Act(ctx context.Context, a Actor, fn func(ctx context.Context, tx 
 			return err
 		}
 	}
+}
+
+// ActAll runs the statements of b in one writing transaction in the name of a,
+// and asks the server once for all of them: what is sent up to one Sync message
+// is one transaction. It must hold no BEGIN or COMMIT. As with Act, an error may
+// hide a commit that was done.
+func (db *DB) ActAll(ctx context.Context, a Actor, b *pgx.Batch) error {
+	c, x, err := claims(ctx, a)
+	if err != nil {
+		return err
+	}
+	all := &pgx.Batch{}
+	all.Queue(setClaimSQL, c, x)
+	all.QueuedQueries = append(all.QueuedQueries, b.QueuedQueries...)
+	return db.SendBatch(ctx, all).Close()
+}
+
+// claims are what a transaction says of its actor and of what it came with.
+func claims(ctx context.Context, a Actor) (claim, act string, err error) {
+	c, err := json.Marshal(newClaim(a))
+	if err != nil {
+		return "", "", fmt.Errorf("encode actor: %w", err)
+	}
+	x, err := json.Marshal(newActContext(ctx))
+	if err != nil {
+		return "", "", fmt.Errorf("encode context of the act: %w", err)
+	}
+	return string(c), string(x), nil
 }
 
 // isDeadConn says whether err means that a pooled connection turned out to be
