@@ -17,6 +17,12 @@ const (
 	BreakGlass       = "auth.breakglass"
 	SSOStart         = "auth.sso_start"
 	SSOLogout        = "auth.sso_logout"
+	RoleGrant        = "role.grant"
+	RoleRequest      = "role.grant.request"
+	RoleApprove      = "role.grant.approve"
+	RoleDeny         = "role.grant.deny"
+	RoleRevoke       = "role.revoke"
+	APIRefused       = "api.refused" // calls without a login that were too many to be written one by one
 	ItemCreate       = "quarantine.item.create"
 	ViewBody         = "quarantine.view_body"
 	RawDownload      = "quarantine.raw_download"

@@ -55,6 +55,7 @@ type Log struct {
 	now   func() time.Time
 	log   *slog.Logger
 	later chan pending
+	clock clock
 
 	mu      sync.Mutex // guards found, foundAt, and lets one ask at a time
 	found   []string
@@ -94,7 +95,7 @@ func (l *Log) Append(ctx context.Context, tx pgx.Tx, ev Event) (uuid.UUID, error
 	if err := l.complete(ctx, &ev); err != nil {
 		return uuid.Nil, err
 	}
-	enc, err := ev.encode(l.obs)
+	enc, err := ev.encode(l.obs, l.clock.state())
 	if err != nil {
 		return uuid.Nil, err
 	}
@@ -103,7 +104,7 @@ func (l *Log) Append(ctx context.Context, tx pgx.Tx, ev Event) (uuid.UUID, error
 
 func (l *Log) append(ctx context.Context, tx pgx.Tx, enc encoded) error {
 	if _, err := tx.Exec(ctx, appendSQL, enc.id, enc.bytes, enc.pii); err != nil {
-		return fmt.Errorf("append audit event %s: %w", enc.action, err)
+		return fmt.Errorf("append audit event %s: %w: %w", enc.action, ErrUnwritable, err)
 	}
 	return nil
 }
@@ -123,8 +124,14 @@ func (l *Log) complete(ctx context.Context, ev *Event) error {
 	if ev.Request == (pg.Request{}) {
 		ev.Request, _ = pg.RequestFrom(ctx)
 	}
-	if ev.Reason == "" {
-		ev.Reason = pg.ReasonFrom(ctx)
+	why := pg.WhyFrom(ctx)
+	setDefault(&ev.Reason, why.Text)
+	setDefault(&ev.ReasonCode, why.Code)
+	setDefault(&ev.Ticket, why.Ticket)
+	setDefault(&ev.LegalBasis, why.LegalBasis)
+	ev.Emergency = ev.Emergency || why.Emergency
+	if ev.Actor.TokenID != uuid.Nil {
+		setDefault(&ev.Request.ClientID, ev.Actor.TokenID.String())
 	}
 	if ev.Actor.Type == "" {
 		ev.Actor.Type = pg.ActorUnknown
@@ -151,7 +158,7 @@ func (l *Log) Record(ctx context.Context, ev Event) error {
 	if err := l.complete(ctx, &ev); err != nil {
 		return err
 	}
-	enc, err := ev.encode(l.obs)
+	enc, err := ev.encode(l.obs, l.clock.state())
 	if err != nil {
 		return err
 	}

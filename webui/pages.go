@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"mailward/approval"
 	"mailward/audit"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
@@ -259,11 +260,14 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 	key := map[int]string{
 		http.StatusNotFound: "error.404", http.StatusForbidden: "error.403", http.StatusConflict: "error.409",
 		http.StatusBadRequest: "error.400", http.StatusMethodNotAllowed: "error.404", http.StatusGone: "error.410",
-		http.StatusRequestEntityTooLarge: "error.400", http.StatusTooManyRequests: "error.429",
+		http.StatusRequestEntityTooLarge: "error.400", http.StatusServiceUnavailable: "error.503", http.StatusTooManyRequests: "error.429",
 	}[status]
 	id := ""
 	if req, ok := pg.RequestFrom(c.Request().Context()); ok {
 		id = req.ID
+	}
+	if status == http.StatusServiceUnavailable && !audit.IsUnwritable(err) {
+		key = ""
 	}
 	if key == "" {
 		key = "error.500"
@@ -283,9 +287,9 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
-	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):
 		return s.fail(c, http.StatusConflict, err)
 	case errors.Is(err, quarantine.ErrGone):
@@ -296,6 +300,9 @@ func (s *pages) failure(c echo.Context, err error) error {
 		return s.fail(c, http.StatusBadRequest, err)
 	case errors.Is(err, context.Canceled):
 		return nil
+	case audit.IsUnwritable(err):
+		s.log.Error("refused, since it cannot be put on record", "path", c.Path(), "error", err)
+		return s.fail(c, http.StatusServiceUnavailable, err)
 	}
 	return s.fail(c, http.StatusInternalServerError, err)
 }
