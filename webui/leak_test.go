@@ -42,12 +42,11 @@ func leakSite(t *testing.T) (s *realSite, things map[string]string, who []strang
 	things = map[string]string{
 		"item":   s.hold(marker + "@" + marker + ".example").ID.String(),
 		"domain": make("/domains", `{"name":"`+marker+`.example","next_hop":"10.0.0.5:25"}`),
-		"group":  make("/policies/groups", `{"name":"`+marker+`","members":["x@`+marker+`.example"]}`),
-		"entry":  make("/policies/entries", `{"kind":"block","match":"sender_domain","value":"`+marker+`.example","class":"spam","action":"tag","reason":"test"}`),
+		"group":  make("/policy-groups", `{"name":"`+marker+`","members":["x@`+marker+`.example"]}`),
+		"entry":  make("/policy-entries", `{"kind":"block","match":"sender_domain","value":"`+marker+`.example","class":"spam","action":"reject","reason":"test"}`),
 		"user":   make("/users", `{"email":"`+marker+`@ours.example","password":"`+sitePassword+`","roles":["viewer"]}`),
 		"token":  make("/tokens", `{"name":"`+marker+`","role":"viewer"}`),
-		"dlp":    make("/policies/dlp/sets", `{"name":"`+marker+`","direction":"outbound","enabled":true,"rules":[{"name":"r","kind":"words","words":["`+marker+`"]}],"class":"dlp"}`),
-		"admin":  s.admin.ID.String(),
+		"dlp":    make("/dlp/sets", `{"name":"`+marker+`","rules":{"keywords":["`+marker+`"]}}`),
 		"space":  identity.DefaultWorkspace.String(),
 	}
 	_, err := s.held.Release(ctx, pg.Actor{Type: pg.ActorUser, UserID: s.admin.ID}, nil, uuid.MustParse(things["item"]), quarantine.ReleaseRequest{Reason: marker})
@@ -119,6 +118,9 @@ func TestNothingLeaksAcrossWorkspaces(t *testing.T) {
 			}
 		}
 		for _, w := range who {
+			if w.token != "" && !strings.HasPrefix(r.Path, apiPrefix) {
+				continue // pages are for people: a token is nobody there
+			}
 			if !strings.Contains(r.Path, ":") {
 				calls++
 				if _, got := w.ask(s, r.Method, r.Path, body, kind); r.Method == http.MethodGet && strings.Contains(got, marker) {

@@ -80,6 +80,8 @@ type Server struct {
 	api     huma.API
 	routes  []route
 	handler http.Handler
+
+	refusals *refusals
 }
 
 // New builds the table of routes. It opens nothing.
@@ -91,6 +93,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		deps.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{cfg: cfg, deps: deps, log: deps.Log, now: deps.Now, secure: strings.HasPrefix(cfg.PublicURL, "https://"), echo: echo.New()}
+	s.refusals = newRefusals(s.now, s.recordRefusals)
 	s.echo.HideBanner, s.echo.HidePort = true, true
 	s.echo.HTTPErrorHandler = s.fail
 	s.echo.IPExtractor = echo.ExtractIPDirect()
