@@ -173,5 +173,6 @@ func setCookie(c echo.Context, name, value string, age time.Duration, secure boo
 var flashes = []string{"flash.released", "flash.requested", "flash.deleted", "flash.sandbox", "flash.password", "flash.signed_out", "flash.queue.retry", "flash.queue.delete",
 	"flash.policy.saved", "flash.policy.reset", "flash.entry.saved", "flash.entry.deleted", "flash.group.saved", "flash.group.deleted", "flash.domain.saved", "flash.domain.deleted",
 	"flash.linked", "flash.totp", "flash.totp.removed", "flash.passkey", "flash.passkey.removed", "flash.session", "flash.sessions",
+	"flash.approval.approve", "flash.approval.deny", "flash.user.saved", "flash.user.waiting",
 	"flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
 	"flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted"}

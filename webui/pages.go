@@ -70,6 +70,8 @@ type pages struct {
 	trials   trials
 	sandbox  bool // a sandbox is set up
 	rules    ruleSets
+	people   *identity.Store
+	releases *quarantine.Store // for decisions on releases
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -118,6 +120,7 @@ func (s *pages) register(r router) {
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
 	s.registerPolicies(r)
 	s.registerDLP(r)
+	s.registerPeople(r)
 }
 
 func (s *pages) registerRules(r router) {
@@ -159,7 +162,7 @@ func (s *pages) frame(c echo.Context, section string) *frame {
 		f.Path = ownPath(r.Header.Get("Referer-Path"))
 	}
 	if v != nil {
-		f.Nav = s.navigation(f)
+		f.Nav = s.navigation(r.Context(), f)
 		if mode, err := s.held.FourEyes(r.Context()); err == nil {
 			f.SingleOperator = mode == "single_operator"
 		}
@@ -168,7 +171,7 @@ func (s *pages) frame(c echo.Context, section string) *frame {
 }
 
 // navigation lists the pages that exist and that the person may read.
-func (s *pages) navigation(f *frame) []navGroup {
+func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 	var watch, look, rules navGroup
 	watch.Title, look.Title, rules.Title = f.T("nav.monitor"), f.T("nav.investigate"), f.T("nav.configure")
 	if f.Can(rightViewMeta) {
@@ -196,6 +199,17 @@ func (s *pages) navigation(f *frame) []navGroup {
 	}
 	if f.Can(rightRulesRead) {
 		rules.Items = append(rules.Items, navItem{Key: "y", Section: "rules", Href: "/yara", Icon: "scan-search", Title: f.T("nav.rules")})
+	}
+	if f.Can(rightViewMeta) && s.people != nil {
+		see := approvalFilterOf(f.User)
+		n, err := s.people.Approvals().Waiting(ctx, f.User.ID, see.Workspaces, see.Installation)
+		if err != nil {
+			s.log.Warn("waiting requests not counted", "error", err)
+		}
+		look.Items = append(look.Items, navItem{Key: "a", Section: "approvals", Href: "/approvals", Icon: "circle-check", Title: f.T("nav.approvals"), Count: n, Tone: "warn", CountLabel: f.T("nav.approvals.count")})
+	}
+	if f.Can(rightUsersWrite) {
+		rules.Items = append(rules.Items, navItem{Key: "u", Section: "users", Href: "/users", Icon: "user", Title: f.T("nav.users")})
 	}
 	var out []navGroup
 	for _, g := range []navGroup{watch, look, rules} {
