@@ -18,7 +18,7 @@ var recorded = map[string]string{
 	"workspace":    "UPDATE workspace SET name = 'Changed'",
 	"setting":      "INSERT INTO setting (key, value) VALUES ('x', '1')",
 	"user_account": "INSERT INTO user_account (id, email) VALUES (gen_random_uuid(), 'eve@ours.example')",
-	"role_grant":   "WITH u AS (INSERT INTO user_account (id, email) VALUES (gen_random_uuid(), 'mallory@ours.example') RETURNING id) INSERT INTO role_grant (id, user_id, role) SELECT gen_random_uuid(), (SELECT id FROM user_account WHERE email = 'eve@ours.example'), 'auditor'",
+	"role_grant":   "INSERT INTO role_grant (id, user_id, role) SELECT gen_random_uuid(), id, 'auditor' FROM user_account WHERE email = 'eve@ours.example'",
 	"api_token":    "INSERT INTO api_token (id, token_hash, role, owner_id) SELECT gen_random_uuid(), 'x', 'admin', id FROM user_account WHERE email = 'eve@ours.example'",
 	"domain":       "INSERT INTO domain (id, workspace_id, name) SELECT gen_random_uuid(), id, 'x.example' FROM workspace",
 	"policy":       `UPDATE policy SET actions = actions || '{"spam": "deliver"}' WHERE direction = 'inbound'`,

@@ -240,8 +240,11 @@ func (s *pages) wrongUser(c echo.Context, p *frame, wrong string, err error) err
 	case wrong != "":
 		return s.showUsers(c, http.StatusUnprocessableEntity, p.T(wrong))
 	case errors.Is(err, identity.ErrExists), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrInvalid):
-		key := map[bool]string{true: "user.wrong.exists", false: "user.wrong.input"}[errors.Is(err, identity.ErrExists)]
-		return s.showUsers(c, http.StatusUnprocessableEntity, p.T(key))
+		text := p.T("user.wrong.input")
+		if errors.Is(err, identity.ErrExists) {
+			text = p.T("user.wrong.exists")
+		}
+		return s.showUsers(c, http.StatusUnprocessableEntity, text)
 	}
 	return s.failure(c, err)
 }
@@ -318,8 +321,12 @@ func (s *pages) postUserAct(c echo.Context) error {
 		err = identity.ErrNotFound
 	}
 	if errors.Is(err, identity.ErrLastAdmin) || errors.Is(err, identity.ErrInvalid) {
-		key := map[bool]string{true: "user.wrong.last", false: "user.wrong.input"}[errors.Is(err, identity.ErrLastAdmin)]
-		return s.showUser(c, http.StatusConflict, s.frame(c, "users").T(key))
+		p := s.frame(c, "users")
+		text := p.T("user.wrong.input")
+		if errors.Is(err, identity.ErrLastAdmin) {
+			text = p.T("user.wrong.last")
+		}
+		return s.showUser(c, http.StatusConflict, text)
 	}
 	if err != nil {
 		return s.failure(c, err)
