@@ -21,6 +21,7 @@ var (
 	renameWorkspaceSQL  = pg.Query(queryFiles, "rename_workspace")
 	archiveWorkspaceSQL = pg.Query(queryFiles, "archive_workspace")
 	lockWorkspaceSQL    = pg.Query(queryFiles, "lock_workspace")
+	spaceNamesSQL       = pg.Query(queryFiles, "space_names")
 )
 
 // Workspace is a client of a provider, or a part of a company: what belongs to
@@ -44,6 +45,25 @@ func (s *Store) ListWorkspaces(ctx context.Context, only []uuid.UUID) ([]Workspa
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Workspace])
 	if err != nil {
 		return nil, fmt.Errorf("list workspaces: %w", err)
+	}
+	return list, nil
+}
+
+// Space is a workspace by name alone.
+type Space struct {
+	ID   uuid.UUID
+	Name string
+}
+
+// Spaces are the names of workspaces, by name.
+func (s *Store) Spaces(ctx context.Context, ids []uuid.UUID) ([]Space, error) {
+	rows, err := s.db.Query(ctx, spaceNamesSQL, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read names of workspaces: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Space])
+	if err != nil {
+		return nil, fmt.Errorf("read names of workspaces: %w", err)
 	}
 	return list, nil
 }

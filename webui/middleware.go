@@ -160,6 +160,9 @@ func (s *Server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 		_, auditAll := p.Workspaces(identity.AuditRead)
 		who := personOf(p, list)
 		who.AuditAll = auditAll
+		if !isAPI(c.Request()) {
+			who.choose(cookieValue(c, spaceCookie))
+		}
 		c.SetRequest(c.Request().WithContext(context.WithValue(ctx, personKey{}, who)))
 		return next(c)
 	}

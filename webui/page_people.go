@@ -35,6 +35,8 @@ type approvalsView struct {
 	Query, State, Kind string
 	Items              []approval.Request
 	Link               listLink
+	Signs              bool // words are signed with the person's passkey
+	Wrong              string
 }
 
 func (v approvalsView) stateOptions(p *frame) (out []option) {
@@ -55,12 +57,14 @@ func (v approvalsView) kindOptions(p *frame) []option {
 // approvalFilterOf is what a person may see of requests.
 func approvalFilterOf(v *Person) approval.Filter {
 	p := v.principal
-	return approval.Filter{Workspaces: v.Workspaces, Installation: p.CanInstall(identity.WorkspacesWrite) || p.CanInstall(identity.AuditRead)}
+	return approval.Filter{Workspaces: v.Mine, Installation: p.CanInstall(identity.WorkspacesWrite) || p.CanInstall(identity.AuditRead)}
 }
 
-func (s *pages) getApprovals(c echo.Context) error {
+func (s *pages) getApprovals(c echo.Context) error { return s.showApprovals(c, http.StatusOK, "") }
+
+func (s *pages) showApprovals(c echo.Context, status int, wrong string) error {
 	q := c.QueryParams()
-	v := approvalsView{Query: short(q.Get("q")), State: "requested"}
+	v := approvalsView{Query: short(q.Get("q")), State: "requested", Wrong: wrong}
 	if oneOf(q.Get("state"), "decided", "all") != "" {
 		v.State = q.Get("state")
 	}
@@ -78,12 +82,15 @@ func (s *pages) getApprovals(c echo.Context) error {
 		return s.failure(c, err)
 	}
 	v.Items = got.Items
+	if v.Signs, err = s.signs(c, p.User); err != nil {
+		return s.failure(c, err)
+	}
 	v.Link = listLink{path: "/approvals", set: url.Values{"q": {v.Query}, "state": {v.State}, "kind": {v.Kind}}, size: pageSize, at: f.Cursor, page: pageNumber(q.Get("page")), next: got.Next}
 	s.flash(c, p)
 	if isFragment(c, "results") {
-		return s.render(c, http.StatusOK, approvalResults(p, v))
+		return s.render(c, status, approvalResults(p, v))
 	}
-	return s.render(c, http.StatusOK, approvalsPage(p, v))
+	return s.render(c, status, approvalsPage(p, v))
 }
 
 // approvalText says in one sentence what exactly will happen.
@@ -118,11 +125,17 @@ func (s *pages) postApproval(c echo.Context) error {
 		return s.failure(c, approval.ErrNotFound)
 	}
 	form, err := reasonForm(c)
-	if err == nil && form.Wrong != "" {
-		err = errBadInput
-	}
 	if err != nil {
 		return s.failure(c, err)
+	}
+	wrong := form.Wrong
+	if wrong == "" {
+		if _, wrong, err = s.attest(c); err != nil {
+			return s.failure(c, err)
+		}
+	}
+	if wrong != "" {
+		return s.showApprovals(c, http.StatusUnprocessableEntity, wrong)
 	}
 	v := s.person(c)
 	_, err = decideRequest(c.Request().Context(), Deps{Identity: s.people, Quarantine: s.releases}, v.principal, approvalFilterOf(v), id, word == "approve", form.Reason)

@@ -121,6 +121,7 @@ func (s *pages) register(r router) {
 	s.registerPolicies(r)
 	s.registerDLP(r)
 	s.registerPeople(r)
+	s.registerWorkspaces(r)
 }
 
 func (s *pages) registerRules(r router) {
@@ -163,11 +164,24 @@ func (s *pages) frame(c echo.Context, section string) *frame {
 	}
 	if v != nil {
 		f.Nav = s.navigation(r.Context(), f)
+		f.Spaces = s.spaceNames(r.Context(), v)
 		if mode, err := s.held.FourEyes(r.Context()); err == nil {
 			f.SingleOperator = mode == "single_operator"
 		}
 	}
 	return f
+}
+
+// spaceNames are the workspaces of somebody who has several.
+func (s *pages) spaceNames(ctx context.Context, v *Person) []identity.Space {
+	if len(v.Mine) < 2 || s.people == nil {
+		return nil
+	}
+	list, err := s.people.Spaces(ctx, v.Mine)
+	if err != nil {
+		s.log.Warn("names of workspaces not read", "error", err)
+	}
+	return list
 }
 
 // navigation lists the pages that exist and that the person may read.
@@ -210,6 +224,9 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 	}
 	if f.Can(rightUsersWrite) {
 		rules.Items = append(rules.Items, navItem{Key: "u", Section: "users", Href: "/users", Icon: "user", Title: f.T("nav.users")})
+	}
+	if f.User.CanInstall(rightWorkspacesWrite) || f.User != nil && len(f.User.Mine) > 1 {
+		rules.Items = append(rules.Items, navItem{Key: "w", Section: "workspaces", Href: "/workspaces", Icon: "network", Title: f.T("nav.workspaces")})
 	}
 	var out []navGroup
 	for _, g := range []navGroup{watch, look, rules} {
