@@ -17,6 +17,16 @@ const (
 	BreakGlass       = "auth.breakglass"
 	SSOStart         = "auth.sso_start"
 	SSOLogout        = "auth.sso_logout"
+	RoleGrant        = "role.grant"
+	RoleRequest      = "role.grant.request"
+	RoleApprove      = "role.grant.approve"
+	RoleDeny         = "role.grant.deny"
+	RoleRevoke       = "role.revoke"
+	RetentionRequest = "retention.request" // of a change, or of a deletion
+	RetentionExecute = "retention.execute" // by one person alone
+	RetentionApprove = "retention.approve"
+	RetentionDeny    = "retention.deny"
+	APIRefused       = "api.refused" // calls without a login that were too many to be written one by one
 	ItemCreate       = "quarantine.item.create"
 	ViewBody         = "quarantine.view_body"
 	RawDownload      = "quarantine.raw_download"

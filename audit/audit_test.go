@@ -72,7 +72,7 @@ func TestAppend_Refuses(t *testing.T) {
 	if err := ev2(l, &ev); err != nil {
 		t.Fatal(err)
 	}
-	enc, err := ev.encode(l.obs)
+	enc, err := ev.encode(l.obs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,13 +36,8 @@ type Correlation struct {
 	MailID      string
 	ItemID      string
 	CausationID string // the event that led to this one
-}
-
-// Approval is who else agreed to an act.
-type Approval struct {
-	Mode        string // single_operator or required
-	RequestedBy string
-	Approvers   []string // user ids
+	IncidentID  string
+	AlertID     string
 }
 
 // Event is one act, before it becomes bytes.
@@ -62,6 +57,10 @@ type Event struct {
 	Before, After map[string]any
 	Reason        string
 	ReasonCode    string
+	Ticket        string // in another system, that asks for the act
+	LegalBasis    string
+	Emergency     bool  // the usual way was skipped
+	ObjectVersion int64 // of what was changed
 	Approval      *Approval
 	Correlation   Correlation
 	Request       pg.Request // taken from the context when zero
@@ -112,32 +111,32 @@ type encoded struct {
 
 // encode makes the canonical bytes: keys sorted, UTF-8, numbers as Go's encoder
 // writes them. They are made once and never again.
-func (ev Event) encode(obs Observer) (encoded, error) {
+func (ev Event) encode(obs Observer, clock any) (encoded, error) {
 	var e encoder
 	nonce := make([]byte, 16)
 	rand.Read(nonce)
 	m := map[string]any{
-		"schema": "gw-audit/1", "id": ev.ID.String(), "time": ev.Time.UTC().Format("2006-01-02T15:04:05.000000Z"), "clock": nil,
+		"schema": "gw-audit/1", "id": ev.ID.String(), "time": stamp(ev.Time), "clock": clock,
 		"nonce": hex.EncodeToString(nonce), "workspace_id": nil, "category": category(ev.Action), "action": ev.Action,
 		"phase": ev.Phase, "severity": ev.Severity,
 		"outcome":     map[string]any{"result": ev.Outcome, "code": orNil(ev.OutcomeCode), "detail": orNil(ev.OutcomeDetail)},
 		"actor":       e.actor(ev),
 		"auth":        auth(ev.Actor),
 		"source":      e.source(ev.Request),
-		"application": map[string]any{"name": orNil(ev.Request.Application), "version": orNil(obs.Version), "client_id": nil},
+		"application": map[string]any{"name": orNil(ev.Request.Application), "version": orNil(obs.Version), "client_id": orNil(ev.Request.ClientID)},
 		"request":     request(ev.Request),
 		"targets":     e.targets(ev.Targets),
-		"correlation": map[string]any{"trace_id": nil, "incident_id": nil, "alert_id": nil,
+		"correlation": map[string]any{"trace_id": orNil(ev.Request.TraceID), "incident_id": orNil(ev.Correlation.IncidentID), "alert_id": orNil(ev.Correlation.AlertID),
 			"mail_id": orNil(ev.Correlation.MailID), "item_id": orNil(ev.Correlation.ItemID), "causation_id": orNil(ev.Correlation.CausationID)},
 		"change":   e.change(ev),
-		"reason":   map[string]any{"text": orNil(ev.Reason), "code": orNil(ev.ReasonCode), "ticket": nil, "legal_basis": nil, "emergency": nil},
-		"approval": approval(ev.Approval), "attestation": ev.Attestation.fields(),
-		"observer": map[string]any{"service": "mailward", "instance": orNil(obs.Node), "build": orNil(obs.Version), "host_id": nil},
+		"reason":   map[string]any{"text": orNil(ev.Reason), "code": orNil(ev.ReasonCode), "ticket": orNil(ev.Ticket), "legal_basis": orNil(ev.LegalBasis), "emergency": ev.Emergency},
+		"approval": approval(ev), "attestation": ev.Attestation.fields(),
+		"observer": map[string]any{"service": "mailward", "instance": orNil(obs.Node), "build": orNil(obs.Version), "host_id": orNil(hostID())},
 	}
 	if ev.Workspace != uuid.Nil {
 		m["workspace_id"] = ev.Workspace.String()
 	}
-	m["class"] = map[string]any{"retention": ev.Retention, "contains_pii": len(e.pii) > 0, "tlp": nil}
+	m["class"] = map[string]any{"retention": ev.Retention, "contains_pii": len(e.pii) > 0, "tlp": "AMBER"}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -149,18 +148,6 @@ func (ev Event) encode(obs Observer) (encoded, error) {
 		return encoded{}, fmt.Errorf("encode personal values of %s: %w", ev.Action, err)
 	}
 	return encoded{id: ev.ID, action: ev.Action, bytes: bytes.TrimSuffix(b.Bytes(), []byte("\n")), pii: string(pii)}, nil
-}
-
-func approval(a *Approval) any {
-	if a == nil {
-		return nil
-	}
-	approvers := []any{}
-	for _, id := range a.Approvers {
-		approvers = append(approvers, map[string]any{"id": id})
-	}
-	return map[string]any{"mode": a.Mode, "requested_by": a.RequestedBy, "approvers": approvers,
-		"self_approval": slices.Contains(a.Approvers, a.RequestedBy)}
 }
 
 // change holds the values before and after, and the names of those that differ.
@@ -177,8 +164,12 @@ func (e *encoder) change(ev Event) map[string]any {
 		}
 	}
 	slices.Sort(diff)
-	return map[string]any{"before": e.values("change.before", ev.Before), "after": e.values("change.after", ev.After), "diff": diff,
-		"before_sha256": nil, "after_sha256": nil, "object_version": nil}
+	before, after := e.values("change.before", ev.Before), e.values("change.after", ev.After)
+	m := map[string]any{"before": before, "after": after, "diff": diff, "before_sha256": hashOf(before), "after_sha256": hashOf(after), "object_version": nil}
+	if ev.ObjectVersion != 0 {
+		m["object_version"] = ev.ObjectVersion
+	}
+	return m
 }
 
 // values replaces the personal values of a map by commitments, and makes its

@@ -293,7 +293,7 @@ func TestRow_ShowsASwappedValue(t *testing.T) {
 	t.Parallel()
 	ev := Event{Action: Login, Actor: pg.Actor{Type: pg.ActorUser, Email: "bob@ours.example"}, Retention: Retention400Days,
 		Before: map[string]any{"address": Personal("x@ours.example"), "n": 1}, After: map[string]any{"address": Personal("y@ours.example"), "n": 1}}
-	enc, err := ev.encode(Observer{})
+	enc, err := ev.encode(Observer{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

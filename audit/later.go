@@ -34,7 +34,7 @@ func (l *Log) prepare(ctx context.Context, ev Event) (pending, error) {
 	if err := l.complete(ctx, &ev); err != nil {
 		return pending{}, err
 	}
-	enc, err := ev.encode(l.obs)
+	enc, err := ev.encode(l.obs, l.clock.state())
 	return pending{ev: ev, enc: enc}, err
 }
 

@@ -56,6 +56,7 @@ type Log struct {
 	log   *slog.Logger
 	later chan pending
 	alone group
+	clock clock
 
 	mu      sync.Mutex // guards found, foundAt, and lets one ask at a time
 	found   []string
@@ -95,7 +96,7 @@ func (l *Log) Append(ctx context.Context, tx pgx.Tx, ev Event) (uuid.UUID, error
 	if err := l.complete(ctx, &ev); err != nil {
 		return uuid.Nil, err
 	}
-	enc, err := ev.encode(l.obs)
+	enc, err := ev.encode(l.obs, l.clock.state())
 	if err != nil {
 		return uuid.Nil, err
 	}
@@ -104,7 +105,7 @@ func (l *Log) Append(ctx context.Context, tx pgx.Tx, ev Event) (uuid.UUID, error
 
 func (l *Log) append(ctx context.Context, tx pgx.Tx, enc encoded) error {
 	if _, err := tx.Exec(ctx, appendSQL, enc.id, enc.bytes, enc.pii); err != nil {
-		return fmt.Errorf("append audit event %s: %w", enc.action, err)
+		return fmt.Errorf("append audit event %s: %w: %w", enc.action, ErrUnwritable, err)
 	}
 	return nil
 }
@@ -124,8 +125,14 @@ func (l *Log) complete(ctx context.Context, ev *Event) error {
 	if ev.Request == (pg.Request{}) {
 		ev.Request, _ = pg.RequestFrom(ctx)
 	}
-	if ev.Reason == "" {
-		ev.Reason = pg.ReasonFrom(ctx)
+	why := pg.WhyFrom(ctx)
+	setDefault(&ev.Reason, why.Text)
+	setDefault(&ev.ReasonCode, why.Code)
+	setDefault(&ev.Ticket, why.Ticket)
+	setDefault(&ev.LegalBasis, why.LegalBasis)
+	ev.Emergency = ev.Emergency || why.Emergency
+	if ev.Actor.TokenID != uuid.Nil {
+		setDefault(&ev.Request.ClientID, ev.Actor.TokenID.String())
 	}
 	if ev.Actor.Type == "" {
 		ev.Actor.Type = pg.ActorUnknown

@@ -64,7 +64,7 @@ func (l *Log) Record(ctx context.Context, ev Event) error {
 	if err := l.complete(ctx, &ev); err != nil {
 		return err
 	}
-	enc, err := ev.encode(l.obs)
+	enc, err := ev.encode(l.obs, l.clock.state())
 	if err != nil {
 		return err
 	}
@@ -122,7 +122,7 @@ func (l *Log) record(ctx context.Context, a pg.Actor, encs []encoded) (err error
 		if err == nil {
 			return nil
 		}
-		if err = fmt.Errorf("append audit event %s: %w", encs[0].action, err); ctx.Err() != nil || !(pg.IsUnavailable(err) || pg.IsConflict(err)) {
+		if err = fmt.Errorf("append audit event %s: %w: %w", encs[0].action, ErrUnwritable, err); ctx.Err() != nil || !(pg.IsUnavailable(err) || pg.IsConflict(err)) {
 			return err
 		}
 	}

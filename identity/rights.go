@@ -40,13 +40,33 @@ const (
 	TokensWrite Right = "tokens_write"
 	RulesRead   Right = "rules_read"
 	RulesWrite  Right = "rules_write" // for the installation: every mail meets every rule
+
+	WorkspacesWrite Right = "workspaces_write" // for the installation: clients come and go, and who runs it
 )
+
+// Rights are all of them, as a token's scopes may name them.
+func Rights() []Right {
+	return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Approve, Delete, PolicyWrite, DomainWrite, AuditRead, AuditExport, HealthRead,
+		UsersWrite, TokensWrite, RulesRead, RulesWrite, WorkspacesWrite}
+}
+
+// installOnly says whether a right counts only where it is had for the whole
+// installation.
+func installOnly(r Right) bool { return r == RulesWrite || r == WorkspacesWrite }
+
+// WorkspaceRoles are the roles that are granted in a workspace, InstallRoles
+// those for the whole installation.
+func WorkspaceRoles() []Role { return []Role{Admin, Approver, Analyst, Auditor, Viewer} }
+
+// InstallRoles are the roles that are granted for the whole installation.
+func InstallRoles() []Role { return []Role{Operator, Auditor} }
 
 // Roles are all roles, the strongest first.
 func Roles() []Role { return []Role{Admin, Approver, Analyst, Auditor, Operator, Viewer} }
 
 // grants says what each role may do. An auditor sees the record but no mail's
-// content; an operator sees whether everything runs, keeps the rules, and sees no mail at all.
+// content; an operator sees whether everything runs, keeps the rules and the workspaces, and
+// sees no mail at all.
 func grants(r Role) []Right {
 	switch r {
 	case Admin:
@@ -59,7 +79,7 @@ func grants(r Role) []Right {
 	case Auditor:
 		return []Right{ViewMeta, ViewHeaders, AuditRead, AuditExport, HealthRead, RulesRead}
 	case Operator:
-		return []Right{HealthRead, RulesRead, RulesWrite}
+		return []Right{HealthRead, RulesRead, RulesWrite, WorkspacesWrite}
 	case Viewer:
 		return []Right{ViewMeta, HealthRead}
 	}
@@ -73,18 +93,45 @@ func may(roles []Role, right Right) bool {
 	return slices.ContainsFunc(roles, func(r Role) bool { return slices.Contains(grants(r), right) })
 }
 
+// tokenLimit is what a token may do of what its owner may: the rights of one role, or
+// some of them, in one workspace or wherever the owner has them.
+type tokenLimit struct {
+	role      Role
+	workspace uuid.UUID // zero: everywhere
+	scopes    []Right   // none: all that the role has
+}
+
+func (l *tokenLimit) allows(right Right, workspace uuid.UUID) bool {
+	switch {
+	case l == nil:
+		return true
+	case l.workspace != uuid.Nil && (installOnly(right) || workspace != l.workspace):
+		return false
+	case len(l.scopes) > 0 && !slices.Contains(l.scopes, right):
+		return false
+	}
+	return slices.Contains(grants(l.role), right)
+}
+
 // Can says whether the principal has a right in a workspace. For no workspace
 // (uuid.Nil) it says whether the principal has it anywhere. Somebody who still
-// has to change a password has no right at all; and rules can be changed only by
-// who has that right for the installation.
+// has to change a password has no right at all; some rights count only for the
+// whole installation; and a token has no right that its owner has not, or has no
+// more.
 func (p Principal) Can(right Right, workspace uuid.UUID) bool {
 	if p.User.MustChangePassword && p.TokenID == uuid.Nil {
+		return false
+	}
+	if workspace == uuid.Nil && p.limit != nil {
+		workspace = p.limit.workspace
+	}
+	if !p.limit.allows(right, workspace) {
 		return false
 	}
 	if may(p.InstallRoles, right) {
 		return true
 	}
-	if right == RulesWrite {
+	if installOnly(right) {
 		return false
 	}
 	if workspace != uuid.Nil {
@@ -98,13 +145,24 @@ func (p Principal) Can(right Right, workspace uuid.UUID) bool {
 	return false
 }
 
+// CanInstall says whether the principal has a right for the whole installation.
+func (p Principal) CanInstall(right Right) bool {
+	return p.Can(right, uuid.Nil) && may(p.InstallRoles, right) && (p.limit == nil || p.limit.workspace == uuid.Nil)
+}
+
 // Workspaces are those in which the principal has a right; all is true where it
 // has it in every one, and then the list is nil.
 func (p Principal) Workspaces(right Right) (list []uuid.UUID, all bool) {
-	if p.Can(right, uuid.Nil) && may(p.InstallRoles, right) {
+	if p.CanInstall(right) {
 		return nil, true
 	}
 	list = []uuid.UUID{}
+	if p.limit != nil && p.limit.workspace != uuid.Nil {
+		if p.Can(right, p.limit.workspace) {
+			list = append(list, p.limit.workspace)
+		}
+		return list, false
+	}
 	for w := range p.Roles {
 		if p.Can(right, w) {
 			list = append(list, w)
@@ -113,8 +171,11 @@ func (p Principal) Workspaces(right Right) (list []uuid.UUID, all bool) {
 	return list, false
 }
 
-// RoleNames are all roles of the principal, the strongest first.
+// RoleNames are all roles of the principal, the strongest first; of a token, its own.
 func (p Principal) RoleNames() []string {
+	if p.limit != nil {
+		return []string{string(p.limit.role)}
+	}
 	var out []string
 	for _, r := range Roles() {
 		has := slices.Contains(p.InstallRoles, r)

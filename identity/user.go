@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mailward/approval"
 	"mailward/audit"
 	"mailward/internal/pg"
 )
@@ -44,6 +45,7 @@ var (
 	touchTokenSQL    = pg.Query(queryFiles, "touch_token")
 	tokensSQL        = pg.Query(queryFiles, "tokens")
 	revokeTokenSQL   = pg.Query(queryFiles, "revoke_token")
+	rotateTokenSQL   = pg.Query(queryFiles, "rotate_token")
 	bootLockSQL      = pg.Query(queryFiles, "bootstrap_lock")
 	anyUserSQL       = pg.Query(queryFiles, "any_user")
 	initSettingSQL   = pg.Query(queryFiles, "init_setting")
@@ -58,6 +60,11 @@ var (
 	ErrExists         = errors.New("identity: an account has this address already")
 	ErrWeakPassword   = errors.New("identity: password too short, too long or too easy")
 	ErrInvalid        = errors.New("identity: not valid")
+	ErrLastAdmin      = errors.New("identity: somebody has to stay who can do this: the last administrator of a workspace, or the last operator")
+	ErrReasonRequired = errors.New("identity: a reason is required")
+	ErrArchived       = errors.New("identity: the workspace is archived")
+	ErrInUse          = errors.New("identity: the workspace still serves domains")
+	ErrNameTaken      = errors.New("identity: a workspace has this name already")
 )
 
 // ThrottledError means that too many logins failed; no password is looked at
@@ -111,6 +118,8 @@ type Principal struct {
 	// there is none; after that MustEnrol is set and the roles are gone.
 	EnrolBy   time.Time
 	MustEnrol bool
+
+	limit *tokenLimit // of a token
 }
 
 // Actor is the principal as the audit and the database know it.
@@ -155,6 +164,7 @@ type Sealer interface {
 type Store struct {
 	db       *pg.DB
 	record   *audit.Log
+	asks     *approval.Store
 	now      func() time.Time
 	log      *slog.Logger
 	throttle *Throttle
@@ -188,7 +198,7 @@ func New(db *pg.DB, record *audit.Log, opt Options) (*Store, error) {
 	if opt.Policy.Life == 0 {
 		opt.Policy.Life = sessionLife
 	}
-	s := &Store{db: db, record: record, now: opt.Now, log: opt.Log, throttle: opt.Throttle, hasher: newHasher(opt.Memory, opt.Rounds),
+	s := &Store{db: db, record: record, asks: approval.New(db, record, opt.Now), now: opt.Now, log: opt.Log, throttle: opt.Throttle, hasher: newHasher(opt.Memory, opt.Rounds),
 		policy: opt.Policy, providers: opt.Providers, sealer: opt.Sealer, spoolDir: opt.SpoolDir,
 		breakGlass: prometheus.NewCounter(prometheus.CounterOpts{Name: "mailward_break_glass_logins_total", Help: "Logins to an account for emergencies."}),
 		spooled:    prometheus.NewCounter(prometheus.CounterOpts{Name: "mailward_logins_spooled_total", Help: "Logins, right or wrong, that could not be recorded at once."}),
@@ -322,10 +332,7 @@ func (s *Store) createUser(ctx context.Context, tx pgx.Tx, actor pg.Actor, n New
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("make account id: %w", err)
 	}
-	by := actor.Email
-	if by == "" {
-		by = string(actor.Type)
-	}
+	by := maker(actor)
 	_, err = tx.Exec(ctx, insertUserSQL, id, email, n.Name, hash, n.MustChange, by)
 	if pg.IsUnique(err, "user_account_email_idx") {
 		return uuid.Nil, ErrExists
@@ -366,9 +373,13 @@ func (s *Store) SetPreferences(ctx context.Context, p Principal, locale, theme s
 }
 
 // SetState locks, disables or opens an account again, and ends its sessions
-// unless it is open.
+// unless it is open. The last administrator of a workspace, and the last operator,
+// stay open.
 func (s *Store) SetState(ctx context.Context, actor pg.Actor, user uuid.UUID, state string) error {
 	return s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockRolesSQL); err != nil {
+			return fmt.Errorf("wait for other changes of roles: %w", err)
+		}
 		tag, err := tx.Exec(ctx, setStateSQL, user, state)
 		if err != nil {
 			return fmt.Errorf("set state of account: %w", err)
@@ -378,6 +389,9 @@ func (s *Store) SetState(ctx context.Context, actor pg.Actor, user uuid.UUID, st
 		}
 		if state == "active" {
 			return nil
+		}
+		if err := s.someoneLeft(ctx, tx, user); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, endSessionsSQL, user, uuid.Nil, endedByAdmin); err != nil {
 			return fmt.Errorf("end sessions: %w", err)

@@ -411,6 +411,9 @@ func (s *Store) CreateDomain(ctx context.Context, actor pg.Actor, n NewDomain) (
 	if pg.IsUnique(err, "domain_name_idx") {
 		return Domain{}, ErrExists
 	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Domain{}, &InvalidError{"workspace_id", "is archived, or there is no such workspace"}
+	}
 	if err != nil {
 		return Domain{}, fmt.Errorf("create domain %s: %w", name, err)
 	}

@@ -62,7 +62,6 @@ var (
 	ErrState          = errors.New("quarantine: not possible in this state")
 	ErrReasonRequired = errors.New("quarantine: a reason is required")
 	ErrNoRecipient    = errors.New("quarantine: the mail has no such recipient")
-	ErrSamePerson     = errors.New("quarantine: a second person has to decide")
 	ErrGone           = errors.New("quarantine: the mail's bytes are gone")
 	// ErrReleaseForged means that a release is not what a person decided.
 	ErrReleaseForged = errors.New("quarantine: release without a matching decision")

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"mailward/approval"
 	"mailward/audit"
 	"mailward/internal/message"
 	"mailward/internal/pg"
@@ -254,7 +255,7 @@ func TestRelease_NeedsTwoPeople(t *testing.T) {
 	}
 	puppet := f.newUser(t, "puppet@ours.example", f.users[0].UserID.String())
 	for name, who := range map[string]pg.Actor{"the same person": f.users[0], "an account that they have made": puppet, "nobody": pg.System("x", "y")} {
-		if _, err := f.Approve(ctx, who, nil, id, ""); !errors.Is(err, ErrSamePerson) {
+		if _, err := f.Approve(ctx, who, nil, id, ""); !errors.Is(err, approval.ErrSamePerson) {
 			t.Errorf("%s approves: %v", name, err)
 		}
 	}

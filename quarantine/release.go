@@ -7,19 +7,19 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"mailward/approval"
 	"mailward/audit"
 	"mailward/internal/pg"
 )
 
 // The ways in which a release needs other people.
 const (
-	SingleOperator = "single_operator" // one person is enough, and the record says so
-	Required       = "required"        // a second person has to agree
+	SingleOperator = approval.SingleOperator
+	Required       = approval.Required
 )
 
 // ReleaseRequest is what a person wants released.
@@ -29,17 +29,7 @@ type ReleaseRequest struct {
 }
 
 // FourEyes reads the installation's setting.
-func (s *Store) FourEyes(ctx context.Context) (string, error) {
-	var mode string
-	err := s.db.QueryRow(ctx, fourEyesSQL).Scan(&mode)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Required, nil // Not asked yet: the careful way.
-	}
-	if err != nil {
-		return "", fmt.Errorf("read the four-eyes setting: %w", err)
-	}
-	return mode, nil
-}
+func (s *Store) FourEyes(ctx context.Context) (string, error) { return approval.FourEyes(ctx, s.db) }
 
 // Release puts a person's decision on record and, where one person is enough,
 // hands the mail to the delivery queue; otherwise it waits for a second one.
@@ -237,7 +227,7 @@ func (s *Store) decide(ctx context.Context, actor pg.Actor, roles []string, id u
 		} else if err != nil {
 			return fmt.Errorf("read the request: %w", err)
 		}
-		if err := s.secondPerson(ctx, tx, actor, rel); err != nil {
+		if err := approval.SecondPerson(ctx, tx, actor, rel.RequestedBy, s.now()); err != nil {
 			return err
 		}
 		return s.writeDecision(ctx, tx, actor, roles, item, all, rel, comment, yes)
@@ -246,23 +236,6 @@ func (s *Store) decide(ctx context.Context, actor pg.Actor, roles []string, id u
 		return Item{}, fmt.Errorf("decide on release of item %s: %w", id, err)
 	}
 	return s.Get(ctx, id)
-}
-
-// secondPerson makes sure that two humans are behind a release: not the one who
-// asked, and not an account that the one who asked has made or given a role in
-// the last day.
-func (s *Store) secondPerson(ctx context.Context, tx pgx.Tx, actor pg.Actor, rel release) error {
-	if actor.UserID == uuid.Nil || actor.UserID == rel.RequestedBy {
-		return ErrSamePerson
-	}
-	var fresh bool
-	if err := tx.QueryRow(ctx, freshlyGrantedSQL, actor.UserID, rel.RequestedBy.String(), s.now().Add(-24*time.Hour)).Scan(&fresh); err != nil {
-		return fmt.Errorf("check the approver: %w", err)
-	}
-	if fresh {
-		return ErrSamePerson
-	}
-	return nil
 }
 
 func (s *Store) writeDecision(ctx context.Context, tx pgx.Tx, actor pg.Actor, roles []string, item Item, all []ItemRecipient, rel release, comment string, yes bool) error {
@@ -467,24 +440,4 @@ func checkApprovals(ctx context.Context, tx pgx.Tx, rel release) error {
 		}
 	}
 	return fmt.Errorf("%w: no second person agreed", ErrReleaseForged)
-}
-
-// PendingRelease is a request that waits for a second person.
-type PendingRelease struct {
-	ID          uuid.UUID `json:"id"`
-	ItemID      uuid.UUID `json:"item_id"`
-	Workspace   uuid.UUID `json:"workspace_id"`
-	RequestedBy uuid.UUID `json:"requested_by"`
-	Email       string    `json:"requested_by_email"`
-	Reason      string    `json:"reason"`
-	CreatedAt   time.Time `json:"created_at"`
-}
-
-// Pending lists the requests that wait in some workspaces, the oldest first.
-func (s *Store) Pending(ctx context.Context, workspaces []uuid.UUID) ([]PendingRelease, error) {
-	rows, err := s.db.Query(ctx, pendingApprovalsSQL, workspaces)
-	if err != nil {
-		return nil, fmt.Errorf("read waiting requests: %w", err)
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[PendingRelease])
 }

@@ -31,6 +31,7 @@ func personOf(p identity.Principal, workspaces []uuid.UUID) *Person {
 	if v.Workspaces == nil {
 		v.Workspaces = []uuid.UUID{} // nil would select everything
 	}
+	v.Mine = v.Workspaces
 	return v
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humaecho"
 	"github.com/google/uuid"
 
+	"mailward/approval"
 	"mailward/audit"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
@@ -55,6 +56,9 @@ func (s *Server) registerAPI() {
 	s.registerRules()
 	s.registerAccounts()
 	s.registerSignInAPI()
+	s.registerTokens()
+	s.registerWorkspaces()
+	s.registerApprovals()
 }
 
 // endpoint is one call of the API.
@@ -132,15 +136,15 @@ func (s *Server) problem(err error) error {
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound):
 		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
-	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrNoSandbox), errors.Is(err, quarantine.ErrNothingToRun), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrNoSandbox), errors.Is(err, quarantine.ErrNothingToRun), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, ruleset.ErrExists), errors.Is(err, ruleset.ErrConflict), errors.Is(err, ruleset.ErrTooMany), errors.Is(err, dlp.ErrExists), errors.Is(err, dlp.ErrConflict), errors.Is(err, dlp.ErrFull), errors.Is(err, identity.ErrExists):
 		return huma.Error409Conflict(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
 	case errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired),
-		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrInvalid):
+		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrReasonRequired), errors.Is(err, approval.ErrReasonRequired), errors.Is(err, identity.ErrInvalid):
 		return huma.Error422UnprocessableEntity(publicText(err))
 	case errors.As(err, &broken):
 		return brokenRules(broken)
@@ -156,6 +160,9 @@ func (s *Server) problem(err error) error {
 		return huma.NewError(499, "the caller left")
 	}
 	s.log.Error("API call failed", "error", err)
+	if audit.IsUnwritable(err) {
+		return huma.Error503ServiceUnavailable("this could not be put on record, so it was not done")
+	}
 	if pg.IsUnavailable(err) {
 		return huma.Error503ServiceUnavailable("the database does not answer; nothing was done that is not on record")
 	}
@@ -170,7 +177,7 @@ func publicText(err error) string {
 		}
 	}
 	t := err.Error()
-	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "dlp: ", "ruleset: "} {
+	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "approval: ", "dlp: ", "ruleset: "} {
 		t = strings.Replace(t, pkg, "", 1)
 	}
 	return t

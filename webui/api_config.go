@@ -2,27 +2,39 @@ package webui
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"slices"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"mailward/identity"
+	"mailward/internal/pg"
 )
 
 // account is a user as the API shows one.
 type account struct {
-	ID          uuid.UUID       `json:"id"`
-	Email       string          `json:"email"`
-	Name        string          `json:"name"`
-	State       string          `json:"state"`
-	Roles       []identity.Role `json:"roles" nullable:"false"`
-	CreatedAt   time.Time       `json:"created_at"`
-	LastLoginAt *time.Time      `json:"last_login_at"`
+	ID          uuid.UUID        `json:"id"`
+	Email       string           `json:"email"`
+	Name        string           `json:"name"`
+	State       string           `json:"state"`
+	Roles       []identity.Role  `json:"roles" nullable:"false"`
+	Grants      []identity.Grant `json:"grants" nullable:"false" doc:"roles with their workspaces, as far as they are yours to see"`
+	Waiting     []identity.Role  `json:"waiting_roles,omitempty" doc:"roles that wait for a second person"`
+	CreatedAt   time.Time        `json:"created_at"`
+	LastLoginAt *time.Time       `json:"last_login_at"`
 }
 
-func accountOf(u identity.User, roles []identity.Role) account {
-	return account{ID: u.ID, Email: u.Email, Name: u.Name, State: u.State, Roles: append([]identity.Role{}, roles...), CreatedAt: u.CreatedAt, LastLoginAt: u.LastLoginAt}
+func accountOf(a identity.Account) account {
+	out := account{ID: a.ID, Email: a.Email, Name: a.Name, State: a.State, Roles: []identity.Role{}, Grants: append([]identity.Grant{}, a.Grants...), CreatedAt: a.CreatedAt, LastLoginAt: a.LastLoginAt}
+	for _, g := range a.Grants {
+		if !slices.Contains(out.Roles, g.Role) {
+			out.Roles = append(out.Roles, g.Role)
+		}
+	}
+	return out
 }
 
 type accountInput struct {
@@ -33,53 +45,46 @@ type accountInput struct {
 		Roles      []identity.Role `json:"roles" minItems:"1" maxItems:"6"`
 		MustChange *bool           `json:"must_change_password,omitempty" doc:"default true"`
 		Workspace  string          `json:"workspace_id,omitempty" format:"uuid" doc:"empty: the default workspace"`
+		Reason     string          `json:"reason,omitempty" maxLength:"500" doc:"why; it goes on record"`
 	}
 }
 
-// token is an API token as the API shows one; Token only once.
-type token struct {
-	ID         uuid.UUID     `json:"id"`
-	Name       string        `json:"name"`
-	Role       identity.Role `json:"role"`
-	Workspace  *uuid.UUID    `json:"workspace_id"`
-	Owner      string        `json:"owner"`
-	CreatedAt  time.Time     `json:"created_at"`
-	ExpiresAt  *time.Time    `json:"expires_at"`
-	RevokedAt  *time.Time    `json:"revoked_at"`
-	LastUsedAt *time.Time    `json:"last_used_at"`
-	Token      string        `json:"token,omitempty" doc:"the secret, shown this once"`
+type accountFilter struct {
+	Paging
+	Query string        `query:"q" maxLength:"200" doc:"part of address or name"`
+	State string        `query:"state" enum:"active,locked,disabled"`
+	Role  identity.Role `query:"role"`
 }
 
-func tokenOf(t identity.APIToken) token {
-	return token{ID: t.ID, Name: t.Name, Role: t.Role, Workspace: t.Workspace, Owner: t.OwnerEmail, CreatedAt: t.CreatedAt, ExpiresAt: t.ExpiresAt, RevokedAt: t.RevokedAt, LastUsedAt: t.LastUsedAt}
-}
-
-type tokenInput struct {
+type stateInput struct {
+	ByID
 	Body struct {
-		Name      string        `json:"name" minLength:"1" maxLength:"100"`
+		State  string `json:"state" enum:"active,locked,disabled"`
+		Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"why; it goes on record"`
+	}
+}
+
+type grantInput struct {
+	ByID
+	Body struct {
 		Role      identity.Role `json:"role"`
-		ExpiresAt time.Time     `json:"expires_at,omitempty" doc:"none: it does not expire"`
-		Workspace string        `json:"workspace_id,omitempty" format:"uuid" doc:"empty: the default workspace"`
+		Workspace string        `json:"workspace_id,omitempty" format:"uuid" doc:"empty: the whole installation (operator, auditor)"`
+		Reason    string        `json:"reason" minLength:"3" maxLength:"500" doc:"why; it goes on record"`
 	}
 }
 
 func (s *Server) registerAccounts() {
 	ids := s.deps.Identity
-	register(s, endpoint{http.MethodGet, "/users", "list-users", "Accounts", identity.UsersWrite, 0},
-		func(ctx context.Context, _ identity.Principal, _ *struct{}) (*list[account], error) {
-			us, err := ids.Users(ctx)
-			if err != nil {
-				return nil, err
-			}
+	register(s, endpoint{http.MethodGet, "/users", "list-users", "Accounts by address: those with a role in your workspaces", identity.UsersWrite, 0},
+		func(ctx context.Context, p identity.Principal, in *accountFilter) (*list[account], error) {
+			f := ids.UsersVisibleTo(p)
+			f.Query, f.State, f.Role, f.Cursor, f.Limit = in.Query, in.State, in.Role, in.Cursor, in.Limit
+			us, next, err := ids.ListUsers(ctx, f)
 			var out []account
 			for _, u := range us {
-				roles, install, err := ids.Grants(ctx, u.ID)
-				if err != nil {
-					return nil, err
-				}
-				out = append(out, accountOf(u, rolesOf(identity.Principal{Roles: roles, InstallRoles: install})))
+				out = append(out, accountOf(u))
 			}
-			return page(out, ""), nil
+			return page(out, next), err
 		})
 	register(s, endpoint{http.MethodPost, "/users", "create-user", "Makes an account", identity.UsersWrite, http.StatusCreated},
 		func(ctx context.Context, p identity.Principal, in *accountInput) (*one[account], error) {
@@ -87,54 +92,77 @@ func (s *Server) registerAccounts() {
 			if err != nil {
 				return nil, err
 			}
-			u, err := ids.CreateUser(ctx, p.Actor(), identity.NewUser{Email: in.Body.Email, Name: in.Body.Name, Password: in.Body.Password, Roles: in.Body.Roles,
-				Workspace: w, MustChange: in.Body.MustChange == nil || *in.Body.MustChange})
-			return &one[account]{Body: accountOf(u, in.Body.Roles)}, err
-		})
-	register(s, endpoint{http.MethodGet, "/tokens", "list-tokens", "API tokens, without their secrets", identity.TokensWrite, 0},
-		func(ctx context.Context, p identity.Principal, _ *struct{}) (*list[token], error) {
-			ts, err := ids.Tokens(ctx)
+			if in.Body.Reason == "" {
+				in.Body.Reason = "new account"
+			}
+			u, waiting, err := ids.AddUser(ctx, p, identity.NewUser{Email: in.Body.Email, Name: in.Body.Name, Password: in.Body.Password, Roles: in.Body.Roles,
+				Workspace: w, MustChange: in.Body.MustChange == nil || *in.Body.MustChange}, in.Body.Reason)
 			if err != nil {
 				return nil, err
 			}
-			var out []token
-			for _, t := range ts {
-				if t.Workspace == nil || p.Can(identity.TokensWrite, *t.Workspace) {
-					out = append(out, tokenOf(t))
-				}
-			}
-			return page(out, ""), nil
+			a, err := ids.AccountFor(ctx, p, u.ID)
+			out := accountOf(a)
+			out.Waiting = waiting
+			return &one[account]{Body: out}, err
 		})
-	register(s, endpoint{http.MethodPost, "/tokens", "create-token", "Makes an API token of your own; it counts as you", identity.TokensWrite, http.StatusCreated},
-		func(ctx context.Context, p identity.Principal, in *tokenInput) (*one[token], error) {
-			w, err := workspaceFor(p, in.Body.Workspace, identity.TokensWrite)
+	register(s, endpoint{http.MethodGet, "/users/{id}", "get-user", "One account", identity.UsersWrite, 0},
+		func(ctx context.Context, p identity.Principal, in *ByID) (*one[account], error) {
+			a, err := ids.AccountFor(ctx, p, in.uuid())
+			return &one[account]{Body: accountOf(a)}, err
+		})
+	register(s, endpoint{http.MethodPost, "/users/{id}/state", "set-user-state", "Suspends an account and ends its sessions, or opens it again", identity.UsersWrite, 0},
+		func(ctx context.Context, p identity.Principal, in *stateInput) (*one[account], error) {
+			a, err := ids.AccountFor(ctx, p, in.uuid())
 			if err != nil {
 				return nil, err
 			}
-			plain, t, err := ids.CreateToken(ctx, p.Actor(), identity.NewToken{Name: in.Body.Name, Role: in.Body.Role, OwnerID: p.User.ID, Workspace: w, Expires: in.Body.ExpiresAt})
-			out := tokenOf(t)
-			out.Token = plain
-			return &one[token]{Body: out}, err
-		})
-	register(s, endpoint{http.MethodDelete, "/tokens/{id}", "revoke-token", "Ends an API token", identity.TokensWrite, http.StatusNoContent},
-		func(ctx context.Context, p identity.Principal, in *ByID) (*nothing, error) {
-			ts, err := ids.Tokens(ctx)
-			if err != nil {
+			if !p.MaySetState(a) {
+				return nil, huma.Error403Forbidden("this account has roles that you do not administer")
+			}
+			if err := ids.SetState(pg.WithReason(ctx, in.Body.Reason), p.Actor(), a.ID, in.Body.State); err != nil {
 				return nil, err
 			}
-			for _, t := range ts {
-				if t.ID == in.uuid() && (t.OwnerID == p.User.ID || t.Workspace != nil && p.Can(identity.TokensWrite, *t.Workspace)) {
-					return &nothing{}, ids.RevokeToken(ctx, p.Actor(), t.ID)
-				}
-			}
-			return nil, identity.ErrNotFound
+			a, err = ids.AccountFor(ctx, p, a.ID)
+			return &one[account]{Body: accountOf(a)}, err
 		})
+	for _, verb := range []string{"grant", "revoke"} {
+		register(s, endpoint{http.MethodPost, "/users/{id}/" + verb, verb + "-role", "Gives or takes a role; a role given may wait for a second person", identity.UsersWrite, 0},
+			func(ctx context.Context, p identity.Principal, in *grantInput) (*one[account], error) {
+				return s.changeRole(ctx, p, verb, in)
+			})
+	}
 }
 
-func rolesOf(p identity.Principal) []identity.Role {
-	var out []identity.Role
-	for _, r := range p.RoleNames() {
-		out = append(out, identity.Role(r))
+func (s *Server) changeRole(ctx context.Context, p identity.Principal, verb string, in *grantInput) (*one[account], error) {
+	ids := s.deps.Identity
+	a, err := ids.AccountFor(ctx, p, in.uuid())
+	if err != nil {
+		return nil, err
 	}
-	return out
+	c := identity.RoleChange{User: a.ID, Role: in.Body.Role, Reason: in.Body.Reason}
+	if in.Body.Workspace != "" {
+		if c.Workspace, err = uuid.Parse(in.Body.Workspace); err != nil {
+			return nil, identity.ErrNotFound
+		}
+	}
+	if !p.MayChangeRole(c.Workspace) {
+		return nil, huma.Error403Forbidden("this needs the right users_write in the workspace")
+	}
+	waiting := false
+	if verb == "grant" {
+		waiting, err = ids.GrantRole(ctx, p, c)
+	} else {
+		err = ids.RevokeRole(ctx, p, c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if a, err = ids.AccountFor(ctx, p, a.ID); errors.Is(err, identity.ErrNotFound) {
+		a, err = identity.Account{ID: in.uuid()}, nil // it is out of sight now
+	}
+	out := accountOf(a)
+	if waiting {
+		out.Waiting = []identity.Role{c.Role}
+	}
+	return &one[account]{Body: out}, err
 }

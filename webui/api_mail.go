@@ -118,15 +118,6 @@ func (s *Server) registerQuarantine() {
 			op.Responses = map[string]*huma.Response{"200": {Description: "The mail", Content: map[string]*huma.MediaType{"application/octet-stream": {}}}}
 		})
 	s.registerDecisions()
-	register(s, endpoint{http.MethodGet, "/approvals", "list-approvals", "Requests that wait for a second person", identity.ViewMeta, 0},
-		func(ctx context.Context, p identity.Principal, _ *struct{}) (*list[quarantine.PendingRelease], error) {
-			ws, _, err := s.deps.Identity.WorkspacesOf(ctx, p, identity.ViewMeta)
-			if err != nil {
-				return nil, err
-			}
-			got, err := s.deps.Quarantine.Pending(ctx, ws)
-			return page(got, ""), err
-		})
 }
 
 func (s *Server) registerDecisions() {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"mailward/audit"
@@ -51,6 +52,7 @@ type auditRow struct {
 	Leaf                         string
 	Diff                         []diffLine
 	JSON                         string
+	Workspace                    uuid.UUID // zero: the installation
 }
 
 type auditTarget struct{ Type, ID, Label, Value string }
@@ -133,6 +135,9 @@ func auditRowOf(row audit.Row) auditRow {
 	}
 	if change, ok := f["change"].(map[string]any); ok {
 		r.Diff = diff(change["before"], change["after"])
+	}
+	if w, err := uuid.Parse(text(f, "workspace_id")); err == nil {
+		r.Workspace = w
 	}
 	if b, err := json.MarshalIndent(f, "", "  "); err == nil {
 		r.JSON = string(b)

@@ -435,7 +435,7 @@ func newSite(t testing.TB) *site {
 		t.Fatal(err)
 	}
 	who := &Person{ID: id(900), Email: "s.lang@ours.example", Name: "Sofia Lang", Role: "admin", AuthenticatedAt: testNow, Roles: []string{"admin"},
-		Workspaces: []uuid.UUID{policy.DefaultWorkspace}, AuditAll: true, can: allRights, Actor: pg.Actor{Type: pg.ActorUser, UserID: id(900), Email: "s.lang@ours.example", Display: "Sofia Lang", SessionID: id(901)}}
+		Workspaces: []uuid.UUID{policy.DefaultWorkspace}, Mine: []uuid.UUID{policy.DefaultWorkspace}, AuditAll: true, can: allRights, Actor: pg.Actor{Type: pg.ActorUser, UserID: id(900), Email: "s.lang@ours.example", Display: "Sofia Lang", SessionID: id(901)}}
 	s := &site{held: &fakeHeld{items: testItems(), mode: quarantine.SingleOperator}, record: &fakeRecord{}, queue: &fakeQueue{items: testDeliveries()}, leaks: newFakeLeaks(), rules: newFakeRules(), accounts: &fakeAccounts{person: who}, echo: echo.New()}
 	seedRecord(s.record, who)
 	s.pages = &pages{

@@ -3,6 +3,7 @@ package webui
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -28,7 +29,9 @@ type Person struct {
 	AuthenticatedAt    time.Time // last time that the password was given
 	Actor              pg.Actor
 	Roles              []string
-	Workspaces         []uuid.UUID // whose mail the person may see
+	Workspaces         []uuid.UUID // whose mail the person wants to see: all of Mine, or Space
+	Mine               []uuid.UUID // whose mail the person may see
+	Space              uuid.UUID   // the one chosen in the frame; zero: all
 	AuditAll           bool        // may read the whole audit, not only that of their workspaces
 	principal          identity.Principal
 	can                func(right string, workspace uuid.UUID) bool
@@ -42,6 +45,11 @@ func (v *Person) CanIn(right string, workspace uuid.UUID) bool {
 	return v != nil && v.can != nil && v.can(right, workspace)
 }
 
+// CanInstall says whether the person has a right for the whole installation.
+func (v *Person) CanInstall(right string) bool {
+	return v != nil && v.principal.CanInstall(identity.Right(right))
+}
+
 // WorkspacesWith lists the workspaces in which the person has a right.
 func (v *Person) WorkspacesWith(right string) (list []uuid.UUID) {
 	for _, w := range v.Workspaces {
@@ -52,9 +60,32 @@ func (v *Person) WorkspacesWith(right string) (list []uuid.UUID) {
 	return list
 }
 
+// choose narrows the lists to one of the person's workspaces. What is opened by
+// its address is shown in any case, and what waits for a second person, too.
+func (v *Person) choose(workspace string) {
+	id, err := uuid.Parse(workspace)
+	if err == nil && len(v.Mine) > 1 && slices.Contains(v.Mine, id) {
+		v.Space, v.Workspaces = id, []uuid.UUID{id}
+	}
+}
+
+// Target is the workspace in which the person makes something new with a right:
+// the chosen one, else the first one that they have, which is the default one
+// for whoever is in it.
+func (v *Person) Target(right string) (uuid.UUID, bool) {
+	mine := v.WorkspacesWith(right)
+	switch {
+	case len(mine) == 0:
+		return uuid.Nil, false
+	case slices.Contains(mine, identity.DefaultWorkspace):
+		return identity.DefaultWorkspace, true
+	}
+	return mine[0], true
+}
+
 // auditFilter keeps a person to the events that they may read.
 func (v *Person) auditFilter(f audit.Filter) audit.Filter {
-	if v.AuditAll {
+	if v.AuditAll && v.Space == uuid.Nil {
 		f.Workspaces, f.NoInstallation = nil, false
 	} else {
 		f.Workspaces, f.NoInstallation = v.Workspaces, true
@@ -99,6 +130,7 @@ type frame struct {
 	Built   bool
 	Now     time.Time
 
+	Spaces         []identity.Space // of the person, where they have several
 	SingleOperator bool // four eyes are off, and that is said on every page
 	assets         *assets
 }
@@ -119,6 +151,38 @@ func (p *frame) asset(name string) string { return p.assets.url(name) }
 
 // Can says whether the person has a right.
 func (p *frame) Can(right string) bool { return p.User.Can(right) }
+
+// Several says whether lists show things of more than one workspace.
+func (p *frame) Several() bool { return len(p.Spaces) > 1 && p.User.Space == uuid.Nil }
+
+// spaceName is the name of one of the person's workspaces.
+func (p *frame) spaceName(id uuid.UUID) string {
+	for _, s := range p.Spaces {
+		if s.ID == id {
+			return plain(s.Name, 100)
+		}
+	}
+	return ""
+}
+
+// spaceFilter are the choices of a list; the first one is all.
+func (p *frame) spaceFilter() []option {
+	out := []option{{"", p.T("space.all")}}
+	for _, s := range p.Spaces {
+		out = append(out, option{s.ID.String(), plain(s.Name, 100)})
+	}
+	return out
+}
+
+// inSpace narrows a list to the workspace that its filter names, if it is one of
+// list; chosen is that name.
+func inSpace(list []uuid.UUID, wanted string) (narrowed []uuid.UUID, chosen string) {
+	id, err := uuid.Parse(wanted)
+	if err != nil || !slices.Contains(list, id) {
+		return list, ""
+	}
+	return []uuid.UUID{id}, id.String()
+}
 
 // isFragment says whether only the element with this id is wanted.
 func isFragment(c echo.Context, id string) bool {
@@ -149,6 +213,7 @@ func ownPath(next string) string {
 const (
 	themeCookie = "mailward_theme"
 	langCookie  = "mailward_lang"
+	spaceCookie = "mailward_space"
 	flashCookie = "mailward_flash"
 )
 
@@ -173,5 +238,6 @@ func setCookie(c echo.Context, name, value string, age time.Duration, secure boo
 var flashes = []string{"flash.released", "flash.requested", "flash.deleted", "flash.sandbox", "flash.password", "flash.signed_out", "flash.queue.retry", "flash.queue.delete",
 	"flash.policy.saved", "flash.policy.reset", "flash.entry.saved", "flash.entry.deleted", "flash.group.saved", "flash.group.deleted", "flash.domain.saved", "flash.domain.deleted",
 	"flash.linked", "flash.totp", "flash.totp.removed", "flash.passkey", "flash.passkey.removed", "flash.session", "flash.sessions",
+	"flash.approval.approve", "flash.approval.deny", "flash.user.saved", "flash.user.waiting", "flash.space.saved", "flash.token.revoked", "flash.retention.saved", "flash.retention.waiting",
 	"flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
 	"flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted"}

@@ -31,6 +31,7 @@ const (
 
 type principalKey struct{}
 type personKey struct{}
+type deadTokenKey struct{}
 
 // principalFrom is who calls, if somebody is logged in.
 func principalFrom(ctx context.Context) (identity.Principal, bool) {
@@ -87,7 +88,7 @@ func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		id := uuid.NewString()
 		c.Response().Header().Set("X-Request-Id", id)
-		req := pg.Request{ID: id, Method: r.Method, Path: template(c.Path()), Application: "web-ui", UserAgentClass: agentClass(r.UserAgent()), SourceIP: clientIP(c)}
+		req := pg.Request{ID: id, Method: r.Method, Path: template(c.Path()), Application: "web-ui", TraceID: traceID(r.Header.Get("Traceparent")), UserAgentClass: agentClass(r.UserAgent()), SourceIP: clientIP(c)}
 		if isAPI(r) {
 			req.Application = "api"
 		}
@@ -138,6 +139,7 @@ func (s *Server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 		switch {
 		case errors.Is(err, identity.ErrNoSession) && bearer(c.Request()) != "":
 			c.Response().Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+			c.SetRequest(c.Request().WithContext(context.WithValue(c.Request().Context(), deadTokenKey{}, err)))
 			return s.refused(c, http.StatusUnauthorized, "the token is not valid")
 		case errors.Is(err, identity.ErrNoSession):
 			s.clearSession(c)
@@ -158,6 +160,9 @@ func (s *Server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 		_, auditAll := p.Workspaces(identity.AuditRead)
 		who := personOf(p, list)
 		who.AuditAll = auditAll
+		if !isAPI(c.Request()) {
+			who.choose(cookieValue(c, spaceCookie))
+		}
 		c.SetRequest(c.Request().WithContext(context.WithValue(ctx, personKey{}, who)))
 		return next(c)
 	}
@@ -276,9 +281,31 @@ func (s *Server) note(c echo.Context, status int, start time.Time) {
 	if id := c.Param("id"); len(id) == 36 {
 		ev.Targets = []audit.Target{{Type: "object", ID: id}}
 	}
+	if !in {
+		s.noteStranger(r, &ev)
+		if !s.refusals.one(req.SourceIP) {
+			return // counted; a summary says how many
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 2*time.Second)
 	defer cancel()
 	s.deps.Audit.RecordLater(ctx, ev)
+}
+
+// noteStranger says of a call that nobody made what it claimed to be: whose
+// token it was, once, or that it had none.
+func (s *Server) noteStranger(r *http.Request, ev *audit.Event) {
+	var dead *identity.DeadTokenError
+	err, _ := r.Context().Value(deadTokenKey{}).(error)
+	switch {
+	case errors.As(err, &dead):
+		ev.OutcomeCode = "token_" + dead.Why
+		ev.Targets = append(ev.Targets, audit.Target{Type: "api_token", ID: dead.TokenID.String(), PII: dead.Owner})
+	case err != nil:
+		ev.OutcomeCode = "token_unknown"
+	case ev.OutcomeCode == "":
+		ev.OutcomeCode = "login_required"
+	}
 }
 
 // writeProblem answers with RFC 9457 problem details.

@@ -15,6 +15,7 @@ import (
 // auditView is a page of the audit with its filter.
 type auditView struct {
 	Query, Actor, Action, Outcome, Target, Range, From, To string
+	Space                                                  string // only of this workspace
 	Link                                                   listLink
 	Items                                                  []auditRow
 	Open                                                   string
@@ -66,6 +67,14 @@ func (v auditView) csv() string {
 	return l.with()
 }
 
+// auditColumns is how many columns the table has.
+func auditColumns(p *frame) string {
+	if p.Several() {
+		return "9"
+	}
+	return "8"
+}
+
 func (v auditView) toggle(id string) string {
 	if v.Open == id {
 		return v.Link.here("")
@@ -85,6 +94,9 @@ func (s *pages) readAudit(c echo.Context) (auditView, audit.Filter, error) {
 		Actor: v.Actor, Action: v.Action, Target: v.Target, Outcome: v.Outcome,
 		Query: v.Query, Cursor: q.Get("after"), Limit: auditPageSize,
 	})
+	if narrowed, chosen := inSpace(s.person(c).Workspaces, q.Get("space")); chosen != "" {
+		v.Space, f.Workspaces, f.NoInstallation = chosen, narrowed, true
+	}
 	v.Reads = q.Get("reads") == "1"
 	// Whoever asks for an action or an outcome gets all of it: refused calls
 	// are among them.
@@ -95,7 +107,7 @@ func (s *pages) readAudit(c echo.Context) (auditView, audit.Filter, error) {
 	if v.Reads {
 		reads = "1"
 	}
-	set := url.Values{"reads": {reads}, "q": {v.Query}, "actor": {v.Actor}, "action": {v.Action}, "target": {v.Target}, "outcome": {v.Outcome}}
+	set := url.Values{"reads": {reads}, "q": {v.Query}, "actor": {v.Actor}, "action": {v.Action}, "target": {v.Target}, "outcome": {v.Outcome}, "space": {v.Space}}
 	var err error
 	if f.From, v.From, err = instant(q.Get("from"), false); err != nil {
 		return v, f, err

@@ -195,13 +195,9 @@ func (s *pages) postDLPNew(c echo.Context) error {
 		return s.failure(c, err)
 	}
 	who := s.person(c)
-	mine := who.WorkspacesWith(rightPolicyWrite)
-	if len(mine) == 0 {
+	var may bool
+	if x.Workspace, may = who.Target(rightPolicyWrite); !may {
 		return s.fail(c, http.StatusForbidden, nil)
-	}
-	x.Workspace = mine[0]
-	if slices.Contains(mine, policy.DefaultWorkspace) {
-		x.Workspace = policy.DefaultWorkspace
 	}
 	made, err := s.leaks.Create(c.Request().Context(), who.Actor, x)
 	if wrong, ok := dlpMistake(err); ok {

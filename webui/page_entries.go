@@ -208,7 +208,7 @@ func (s *pages) postEntry(c echo.Context) error {
 	if err != nil {
 		return s.failure(c, errBadInput)
 	}
-	f := entryForm{Until: params.Get("until"), Entry: policy.Entry{Workspace: policy.DefaultWorkspace, Domain: params.Get("domain"), Direction: policy.Direction(params.Get("direction")), Kind: params.Get("kind"),
+	f := entryForm{Until: params.Get("until"), Entry: policy.Entry{Domain: params.Get("domain"), Direction: policy.Direction(params.Get("direction")), Kind: params.Get("kind"),
 		Match: params.Get("match"), Value: params.Get("value"), Classes: classesOf(params["classes"]), Class: policy.Class(params.Get("class")), Action: policy.Action(params.Get("action")),
 		Owner: strings.ToValidUTF8(params.Get("owner"), ""), Reason: strings.ToValidUTF8(params.Get("reason"), "")}}
 	if c.Param("id") != "" {
@@ -226,8 +226,10 @@ func (s *pages) postEntry(c echo.Context) error {
 		}
 	} else if r, ok := s.policies.Lookup("postmaster@" + f.Domain); ok {
 		f.Workspace = r.Domain.Workspace
+	} else {
+		f.Workspace, _ = s.person(c).Target(rightPolicyWrite)
 	}
-	if !s.person(c).CanIn(rightPolicyWrite, f.Workspace) {
+	if f.Workspace == uuid.Nil || !s.person(c).CanIn(rightPolicyWrite, f.Workspace) {
 		return s.failure(c, policy.ErrNotFound)
 	}
 	if g := params.Get("group"); g != "" {

@@ -62,7 +62,7 @@ func (s *pages) groupOf(c echo.Context) (policy.Group, error) {
 
 // postGroup makes a group or changes one.
 func (s *pages) postGroup(c echo.Context) error {
-	f := groupForm{Members: strings.ToValidUTF8(c.FormValue("members"), ""), Group: policy.Group{Workspace: policy.DefaultWorkspace, Name: strings.ToValidUTF8(c.FormValue("name"), "")}}
+	f := groupForm{Members: strings.ToValidUTF8(c.FormValue("members"), ""), Group: policy.Group{Name: strings.ToValidUTF8(c.FormValue("name"), "")}}
 	known := c.Param("id") != ""
 	if known {
 		g, err := s.groupOf(c)
@@ -73,8 +73,11 @@ func (s *pages) postGroup(c echo.Context) error {
 		if f.Version, err = strconv.ParseInt(c.FormValue("version"), 10, 64); err != nil {
 			return s.failure(c, errBadInput)
 		}
-	} else if !s.person(c).CanIn(rightPolicyWrite, f.Workspace) {
-		return s.failure(c, policy.ErrNotFound)
+	} else {
+		var may bool
+		if f.Workspace, may = s.person(c).Target(rightPolicyWrite); !may {
+			return s.failure(c, policy.ErrNotFound)
+		}
 	}
 	f.Rank, _ = strconv.Atoi(c.FormValue("rank")) // what is no number is 0
 	f.Group.Members = words(f.Members)
@@ -153,10 +156,11 @@ func (s *pages) showDomains(c echo.Context, status int, v domainsView) error {
 
 func (s *pages) postDomain(c echo.Context) error {
 	v := domainsView{Name: short(c.FormValue("name")), NextHop: short(c.FormValue("next_hop"))}
-	if !s.person(c).CanIn(rightDomainWrite, policy.DefaultWorkspace) {
+	w, may := s.person(c).Target(rightDomainWrite)
+	if !may {
 		return s.failure(c, policy.ErrNotFound)
 	}
-	_, err := s.policies.CreateDomain(c.Request().Context(), s.person(c).Actor, policy.NewDomain{Name: v.Name, NextHop: v.NextHop})
+	_, err := s.policies.CreateDomain(c.Request().Context(), s.person(c).Actor, policy.NewDomain{Workspace: w, Name: v.Name, NextHop: v.NextHop})
 	return s.domainDone(c, err, v, "flash.domain.saved")
 }
 

@@ -165,6 +165,9 @@ func (s *pages) postPrefs(c echo.Context) error {
 	} else {
 		locale = ""
 	}
+	if space, there := c.Request().PostForm["space"]; there && len(space) == 1 && len(space[0]) <= 36 {
+		setCookie(c, spaceCookie, space[0], year, s.secure) // what is not theirs counts for nothing
+	}
 	if v := s.person(c); v != nil && (theme != "" || locale != "") {
 		if err := s.accounts.Preferences(c.Request().Context(), v, locale, theme); err != nil {
 			s.log.Warn("preferences not stored", "error", err) // the cookie has them

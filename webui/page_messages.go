@@ -113,7 +113,7 @@ func (s *pages) getMessage(c echo.Context) error {
 		return s.failure(c, ledger.ErrNotFound)
 	}
 	v := messageView{Row: row, Outcomes: outcomes}
-	held, err := s.held.List(ctx, quarantine.Filter{Workspaces: who.Workspaces, Query: row.ID.String(), Limit: 5})
+	held, err := s.held.List(ctx, quarantine.Filter{Workspaces: who.Mine, Query: row.ID.String(), Limit: 5})
 	if err != nil {
 		return s.failure(c, err)
 	}

@@ -79,6 +79,9 @@ func (r scopeRef) layer() policy.Policy {
 // scopeOf reads the scope of a page, where the person has the right.
 func (s *pages) scopeOf(c echo.Context, right string) (scopeRef, error) {
 	ref := scopeRef{Scope: policy.Scope{Workspace: policy.DefaultWorkspace, Domain: "*", Direction: policy.Inbound}}
+	if w, ok := s.person(c).Target(right); ok {
+		ref.Workspace = w
+	}
 	if value(c, "direction") == string(policy.Outbound) {
 		ref.Direction = policy.Outbound
 	}

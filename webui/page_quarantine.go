@@ -20,6 +20,7 @@ import (
 // quarantineView is the list of held mail with its filter.
 type quarantineView struct {
 	Query, Range, State, Domain string
+	Space                       string // only of this workspace
 	Classes                     []policy.Class
 	Link                        listLink
 	Items                       []quarantine.Item
@@ -74,14 +75,16 @@ func (s *pages) readQuarantine(c echo.Context) (quarantineView, quarantine.Filte
 	if states != nil {
 		v.State = q.Get("state")
 	}
+	var spaces []uuid.UUID
+	spaces, v.Space = inSpace(s.person(c).Workspaces, q.Get("space"))
 	f := quarantine.Filter{
-		Workspaces: s.person(c).Workspaces, Query: v.Query, Domain: v.Domain, Classes: v.Classes, States: states,
+		Workspaces: spaces, Query: v.Query, Domain: v.Domain, Classes: v.Classes, States: states,
 		Cursor: q.Get("after"), Limit: pageSize,
 	}
 	if span > 0 {
 		f.From = s.now().Add(-span)
 	}
-	set := url.Values{"q": {v.Query}, "domain": {v.Domain}, "state": {v.State}}
+	set := url.Values{"q": {v.Query}, "domain": {v.Domain}, "state": {v.State}, "space": {v.Space}}
 	for _, class := range v.Classes {
 		set.Add("class", string(class))
 	}

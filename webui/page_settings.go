@@ -18,6 +18,7 @@ import (
 
 func (s *pages) registerSettings(r router) {
 	r.page(http.MethodGet, "/settings", rightAny, audit.PageView, s.getSettings)
+	s.registerTokens(r)
 	r.page(http.MethodPost, "/settings/totp", rightAny, "totp.create", s.postTOTP)
 	r.page(http.MethodGet, "/settings/totp", rightAny, audit.PageView, s.getTOTP)
 	r.page(http.MethodPost, "/settings/totp/confirm", rightAny, "totp.update", s.postTOTPConfirm)
@@ -42,6 +43,7 @@ type settingsView struct {
 	Linked       []string
 	Linkable     []identity.SSO
 	Fresh        bool // who they are was shown a moment ago
+	Tokens       tokensView
 }
 
 func (s *pages) getSettings(c echo.Context) error { return s.showSettings(c, http.StatusOK, "") }
@@ -59,6 +61,9 @@ func (s *pages) settingsView(c echo.Context) (v settingsView, err error) {
 		return v, err
 	}
 	if v.Linked, err = s.ids.Linked(ctx, p.User.ID); err != nil {
+		return v, err
+	}
+	if v.Tokens, err = s.tokensView(c); err != nil {
 		return v, err
 	}
 	for _, prov := range s.ids.Providers() {

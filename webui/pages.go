@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"mailward/approval"
 	"mailward/audit"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
@@ -69,6 +70,8 @@ type pages struct {
 	trials   trials
 	sandbox  bool // a sandbox is set up
 	rules    ruleSets
+	people   *identity.Store
+	releases *quarantine.Store // for decisions on releases
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -117,6 +120,8 @@ func (s *pages) register(r router) {
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
 	s.registerPolicies(r)
 	s.registerDLP(r)
+	s.registerPeople(r)
+	s.registerWorkspaces(r)
 }
 
 func (s *pages) registerRules(r router) {
@@ -159,7 +164,8 @@ func (s *pages) frame(c echo.Context, section string) *frame {
 		f.Path = ownPath(r.Header.Get("Referer-Path"))
 	}
 	if v != nil {
-		f.Nav = s.navigation(f)
+		f.Nav = s.navigation(r.Context(), f)
+		f.Spaces = s.spaceNames(r.Context(), v)
 		if mode, err := s.held.FourEyes(r.Context()); err == nil {
 			f.SingleOperator = mode == "single_operator"
 		}
@@ -167,8 +173,20 @@ func (s *pages) frame(c echo.Context, section string) *frame {
 	return f
 }
 
+// spaceNames are the workspaces of somebody who has several.
+func (s *pages) spaceNames(ctx context.Context, v *Person) []identity.Space {
+	if len(v.Mine) < 2 || s.people == nil {
+		return nil
+	}
+	list, err := s.people.Spaces(ctx, v.Mine)
+	if err != nil {
+		s.log.Warn("names of workspaces not read", "error", err)
+	}
+	return list
+}
+
 // navigation lists the pages that exist and that the person may read.
-func (s *pages) navigation(f *frame) []navGroup {
+func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 	var watch, look, rules navGroup
 	watch.Title, look.Title, rules.Title = f.T("nav.monitor"), f.T("nav.investigate"), f.T("nav.configure")
 	if f.Can(rightViewMeta) {
@@ -196,6 +214,20 @@ func (s *pages) navigation(f *frame) []navGroup {
 	}
 	if f.Can(rightRulesRead) {
 		rules.Items = append(rules.Items, navItem{Key: "y", Section: "rules", Href: "/yara", Icon: "scan-search", Title: f.T("nav.rules")})
+	}
+	if f.Can(rightViewMeta) && s.people != nil {
+		see := approvalFilterOf(f.User)
+		n, err := s.people.Approvals().Waiting(ctx, f.User.ID, see.Workspaces, see.Installation)
+		if err != nil {
+			s.log.Warn("waiting requests not counted", "error", err)
+		}
+		look.Items = append(look.Items, navItem{Key: "a", Section: "approvals", Href: "/approvals", Icon: "circle-check", Title: f.T("nav.approvals"), Count: n, Tone: "warn", CountLabel: f.T("nav.approvals.count")})
+	}
+	if f.Can(rightUsersWrite) {
+		rules.Items = append(rules.Items, navItem{Key: "u", Section: "users", Href: "/users", Icon: "user", Title: f.T("nav.users")})
+	}
+	if f.User.CanInstall(rightWorkspacesWrite) || f.User != nil && len(f.User.Mine) > 1 {
+		rules.Items = append(rules.Items, navItem{Key: "w", Section: "workspaces", Href: "/workspaces", Icon: "network", Title: f.T("nav.workspaces")})
 	}
 	var out []navGroup
 	for _, g := range []navGroup{watch, look, rules} {
@@ -260,11 +292,14 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 	key := map[int]string{
 		http.StatusNotFound: "error.404", http.StatusForbidden: "error.403", http.StatusConflict: "error.409",
 		http.StatusBadRequest: "error.400", http.StatusMethodNotAllowed: "error.404", http.StatusGone: "error.410",
-		http.StatusRequestEntityTooLarge: "error.400", http.StatusTooManyRequests: "error.429",
+		http.StatusRequestEntityTooLarge: "error.400", http.StatusServiceUnavailable: "error.503", http.StatusTooManyRequests: "error.429",
 	}[status]
 	id := ""
 	if req, ok := pg.RequestFrom(c.Request().Context()); ok {
 		id = req.ID
+	}
+	if status == http.StatusServiceUnavailable && !audit.IsUnwritable(err) {
+		key = ""
 	}
 	if key == "" {
 		key = "error.500"
@@ -284,9 +319,9 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
-	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):
 		return s.fail(c, http.StatusConflict, err)
 	case errors.Is(err, quarantine.ErrGone):
@@ -297,6 +332,9 @@ func (s *pages) failure(c echo.Context, err error) error {
 		return s.fail(c, http.StatusBadRequest, err)
 	case errors.Is(err, context.Canceled):
 		return nil
+	case audit.IsUnwritable(err):
+		s.log.Error("refused, since it cannot be put on record", "path", c.Path(), "error", err)
+		return s.fail(c, http.StatusServiceUnavailable, err)
 	}
 	return s.fail(c, http.StatusInternalServerError, err)
 }

@@ -63,6 +63,8 @@ type Request struct {
 	Path           string // the route's template, never the raw path
 	Application    string // web-ui, api, smtp, worker, cli
 	UserAgentClass string
+	TraceID        string // of the caller's trace (W3C Trace Context), if it sent one
+	ClientID       string // the API token, for a program
 	Status         int
 	SourceIP       netip.Addr
 	DurationMS     int64
@@ -82,16 +84,33 @@ func RequestFrom(ctx context.Context) (Request, bool) {
 	return r, ok
 }
 
-// WithReason notes why a person acts. It goes into the events of row changes.
-func WithReason(ctx context.Context, reason string) context.Context {
-	return context.WithValue(ctx, reasonKey{}, reason)
+// Why is what a person says of an act's cause.
+type Why struct {
+	Text, Code, Ticket, LegalBasis string
+	Emergency                      bool
 }
 
-// ReasonFrom returns what [WithReason] noted, or "".
-func ReasonFrom(ctx context.Context) string {
-	s, _ := ctx.Value(reasonKey{}).(string)
-	return s
+// WithWhy notes why a person acts. It goes into the events of the act and of its
+// row changes.
+func WithWhy(ctx context.Context, w Why) context.Context {
+	return context.WithValue(ctx, reasonKey{}, w)
 }
+
+// WithReason notes the words of a reason; what else was noted stays.
+func WithReason(ctx context.Context, reason string) context.Context {
+	w := WhyFrom(ctx)
+	w.Text = reason
+	return WithWhy(ctx, w)
+}
+
+// WhyFrom returns what [WithWhy] noted.
+func WhyFrom(ctx context.Context) Why {
+	w, _ := ctx.Value(reasonKey{}).(Why)
+	return w
+}
+
+// ReasonFrom returns the words of the reason, or "".
+func ReasonFrom(ctx context.Context) string { return WhyFrom(ctx).Text }
 
 // claim is what the triggers read. Only the runtime role is believed.
 type claim struct {
@@ -110,7 +129,13 @@ type actContext struct {
 	Application string `json:"application,omitempty"`
 	UserAgent   string `json:"user_agent_class,omitempty"`
 	SourceIP    string `json:"source_ip,omitempty"`
+	TraceID     string `json:"trace_id,omitempty"`
+	ClientID    string `json:"client_id,omitempty"`
 	Reason      string `json:"reason,omitempty"`
+	Code        string `json:"reason_code,omitempty"`
+	Ticket      string `json:"ticket,omitempty"`
+	LegalBasis  string `json:"legal_basis,omitempty"`
+	Emergency   bool   `json:"emergency,omitempty"`
 }
 
 // beginTries is how often Act tries to open its transaction: after a restart of
@@ -193,7 +218,9 @@ func newClaim(a Actor) claim {
 
 func newActContext(ctx context.Context) actContext {
 	r, _ := RequestFrom(ctx)
-	x := actContext{RequestID: r.ID, Method: r.Method, Path: r.Path, Application: r.Application, UserAgent: r.UserAgentClass, Reason: ReasonFrom(ctx)}
+	w := WhyFrom(ctx)
+	x := actContext{RequestID: r.ID, Method: r.Method, Path: r.Path, Application: r.Application, UserAgent: r.UserAgentClass, TraceID: r.TraceID, ClientID: r.ClientID,
+		Reason: w.Text, Code: w.Code, Ticket: w.Ticket, LegalBasis: w.LegalBasis, Emergency: w.Emergency}
 	if r.SourceIP.IsValid() {
 		x.SourceIP = r.SourceIP.Unmap().String()
 	}

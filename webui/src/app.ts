@@ -293,7 +293,10 @@ async function askPasskey(kind: string, o: any): Promise<string> {
 
 // A form with data-passkey is sent once the passkey has answered. What is signed
 // is the form itself: its address and its fields.
-async function completeWithPasskey(form: HTMLFormElement): Promise<void> {
+async function completeWithPasskey(form: HTMLFormElement, button: HTMLElement | null): Promise<void> {
+  // A form can have two ends, as Approve and Refuse: each button names its own.
+  const to = button?.getAttribute('formaction')
+  if (to) form.action = to
   const kind = form.dataset['passkey'] ?? ''
   const wrong = one('[data-passkey-wrong]', form)
   if (wrong) wrong.hidden = true
@@ -328,7 +331,7 @@ document.addEventListener('submit', (event) => {
   if (form.dataset['sent']) event.preventDefault()
   else if (form.dataset['passkey']) {
     event.preventDefault()
-    void completeWithPasskey(form)
+    void completeWithPasskey(form, event.submitter)
   }
   if (!form.hasAttribute('data-again')) form.dataset['sent'] = 'yes'
 })

@@ -1,0 +1,2 @@
+-- $1 workspace, $2 name
+UPDATE workspace SET name = $2 WHERE id = $1;
