@@ -105,7 +105,7 @@ func twoDelete(t *testing.T, r *rig, part string) (request, protocol uuid.UUID) 
 	var people [2]pg.Actor
 	for i := range people {
 		people[i] = pg.Actor{Type: pg.ActorUser, UserID: uuid.Must(uuid.NewV7())}
-		if _, err := r.db.Admin(t).Exec(ctx, "INSERT INTO user_account (id, email, name, password_hash) VALUES ($1, $1::text || '@ours.example', 'A', 'x')", people[i].UserID); err != nil {
+		if _, err := r.db.Admin(t).Exec(ctx, "INSERT INTO user_account (id, email, name, password_hash) VALUES ($1, $2, 'A', 'x')", people[i].UserID, people[i].UserID.String()+"@ours.example"); err != nil {
 			t.Fatal(err)
 		}
 	}
