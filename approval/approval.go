@@ -57,10 +57,11 @@ type Kind string
 const (
 	Release   Kind = "release"
 	RoleGrant Kind = "role_grant"
+	Retention Kind = "retention" // of the record: how long it is kept, and the deletion of a month
 )
 
 // Kinds are all that can wait.
-func Kinds() []Kind { return []Kind{Release, RoleGrant} }
+func Kinds() []Kind { return []Kind{Release, RoleGrant, Retention} }
 
 // querier is a pool or a transaction.
 type querier interface {
@@ -206,7 +207,7 @@ func (s *Store) Decide(ctx context.Context, tx pgx.Tx, actor pg.Actor, roles []s
 	if err != nil {
 		return Pending{}, fmt.Errorf("make approval id: %w", err)
 	}
-	if _, err := tx.Exec(ctx, insertWordSQL, word, p.Workspace, string(p.Kind), p.ID, p.RequestedBy, actor.UserID, state, w.Comment, event); err != nil {
+	if _, err := tx.Exec(ctx, insertWordSQL, word, p.Workspace, string(p.Kind), p.ID, p.RequestedBy, actor.UserID, state, storedComment(p, w), event); err != nil {
 		return Pending{}, fmt.Errorf("insert approval: %w", err)
 	}
 	if _, err := tx.Exec(ctx, decideSQL, p.ID, state); err != nil {

@@ -18,6 +18,7 @@ var (
 	purgeableSQL  = pg.Query(queryFiles, "purgeable")
 	purgeMonthSQL = pg.Query(queryFiles, "purge_month")
 	retentionSQL  = pg.Query(queryFiles, "retention")
+	setKeepSQL    = pg.Query(queryFiles, "set_retention")
 )
 
 // ErrIncomplete means that an erasure or a deletion lacks what it has to say.
@@ -95,8 +96,25 @@ func (l *Log) Purge(ctx context.Context, who pg.Actor, partition, reason string,
 		return protocol, ErrIncomplete
 	}
 	err = l.db.Act(pg.WithReason(ctx, reason), who, func(ctx context.Context, tx pgx.Tx) error {
-		return tx.QueryRow(ctx, purgeMonthSQL, partition, clean(reason), approval).Scan(&protocol)
+		protocol, err = l.PurgeIn(ctx, tx, partition, reason, approval)
+		return err
 	})
+	return protocol, err
+}
+
+// SetRetention changes how long events of a class are kept, and says whether
+// there is such a class. The database records it.
+func (l *Log) SetRetention(ctx context.Context, tx pgx.Tx, class string, days int) (bool, error) {
+	tag, err := tx.Exec(ctx, setKeepSQL, class, days)
+	if err != nil {
+		return false, fmt.Errorf("change retention of %s: %w", class, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// PurgeIn is [Log.Purge] in the caller's transaction.
+func (l *Log) PurgeIn(ctx context.Context, tx pgx.Tx, partition, reason string, approval *uuid.UUID) (protocol uuid.UUID, err error) {
+	err = tx.QueryRow(ctx, purgeMonthSQL, partition, clean(reason), approval).Scan(&protocol)
 	var no *pgconn.PgError
 	if errors.As(err, &no) && no.Code == "42501" {
 		return protocol, &RefusedError{no.Message}

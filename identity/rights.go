@@ -86,6 +86,16 @@ func grants(r Role) []Right {
 	return nil
 }
 
+// RolesWith are the roles that have a right.
+func RolesWith(right Right) (out []string) {
+	for _, r := range Roles() {
+		if slices.Contains(grants(r), right) {
+			out = append(out, string(r))
+		}
+	}
+	return out
+}
+
 // ValidRole says whether there is such a role.
 func ValidRole(r Role) bool { return slices.Contains(Roles(), r) }
 

@@ -48,6 +48,7 @@ func (s *Server) registerAPI() {
 	s.registerQueue()
 	s.registerAudit()
 	s.registerSeal()
+	s.registerRetention()
 	s.registerPolicy()
 	s.registerGroups()
 	s.registerEntries()
@@ -132,6 +133,7 @@ func (s *Server) problem(err error) error {
 	var invalid *policy.InvalidError
 	var throttled *identity.ThrottledError
 	var broken *ruleset.BrokenError
+	var refused *audit.RefusedError
 	var known huma.StatusError
 	switch {
 	case errors.As(err, &known):
@@ -144,8 +146,10 @@ func (s *Server) problem(err error) error {
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
 	case errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired),
-		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrReasonRequired), errors.Is(err, approval.ErrReasonRequired), errors.Is(err, identity.ErrInvalid):
+		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrReasonRequired), errors.Is(err, approval.ErrReasonRequired), errors.Is(err, approval.ErrRetention), errors.Is(err, identity.ErrInvalid):
 		return huma.Error422UnprocessableEntity(publicText(err))
+	case errors.As(err, &refused):
+		return huma.Error409Conflict(refused.Reason)
 	case errors.As(err, &broken):
 		return brokenRules(broken)
 	case errors.Is(err, ruleset.ErrBusy):

@@ -68,7 +68,7 @@ func (s *Server) registerWorkspaces() {
 type approvalFilter struct {
 	Paging
 	Query     string `query:"q" maxLength:"200" doc:"a part of the reason, of who asked, or of what will be done"`
-	Kind      string `query:"kind" enum:"release,role_grant"`
+	Kind      string `query:"kind" enum:"release,role_grant,retention"`
 	State     string `query:"state" enum:"requested,decided,all" default:"requested"`
 	Workspace string `query:"workspace_id" format:"uuid"`
 }
@@ -83,7 +83,7 @@ func (s *Server) approvalsVisible(ctx context.Context, p identity.Principal) (ap
 
 func (s *Server) registerApprovals() {
 	asks := s.deps.Identity.Approvals()
-	register(s, endpoint{http.MethodGet, "/approvals", "list-approvals", "Requests for a second person, newest first", identity.ViewMeta, 0},
+	register(s, endpoint{http.MethodGet, "/approvals", "list-approvals", "Requests for a second person, newest first, as far as they are yours to see", identity.HealthRead, 0},
 		func(ctx context.Context, p identity.Principal, in *approvalFilter) (*list[approval.Request], error) {
 			f, err := s.approvalsVisible(ctx, p)
 			if err != nil {
@@ -100,7 +100,7 @@ func (s *Server) registerApprovals() {
 			return page(got.Items, got.Next), err
 		})
 	for verb, yes := range map[string]bool{"approve": true, "deny": false} {
-		register(s, endpoint{http.MethodPost, "/approvals/{id}/" + verb, verb + "-request", "A second person's word on a request", identity.Approve, 0},
+		register(s, endpoint{http.MethodPost, "/approvals/{id}/" + verb, verb + "-request", "A second person's word on a request; it needs the right approve in its workspace, or workspaces_write for the installation", identity.HealthRead, 0},
 			func(ctx context.Context, p identity.Principal, in *decision) (*one[approval.Request], error) {
 				f, err := s.approvalsVisible(ctx, p)
 				if err != nil {
@@ -146,6 +146,8 @@ func decideRequest(ctx context.Context, d Deps, p identity.Principal, f approval
 	switch {
 	case r.Kind == approval.RoleGrant:
 		err = d.Identity.DecideGrant(ctx, p, id, yes, comment)
+	case r.Kind == approval.Retention:
+		err = asks.DecideRetention(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
 	case r.Kind != approval.Release || r.ItemID == nil:
 		err = approval.ErrNotFound
 	case r.State != "requested":

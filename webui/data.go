@@ -86,6 +86,8 @@ type record interface {
 	Status(ctx context.Context) (audit.Status, error)
 	Findings(ctx context.Context) ([]string, error)
 	WriteCSV(ctx context.Context, f audit.Filter, w io.Writer) error
+	Retention(ctx context.Context) ([]audit.RetentionClass, error)
+	Purgeable(ctx context.Context) ([]audit.Month, error)
 }
 
 // monitor is the health of everything.

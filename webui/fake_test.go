@@ -307,6 +307,10 @@ func (f *fakeRecord) Status(context.Context) (audit.Status, error) {
 
 func (f *fakeRecord) Findings(context.Context) ([]string, error) { return nil, nil }
 
+func (f *fakeRecord) Retention(context.Context) ([]audit.RetentionClass, error) { return nil, nil }
+
+func (f *fakeRecord) Purgeable(context.Context) ([]audit.Month, error) { return nil, nil }
+
 func (f *fakeRecord) WriteCSV(ctx context.Context, q audit.Filter, w io.Writer) error {
 	page, err := f.List(ctx, q)
 	for _, r := range page.Items {

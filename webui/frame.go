@@ -131,7 +131,7 @@ type frame struct {
 	Now     time.Time
 
 	Spaces         []identity.Space // of the person, where they have several
-	SingleOperator bool // four eyes are off, and that is said on every page
+	SingleOperator bool             // four eyes are off, and that is said on every page
 	assets         *assets
 }
 

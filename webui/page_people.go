@@ -20,8 +20,10 @@ import (
 // registerPeople is the pages of who may do what, and of what waits for a second
 // person.
 func (s *pages) registerPeople(r router) {
-	r.page(http.MethodGet, "/approvals", rightViewMeta, audit.PageView, s.getApprovals)
-	r.page(http.MethodPost, "/approvals/:id/:word", string(identity.Approve), "approval.decide", s.postApproval)
+	// Every role has the right: what a person sees there, and what they may decide
+	// on, is decided for each request ([mayDecide]).
+	r.page(http.MethodGet, "/approvals", rightHealthRead, audit.PageView, s.getApprovals)
+	r.page(http.MethodPost, "/approvals/:id/:word", rightHealthRead, "approval.decide", s.postApproval)
 	r.page(http.MethodGet, "/users", rightUsersWrite, audit.PageView, s.getUsers)
 	r.page(http.MethodPost, "/users", rightUsersWrite, "user.create", s.postUser)
 	r.page(http.MethodGet, "/users/:id", rightUsersWrite, audit.PageView, s.getUser)
@@ -98,12 +100,18 @@ func approvalText(p *frame, r approval.Request) string {
 	var d struct {
 		Email, Name, Role, Subject, From string
 		Recipients                       []string
+		approval.RetentionChange
 	}
 	if json.Unmarshal(r.Detail, &d) != nil {
 		return ""
 	}
 	if r.Kind == approval.Release {
 		return p.T("approval.will.release", plain(d.Subject, 200), plain(d.From, 200), plain(strings.Join(d.Recipients, ", "), 1000))
+	}
+	if r.Kind == approval.Retention && d.Partition != "" {
+		return p.T("approval.will.purge", d.Partition)
+	} else if r.Kind == approval.Retention {
+		return p.T("approval.will.keep", plain(d.Class, 40), d.KeepDays)
 	}
 	where := r.WorkspaceName
 	if r.Workspace == nil {

@@ -45,7 +45,9 @@ func (s *pages) tokensView(c echo.Context) (v tokensView, err error) {
 		return v, err
 	}
 	now := s.now()
-	dead := func(t identity.APIToken) bool { return t.RevokedAt != nil || t.ExpiresAt != nil && !t.ExpiresAt.After(now) }
+	dead := func(t identity.APIToken) bool {
+		return t.RevokedAt != nil || t.ExpiresAt != nil && !t.ExpiresAt.After(now)
+	}
 	// What ended long ago stands in the record.
 	v.Items = slices.DeleteFunc(v.Items, func(t identity.APIToken) bool {
 		return dead(t) && now.Sub(t.CreatedAt) > 400*24*time.Hour

@@ -122,6 +122,7 @@ func (s *pages) register(r router) {
 	s.registerDLP(r)
 	s.registerPeople(r)
 	s.registerWorkspaces(r)
+	s.registerRetention(r)
 }
 
 func (s *pages) registerRules(r router) {
@@ -215,7 +216,7 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 	if f.Can(rightRulesRead) {
 		rules.Items = append(rules.Items, navItem{Key: "y", Section: "rules", Href: "/yara", Icon: "scan-search", Title: f.T("nav.rules")})
 	}
-	if f.Can(rightViewMeta) && s.people != nil {
+	if f.Can(rightHealthRead) && s.people != nil {
 		see := approvalFilterOf(f.User)
 		n, err := s.people.Approvals().Waiting(ctx, f.User.ID, see.Workspaces, see.Installation)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"mailward/approval"
 	"mailward/audit"
 	"mailward/audit/proof"
 	"mailward/internal/pg"
@@ -60,21 +61,11 @@ func TestPurge(t *testing.T) {
 	if _, err := r.Audit.Purge(ctx, who, "event_sec_400d_"+time.Now().UTC().Format("2006_01"), "x", nil); !errors.As(err, &no) || !strings.Contains(no.Reason, "no month whose time is over") {
 		t.Fatalf("a month of today: %v", err)
 	}
-	subject := uuid.Must(uuid.NewV7())
-	_, err := admin.Exec(ctx, `WITH u AS (INSERT INTO user_account (id, email, name, password_hash) VALUES (gen_random_uuid(), 'a@ours.example', 'A', 'x'), (gen_random_uuid(), 'b@ours.example', 'B', 'x') RETURNING id)
-		INSERT INTO approval (id, workspace_id, subject_type, subject_id, requested_by, approver_id, decision, comment, event_id)
-		SELECT gen_random_uuid(), '00000000-0000-7000-8000-000000000001', 'retention', $1, (SELECT id FROM u ORDER BY id LIMIT 1), (SELECT id FROM u ORDER BY id DESC LIMIT 1), 'approved', $2, gen_random_uuid()`, subject, part)
-	if err != nil {
-		t.Fatal(err)
-	}
 	list, err := r.Audit.Purgeable(ctx)
 	if err != nil || len(list) != 1 || list[0].Partition != part || list[0].WhyNot != "" {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	protocol, err := r.Audit.Purge(ctx, who, part, "time is over", &subject)
-	if err != nil {
-		t.Fatal(err)
-	}
+	subject, protocol := twoDelete(t, r, part)
 	p, err := r.Audit.List(ctx, audit.Filter{Action: audit.Login})
 	if err != nil || len(p.Items) != 0 {
 		t.Errorf("%d events left, %v", len(p.Items), err)
@@ -104,4 +95,38 @@ func TestPurge(t *testing.T) {
 	if rep := r.verify(broken, proof.Options{}); !strings.Contains(rep.Problem, "is not about the events") {
 		t.Errorf("%+v", rep)
 	}
+}
+
+// twoDelete has one person ask for the deletion of a month and another agree. It
+// returns the request and the protocol.
+func twoDelete(t *testing.T, r *rig, part string) (request, protocol uuid.UUID) {
+	t.Helper()
+	ctx, asks := context.Background(), approval.New(r.db.DB, r.Audit, nil)
+	var people [2]pg.Actor
+	for i := range people {
+		people[i] = pg.Actor{Type: pg.ActorUser, UserID: uuid.Must(uuid.NewV7())}
+		if _, err := r.db.Admin(t).Exec(ctx, "INSERT INTO user_account (id, email, name, password_hash) VALUES ($1, $2, 'A', 'x')", people[i].UserID, people[i].UserID.String()+"@ours.example"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waiting, err := asks.ChangeRetention(ctx, people[0], nil, approval.RetentionChange{Partition: part}, "time is over")
+	if err != nil || !waiting {
+		t.Fatalf("asked: %v, %v", waiting, err)
+	}
+	page, err := asks.List(ctx, approval.Filter{Installation: true, Kind: approval.Retention})
+	if err != nil || len(page.Items) != 1 {
+		t.Fatalf("%+v, %v", page, err)
+	}
+	request = page.Items[0].ID
+	if err := asks.DecideRetention(ctx, people[0], nil, request, true, "me too"); !errors.Is(err, approval.ErrSamePerson) {
+		t.Fatalf("one person alone: %v", err)
+	}
+	if err := asks.DecideRetention(ctx, people[1], nil, request, true, "the law says so"); err != nil {
+		t.Fatal(err)
+	}
+	done, err := r.Audit.List(ctx, audit.Filter{Action: "audit.partition.purged"})
+	if err != nil || len(done.Items) != 1 {
+		t.Fatalf("%d protocols, %v", len(done.Items), err)
+	}
+	return request, done.Items[0].ID
 }

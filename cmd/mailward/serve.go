@@ -261,6 +261,7 @@ func (p *program) runLoops(failed chan<- error) {
 	p.loop("audit of API calls", failed, p.audit.RunLater)
 	p.loop("logins that wait for the audit", failed, p.identity.RunSpool)
 	p.loop("rule sets", failed, p.rules.Run)
+	p.loop("notices of requests", failed, p.tellDeciders)
 	if p.bao != nil {
 		p.loop("token of OpenBao", failed, p.bao.Run)
 	}

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"mailward/approval"
+	"mailward/identity"
 	"mailward/quarantine"
 	"mailward/webui"
 )
@@ -55,4 +57,14 @@ func (p *program) serveWeb(failed chan<- error) error {
 		<-done
 	})
 	return nil
+}
+
+// tellDeciders writes to those who can decide on what waits for a second person.
+func (p *program) tellDeciders(ctx context.Context) error {
+	compose, err := webui.ApprovalMail(p.conf.Hostname, p.conf.HTTP.PublicURL)
+	if err != nil {
+		return err
+	}
+	return p.identity.Approvals().RunNotices(ctx, approval.Notices{Postman: p.queue, Compose: compose, Log: p.log,
+		Deciders: identity.RolesWith(identity.Approve), InstallDeciders: identity.RolesWith(identity.WorkspacesWrite)})
 }
