@@ -14,6 +14,8 @@ import (
 )
 
 var (
+	agreedSQL     = pg.Query(queryFiles, "agreed_purge")
+	countValueSQL = pg.Query(queryFiles, "count_personal")
 	eraseSQL      = pg.Query(queryFiles, "erase")
 	purgeableSQL  = pg.Query(queryFiles, "purgeable")
 	purgeMonthSQL = pg.Query(queryFiles, "purge_month")
@@ -38,6 +40,14 @@ func (l *Log) Erase(ctx context.Context, who pg.Actor, value, legalBasis, reason
 		return nil
 	})
 	return n, err
+}
+
+// CountPersonal says how many values an erasure would remove, and from how many events.
+func (l *Log) CountPersonal(ctx context.Context, value string) (values, events int64, err error) {
+	if err := l.db.QueryRow(ctx, countValueSQL, clean(value)).Scan(&values, &events); err != nil {
+		return 0, 0, fmt.Errorf("count personal values: %w", err)
+	}
+	return values, events, nil
 }
 
 // RetentionClass is how long events of a class are kept.
@@ -66,6 +76,9 @@ type Month struct {
 	Partition, Class string
 	Month, KeptUntil time.Time
 	WhyNot           string // why it cannot be deleted yet; "": it can
+	LegalBasis       string // on which it was kept
+	Events           int64  // that would go
+	Values           int64  // personal ones, that would go with them
 }
 
 // Purgeable lists what may be deleted, the oldest month first.
@@ -79,6 +92,19 @@ func (l *Log) Purgeable(ctx context.Context) ([]Month, error) {
 		return nil, fmt.Errorf("look for events past their time: %w", err)
 	}
 	return list, nil
+}
+
+// AgreedPurge is what a second person has agreed to for a month; nil: nobody has.
+func (l *Log) AgreedPurge(ctx context.Context, partition string) (*uuid.UUID, error) {
+	var id uuid.UUID
+	err := l.db.QueryRow(ctx, agreedSQL, partition).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for an approval: %w", err)
+	}
+	return &id, nil
 }
 
 // RefusedError is the database's reason for not deleting a month.

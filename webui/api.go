@@ -47,6 +47,7 @@ func (s *Server) registerAPI() {
 	s.registerQueue()
 	s.registerAudit()
 	s.registerSeal()
+	s.registerIntegrityAPI()
 	s.registerPolicy()
 	s.registerGroups()
 	s.registerEntries()

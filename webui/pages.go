@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"mailward/audit"
+	"mailward/audit/seal"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
@@ -37,6 +38,7 @@ const (
 	rightDelete      = "delete"
 	rightAuditRead   = "audit_read"
 	rightAuditExport = "audit_export"
+	rightAuditErase  = "audit_erase"
 	rightHealthRead  = "health_read"
 )
 
@@ -62,6 +64,8 @@ type pages struct {
 	opener   opener
 	mails    mails
 	record   record
+	seal     *seal.Sealer // nil in tests of pages alone
+	checking checking
 	queue    deliveries
 	leaks    leaks
 	monitor  monitor
@@ -115,6 +119,9 @@ func (s *pages) register(r router) {
 	s.registerRules(r)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
+	if s.seal != nil {
+		s.registerIntegrity(r)
+	}
 	s.registerPolicies(r)
 	s.registerDLP(r)
 }

@@ -71,6 +71,15 @@ func TestPurge(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Partition != part || list[0].WhyNot != "" {
 		t.Fatalf("%+v, %v", list, err)
 	}
+	if m := list[0]; m.Events != 3 || m.Values != 0 || !strings.Contains(m.LegalBasis, "2024/2690") || m.Class != "sec-400d" {
+		t.Errorf("what would go: %+v", m)
+	}
+	if agreed, err := r.Audit.AgreedPurge(ctx, part); err != nil || agreed == nil || *agreed != subject {
+		t.Errorf("agreed %v, %v", agreed, err)
+	}
+	if agreed, err := r.Audit.AgreedPurge(ctx, part+"x"); err != nil || agreed != nil {
+		t.Errorf("agreed to another month: %v, %v", agreed, err)
+	}
 	protocol, err := r.Audit.Purge(ctx, who, part, "time is over", &subject)
 	if err != nil {
 		t.Fatal(err)
