@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"mailward/internal/pg"
 )
@@ -37,6 +39,17 @@ var (
 
 // ErrNotFound means that there is no such event, or not for the one who asks.
 var ErrNotFound = errors.New("audit: event not found")
+
+// ErrUnwritable means that an event could not be recorded. What it was to tell of
+// must not happen. [Unwritable] also knows it where a trigger was to record.
+var ErrUnwritable = errors.New("audit: the record cannot be written")
+
+// Unwritable says whether err comes from an event that could not be recorded, by
+// the program or by the triggers of the database.
+func Unwritable(err error) bool {
+	var no *pgconn.PgError
+	return errors.Is(err, ErrUnwritable) || errors.As(err, &no) && strings.Contains(no.Where, "audit.append(uuid,bytea,jsonb)")
+}
 
 // Observer is who writes: it stands in each event.
 type Observer struct{ Node, Version string }
@@ -104,7 +117,7 @@ func (l *Log) Append(ctx context.Context, tx pgx.Tx, ev Event) (uuid.UUID, error
 
 func (l *Log) append(ctx context.Context, tx pgx.Tx, enc encoded) error {
 	if _, err := tx.Exec(ctx, appendSQL, enc.id, enc.bytes, enc.pii); err != nil {
-		return fmt.Errorf("append audit event %s: %w", enc.action, err)
+		return fmt.Errorf("append audit event %s: %w: %w", enc.action, ErrUnwritable, err)
 	}
 	return nil
 }

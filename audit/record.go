@@ -122,7 +122,7 @@ func (l *Log) record(ctx context.Context, a pg.Actor, encs []encoded) (err error
 		if err == nil {
 			return nil
 		}
-		if err = fmt.Errorf("append audit event %s: %w", encs[0].action, err); ctx.Err() != nil || !(pg.IsUnavailable(err) || pg.IsConflict(err)) {
+		if err = fmt.Errorf("append audit event %s: %w: %w", encs[0].action, ErrUnwritable, err); ctx.Err() != nil || !(pg.IsUnavailable(err) || pg.IsConflict(err)) {
 			return err
 		}
 	}

@@ -157,6 +157,9 @@ func (s *Server) problem(err error) error {
 		return huma.NewError(499, "the caller left")
 	}
 	s.log.Error("API call failed", "error", err)
+	if audit.Unwritable(err) {
+		return huma.Error503ServiceUnavailable("the record cannot be written, so this was refused: nothing is done that is not on record")
+	}
 	if pg.IsUnavailable(err) {
 		return huma.Error503ServiceUnavailable("the database does not answer; nothing was done that is not on record")
 	}

@@ -268,6 +268,10 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 		http.StatusBadRequest: "error.400", http.StatusMethodNotAllowed: "error.404", http.StatusGone: "error.410",
 		http.StatusRequestEntityTooLarge: "error.400", http.StatusTooManyRequests: "error.429",
 	}[status]
+	if audit.Unwritable(err) {
+		status, key = http.StatusServiceUnavailable, "error.record"
+		s.log.Error("refused: the record cannot be written", "path", c.Path(), "error", err)
+	}
 	id := ""
 	if req, ok := pg.RequestFrom(c.Request().Context()); ok {
 		id = req.ID
