@@ -5,6 +5,7 @@ const (
 	SealKey         = "audit.seal.key"      // another key signs from now on
 	SealOrigin      = "audit.seal.origin"   // a tree was begun
 	Reanchor        = "audit.seal.reanchor" // after a restore, under a new name
+	VerifyRun       = "audit.verify"        // somebody had all of it checked
 	Heartbeat       = "audit.heartbeat"     // nothing happened for an hour
 	AnchorFailed    = "audit.anchor.failed"
 	AnchorRecovered = "audit.anchor.recovered"

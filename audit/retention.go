@@ -14,6 +14,7 @@ import (
 )
 
 var (
+	countValueSQL = pg.Query(queryFiles, "count_personal")
 	eraseSQL      = pg.Query(queryFiles, "erase")
 	purgeableSQL  = pg.Query(queryFiles, "purgeable")
 	purgeMonthSQL = pg.Query(queryFiles, "purge_month")
@@ -39,6 +40,14 @@ func (l *Log) Erase(ctx context.Context, who pg.Actor, value, legalBasis, reason
 		return nil
 	})
 	return n, err
+}
+
+// CountPersonal says how many values an erasure would remove, and from how many events.
+func (l *Log) CountPersonal(ctx context.Context, value string) (values, events int64, err error) {
+	if err := l.db.QueryRow(ctx, countValueSQL, clean(value)).Scan(&values, &events); err != nil {
+		return 0, 0, fmt.Errorf("count personal values: %w", err)
+	}
+	return values, events, nil
 }
 
 // RetentionClass is how long events of a class are kept.
@@ -67,6 +76,9 @@ type Month struct {
 	Partition, Class string
 	Month, KeptUntil time.Time
 	WhyNot           string // why it cannot be deleted yet; "": it can
+	LegalBasis       string // on which it was kept
+	Events           int64  // that would go
+	Values           int64  // personal ones, that would go with them
 }
 
 // Purgeable lists what may be deleted, the oldest month first.

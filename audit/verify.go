@@ -29,6 +29,11 @@ type verified struct {
 // sequence has no gap, that no event is outside of it, and that the columns that
 // are searched say what the bytes say. It names the first event that does not fit.
 func (l *Log) Verify(ctx context.Context) (VerifyResult, error) {
+	return l.VerifyTold(ctx, func(int64) {})
+}
+
+// VerifyTold is Verify that tells how many events it has checked, now and then.
+func (l *Log) VerifyTold(ctx context.Context, tell func(events int64)) (VerifyResult, error) {
 	var res VerifyResult
 	rows, err := l.db.Query(ctx, verifySQL)
 	if err != nil {
@@ -43,7 +48,9 @@ func (l *Log) Verify(ctx context.Context) (VerifyResult, error) {
 		if res.Problem = v.problem(res.Events); res.Problem != "" {
 			return res, nil
 		}
-		res.Events++
+		if res.Events++; res.Events%500 == 0 {
+			tell(res.Events)
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return res, fmt.Errorf("read audit: %w", err)

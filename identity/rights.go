@@ -35,6 +35,7 @@ const (
 	DomainWrite Right = "domain_write"
 	AuditRead   Right = "audit_read"
 	AuditExport Right = "audit_export"
+	AuditErase  Right = "audit_erase" // personal values, and months whose time is over
 	HealthRead  Right = "health_read"
 	UsersWrite  Right = "users_write"
 	TokensWrite Right = "tokens_write"
@@ -71,7 +72,7 @@ func grants(r Role) []Right {
 	switch r {
 	case Admin:
 		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Approve, Delete, PolicyWrite, DomainWrite,
-			AuditRead, AuditExport, HealthRead, UsersWrite, TokensWrite, RulesRead, RulesWrite}
+			AuditRead, AuditExport, AuditErase, HealthRead, UsersWrite, TokensWrite, RulesRead, RulesWrite}
 	case Approver:
 		return []Right{ViewMeta, ViewHeaders, ViewBody, Approve, HealthRead, RulesRead}
 	case Analyst:

@@ -49,6 +49,7 @@ func (s *Server) registerAPI() {
 	s.registerAudit()
 	s.registerSeal()
 	s.registerRetention()
+	s.registerIntegrityAPI()
 	s.registerPolicy()
 	s.registerGroups()
 	s.registerEntries()
@@ -165,7 +166,7 @@ func (s *Server) problem(err error) error {
 	}
 	s.log.Error("API call failed", "error", err)
 	if audit.IsUnwritable(err) {
-		return huma.Error503ServiceUnavailable("this could not be put on record, so it was not done")
+		return huma.Error503ServiceUnavailable("the record cannot be written, so this was refused: nothing is done that is not on record")
 	}
 	if pg.IsUnavailable(err) {
 		return huma.Error503ServiceUnavailable("the database does not answer; nothing was done that is not on record")

@@ -23,10 +23,13 @@ type retentionClass struct {
 }
 
 type monthOver struct {
-	Partition string    `json:"partition"`
-	Class     string    `json:"class"`
-	KeptUntil time.Time `json:"kept_until"`
-	WhyNot    string    `json:"why_not" doc:"why it cannot be deleted yet; empty: it can"`
+	Partition  string    `json:"partition"`
+	Class      string    `json:"class"`
+	Events     int64     `json:"events" doc:"that would go"`
+	Values     int64     `json:"personal_values" doc:"that would go"`
+	LegalBasis string    `json:"legal_basis"`
+	KeptUntil  time.Time `json:"kept_until"`
+	WhyNot     string    `json:"why_not" doc:"why it cannot be deleted yet; empty: it can"`
 }
 
 type retentionInput struct {
@@ -55,7 +58,7 @@ func (s *Server) registerRetention() {
 			}
 			months, err := s.deps.Audit.Purgeable(ctx)
 			for _, m := range months {
-				out.Over = append(out.Over, monthOver{Partition: m.Partition, Class: m.Class, KeptUntil: m.KeptUntil, WhyNot: m.WhyNot})
+				out.Over = append(out.Over, monthOver{m.Partition, m.Class, m.Events, m.Values, m.LegalBasis, m.KeptUntil.UTC(), m.WhyNot})
 			}
 			return &one[retentionState]{Body: out}, err
 		})

@@ -69,19 +69,27 @@ func (s *Server) getCheckpoint(ctx context.Context, _ identity.Principal, _ *str
 	if err != nil {
 		return nil, sealProblem(err)
 	}
-	keys, err := s.deps.Seal.PublicKeys(ctx)
+	out := Checkpoint{Origin: c.Origin, Size: c.Size, Root: c.Root, SignedAt: c.SignedAt.UTC(), Note: c.Note}
+	if out.Keys, err = sealKeys(ctx, s.deps.Seal, c.Origin); err != nil {
+		return nil, err
+	}
+	return &body[Checkpoint]{out}, nil
+}
+
+// sealKeys are all keys that have signed, the oldest first.
+func sealKeys(ctx context.Context, sealer *seal.Sealer, origin string) (out []SealKey, err error) {
+	keys, err := sealer.PublicKeys(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := Checkpoint{Origin: c.Origin, Size: c.Size, Root: c.Root, SignedAt: c.SignedAt.UTC(), Note: c.Note}
 	for _, k := range keys {
-		v, err := k.VKey(c.Origin)
+		v, err := k.VKey(origin)
 		if err != nil {
 			return nil, err
 		}
-		out.Keys = append(out.Keys, SealKey{ID: k.ID(), Algorithm: k.Algorithm, VKey: v})
+		out = append(out, SealKey{ID: k.ID(), Algorithm: k.Algorithm, VKey: v})
 	}
-	return &body[Checkpoint]{out}, nil
+	return out, nil
 }
 
 // getInclusion is for events that the caller may see.

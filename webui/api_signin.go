@@ -78,11 +78,19 @@ func (s *Server) registerSignInAPI() {
 		})
 }
 
+// fresh wants a person at a browser to have shown lately who they are.
+func (s *Server) fresh(p identity.Principal) error {
+	if p.TokenID == uuid.Nil && s.now().Sub(p.AuthenticatedAt) > stepUpAge {
+		return huma.Error403Forbidden("step_up_required: confirm who you are first")
+	}
+	return nil
+}
+
 // mayManage says whether p may change how an account signs in. That is to become
 // that account, so p has to have the right wherever the account has a role.
 func (s *Server) mayManage(ctx context.Context, p identity.Principal, user uuid.UUID) error {
-	if p.TokenID == uuid.Nil && s.now().Sub(p.AuthenticatedAt) > stepUpAge {
-		return huma.Error403Forbidden("step_up_required: confirm who you are first")
+	if err := s.fresh(p); err != nil {
+		return err
 	}
 	roles, install, err := s.deps.Identity.Grants(ctx, user)
 	if err != nil {

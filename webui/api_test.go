@@ -78,7 +78,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	t.Cleanup(func() { stop(); <-done })
 	key, err := quarantine.OpenLocalKey(filepath.Join(dir, "keys", "blob.key"))
 	must(t, err)
-	s.ids, err = identity.New(db.DB, s.audit, identity.Options{Memory: 64, Rounds: 1, Sealer: key, PublicURL: "https://mailward.ours.example"})
+	s.ids, err = identity.New(db.DB, s.audit, identity.Options{Memory: 64, Rounds: 1, Sealer: key, PublicURL: "https://mailward.ours.example", SpoolDir: filepath.Join(dir, "logins")})
 	must(t, err)
 	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
 	must(t, err)

@@ -17,6 +17,7 @@ import (
 
 	"mailward/approval"
 	"mailward/audit"
+	"mailward/audit/seal"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
@@ -38,6 +39,7 @@ const (
 	rightDelete      = "delete"
 	rightAuditRead   = "audit_read"
 	rightAuditExport = "audit_export"
+	rightAuditErase  = "audit_erase"
 	rightHealthRead  = "health_read"
 )
 
@@ -63,6 +65,8 @@ type pages struct {
 	opener   opener
 	mails    mails
 	record   record
+	seal     *seal.Sealer // nil in tests of pages alone
+	checking checking
 	queue    deliveries
 	leaks    leaks
 	monitor  monitor
@@ -118,6 +122,9 @@ func (s *pages) register(r router) {
 	s.registerRules(r)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
+	if s.seal != nil {
+		s.registerIntegrity(r)
+	}
 	s.registerPolicies(r)
 	s.registerDLP(r)
 	s.registerPeople(r)
@@ -295,12 +302,13 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 		http.StatusBadRequest: "error.400", http.StatusMethodNotAllowed: "error.404", http.StatusGone: "error.410",
 		http.StatusRequestEntityTooLarge: "error.400", http.StatusServiceUnavailable: "error.503", http.StatusTooManyRequests: "error.429",
 	}[status]
+	if audit.IsUnwritable(err) {
+		status, key = http.StatusServiceUnavailable, "error.record"
+		s.log.Error("refused: the record cannot be written", "path", c.Path(), "error", err)
+	}
 	id := ""
 	if req, ok := pg.RequestFrom(c.Request().Context()); ok {
 		id = req.ID
-	}
-	if status == http.StatusServiceUnavailable && !audit.IsUnwritable(err) {
-		key = ""
 	}
 	if key == "" {
 		key = "error.500"
@@ -334,7 +342,6 @@ func (s *pages) failure(c echo.Context, err error) error {
 	case errors.Is(err, context.Canceled):
 		return nil
 	case audit.IsUnwritable(err):
-		s.log.Error("refused, since it cannot be put on record", "path", c.Path(), "error", err)
 		return s.fail(c, http.StatusServiceUnavailable, err)
 	}
 	return s.fail(c, http.StatusInternalServerError, err)

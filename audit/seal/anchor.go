@@ -51,14 +51,18 @@ type anchorState struct {
 
 // due says whether an anchor has to be tried now.
 func (st anchorState) due(now time.Time, every time.Duration) bool {
-	if st.At.IsZero() {
-		return true
+	return !now.Before(st.next(every))
+}
+
+// next is when it has to be tried again; zero: with the next checkpoint.
+func (st anchorState) next(every time.Duration) time.Time {
+	switch {
+	case st.At.IsZero():
+		return time.Time{}
+	case st.Failures == 0:
+		return st.At.Add(every)
 	}
-	if st.Failures == 0 {
-		return now.Sub(st.At) >= every
-	}
-	wait := anchorBackoff << min(st.Failures-1, 6)
-	return now.Sub(st.At) >= min(wait, anchorMost)
+	return st.At.Add(min(anchorBackoff<<min(st.Failures-1, 6), anchorMost))
 }
 
 // RunAnchors hands checkpoints out until ctx ends. One process at a time does.
@@ -196,6 +200,8 @@ type AnchorStatus struct {
 	FailingSince       *time.Time
 	Detail             string
 	Late               bool // it has taken nothing for twice its interval
+	Every              time.Duration
+	Next               time.Time // when it is tried again, if there is something new; zero: with the next checkpoint
 }
 
 // Status is how sealing does.
@@ -223,7 +229,7 @@ func (s *Sealer) Status(ctx context.Context) (st Status, err error) {
 	}
 	for _, a := range s.Anchors {
 		have := states[a.Name]
-		as := AnchorStatus{Name: a.Name, Kind: a.Kind(), Target: a.Target(), LastOK: have.LastOK, FailingSince: have.FailingSince, Detail: have.Detail}
+		as := AnchorStatus{Name: a.Name, Kind: a.Kind(), Target: a.Target(), LastOK: have.LastOK, FailingSince: have.FailingSince, Detail: have.Detail, Every: a.Every, Next: have.next(a.Every)}
 		// An idle tree grows by its heartbeat only.
 		as.Late = have.LastOK != nil && s.Now().Sub(*have.LastOK) > 2*a.Every+2*heartbeat
 		st.Anchors = append(st.Anchors, as)

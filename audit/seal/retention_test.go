@@ -65,6 +65,9 @@ func TestPurge(t *testing.T) {
 	if err != nil || len(list) != 1 || list[0].Partition != part || list[0].WhyNot != "" {
 		t.Fatalf("%+v, %v", list, err)
 	}
+	if m := list[0]; m.Events != 3 || m.Values != 0 || !strings.Contains(m.LegalBasis, "2024/2690") || m.Class != "sec-400d" {
+		t.Errorf("what would go: %+v", m)
+	}
 	subject, protocol := twoDelete(t, r, part)
 	p, err := r.Audit.List(ctx, audit.Filter{Action: audit.Login})
 	if err != nil || len(p.Items) != 0 {
