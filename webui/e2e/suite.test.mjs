@@ -364,6 +364,39 @@ test('audit: expand, permanent link, filter, CSV of exactly this filter', async 
   })
 })
 
+test('integrity: the record is checked with progress, an erasure says first what would go, an event has a proof', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/audit')
+    await page.getByRole('link', { name: 'Integrity', exact: true }).click()
+    // A checkpoint is signed each minute.
+    for (const end = Date.now() + 90_000; Date.now() < end && !(await page.getByText('Root of the tree').count()); await page.waitForTimeout(1000)) await page.reload()
+    await page.getByRole('button', { name: 'Check now' }).click()
+    await page.locator('#check').getByText('events as they were recorded').waitFor()
+    await page.fill('#erase [name=value]', 'carol@ours.example')
+    await page.fill('#erase [name=basis]', 'Art. 17 GDPR')
+    await page.fill('#erase [name=reason]', 'asked for in a letter')
+    await page.getByRole('button', { name: 'What would go?' }).click()
+    await page.locator('#erase [role=status]').waitFor()
+    for (const [theme, lang] of [['light', 'en'], ['dark', 'de']]) {
+      await look(context, theme, lang)
+      await page.goto(base + '/audit/integrity')
+      for (const width of [1440, 390, 320]) {
+        await page.setViewportSize({ width, height: 900 })
+        assert.deepEqual(await violations(page), [], `integrity ${theme} ${width}`)
+        assert.ok((await overflow(page)) <= 0, `integrity overflows at ${width}`)
+        if (shots) await page.screenshot({ path: join(shots, `integrity-${theme}-${width}.png`), fullPage: true })
+      }
+    }
+    await look(context, 'light')
+    await page.setViewportSize({ width: 1440, height: 900 })
+    await page.goto(base + '/audit?action=auth.*')
+    await page.locator('[data-row] a[data-open]').last().click()
+    await page.locator('.expand').waitFor()
+    const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'Download (tlog-proof)' }).click()])
+    assert.match((await (await file.createReadStream()).toArray()).join(''), /^c2sp\.org\/tlog-proof@v1\nindex \d+\n/)
+  })
+})
+
 test('health renews itself and says when it was checked', async () => {
   await withPage(async (page) => {
     await page.goto(base + '/health')
