@@ -85,7 +85,7 @@ test('workspaces: made, renamed, chosen in the frame, archived', async () => {
     await renamed.locator('form[action$="/archive"] [name=reason]').fill('left us')
     await renamed.getByRole('button', { name: 'Archive' }).click()
     await saved(page, 'Saved.')
-    await page.locator('[data-workspace]', { hasText: 'Archived' }).waitFor()
+    await page.locator('[data-workspace] .dot', { hasText: 'Archived' }).waitFor()
   })
 })
 
