@@ -3,6 +3,7 @@ package scanner
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -18,6 +19,8 @@ type Question struct {
 	Workspace    uuid.UUID
 	Direction    policy.Direction
 	EnvelopeFrom string
+	Client       netip.Addr // zero: not known
+	SHA256       string     // of the mail as received; empty: not known
 	Recipients   []policy.Recipient
 	Sender       Sender
 	History      History
