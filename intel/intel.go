@@ -24,6 +24,13 @@ import (
 var queryFiles embed.FS
 
 var (
+	addFeedSQL        = pg.Query(queryFiles, "add_feed")
+	claimFeedSQL      = pg.Query(queryFiles, "claim_feed")
+	endFeedSQL        = pg.Query(queryFiles, "end_feed")
+	feedStatesSQL     = pg.Query(queryFiles, "feed_states")
+	syncNowSQL        = pg.Query(queryFiles, "sync_now")
+	untoldSQL         = pg.Query(queryFiles, "untold")
+	toldSQL           = pg.Query(queryFiles, "told")
 	countSQL          = pg.Query(queryFiles, "count")
 	keysSQL           = pg.Query(queryFiles, "keys")
 	findSQL           = pg.Query(queryFiles, "find")

@@ -21,6 +21,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/intel"
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/policy"
@@ -56,6 +57,8 @@ type Deps struct {
 	Scanner    *scanner.Scanner // for mail that a policy is tried with
 	Spooler    *message.Spooler
 	Rules      *ruleset.Store
+	Intel      *intel.Store
+	Feeds      *intel.Feeds
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }

@@ -71,6 +71,7 @@ type program struct {
 	dlp        *dlp.Store
 	history    *history.Store
 	intel      *intel.Store
+	feeds      *intel.Feeds
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
 	spooler    *message.Spooler
@@ -218,6 +219,10 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		return err
 	}
 	p.intel = intel.NewStore(p.db, p.log)
+	p.feeds = intel.NewFeeds(p.intel, p.conf.Intel.configs(), p.log)
+	if err := p.metrics.Register(p.feeds); err != nil {
+		return err
+	}
 	p.scanner = p.scanner.WithJudges(dlp.NewJudge(p.dlp), intel.NewJudge(p.intel))
 	if err := p.buildSandbox(); err != nil {
 		return err
