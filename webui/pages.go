@@ -19,6 +19,7 @@ import (
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
+	"mailward/intel"
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
@@ -69,6 +70,8 @@ type pages struct {
 	trials   trials
 	sandbox  bool // a sandbox is set up
 	rules    ruleSets
+	intel    *intel.Store
+	feeds    *intel.Feeds
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -117,6 +120,7 @@ func (s *pages) register(r router) {
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
 	s.registerPolicies(r)
 	s.registerDLP(r)
+	s.registerIntel(r)
 }
 
 func (s *pages) registerRules(r router) {
@@ -189,6 +193,9 @@ func (s *pages) navigation(f *frame) []navGroup {
 	}
 	if f.Can(rightViewMeta) {
 		rules.Items = append(rules.Items, navItem{Key: "p", Section: "policies", Href: "/policies", Icon: "scroll-text", Title: f.T("nav.policies")})
+	}
+	if f.Can(rightViewMeta) {
+		look.Items = append(look.Items, navItem{Key: "i", Section: "intel", Href: "/intel", Icon: "search", Title: f.T("nav.intel")})
 	}
 	if f.Can(rightAuditRead) {
 		look.Items = append(look.Items, navItem{Key: "l", Section: "audit", Href: "/audit", Icon: "scroll-text", Title: f.T("nav.audit")})
@@ -283,7 +290,7 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, intel.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrSamePerson), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):
@@ -292,7 +299,7 @@ func (s *pages) failure(c echo.Context, err error) error {
 		return s.fail(c, http.StatusGone, err)
 	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor),
 		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, errBadInput),
-		errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired):
+		errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired), errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired):
 		return s.fail(c, http.StatusBadRequest, err)
 	case errors.Is(err, context.Canceled):
 		return nil
