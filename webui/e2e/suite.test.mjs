@@ -150,7 +150,7 @@ test('every page: no accessibility violation, no overflow, no error, in both the
 
 test('every page in German, at 320 pixels too, without overflow', async () => {
   await look(context, 'light', 'de')
-  for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/policies/dlp', '/policies/dlp/new', '/yara', '/yara/new', '/password']) {
+  for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/policies/dlp', '/policies/dlp/new', '/yara', '/yara/new', '/intel', '/intel/feeds', '/intel/overrides', '/password']) {
     await withPage(async (page) => {
       await page.goto(base + path)
       assert.equal(await page.getAttribute('html', 'lang'), 'de')
@@ -520,4 +520,25 @@ test('YARA rules without a script: created from a file, narrow too', async () =>
   } finally {
     await plain.close()
   }
+})
+
+test('threat intelligence: a value is blocked, found in the list, and ended', async () => {
+  await withPage(async (page) => {
+    await login(page)
+    await page.goto(base + '/intel')
+    assert.match(await page.locator('#results').innerText(), /No indicators yet/)
+    for (const v of await violations(page)) assert.fail(v)
+    await page.goto(base + '/intel/overrides')
+    await page.fill('[name=value]', 'hxxp://evil[.]example/login')
+    await page.fill('textarea[name=reason]', 'reported by a customer')
+    await page.click('.pol-form .btn.primary')
+    await page.getByText('The override is in force.').waitFor()
+    const card = page.locator('#results .card', { hasText: 'hxxp://evil[.]example/login' })
+    assert.match(await card.innerText(), /reported by a customer/)
+    for (const v of await violations(page)) assert.fail(v)
+    await card.locator('[name=reason]').fill('was a mistake')
+    await card.locator('.btn.danger').click()
+    await page.getByText('The override has ended.').waitFor()
+    assert.equal(await card.count(), 0)
+  }, { width: 320 })
 })
