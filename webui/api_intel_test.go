@@ -32,7 +32,7 @@ func TestAPI_Intel(t *testing.T) {
 		has                     string
 	}{
 		{viewer, "GET", "/intel/indicators?value=evil.example/a", "", 200, `"value":"http://evil.example/a"`},
-		{viewer, "GET", "/intel/indicators?cursor=x", "", 400, ""},
+		{viewer, "GET", "/intel/indicators?cursor=x", "", 422, "bad cursor"},
 		{analyst, "POST", "/intel/indicators?source=mine", "[]", 403, ""},
 		{viewer, "GET", "/intel/overrides", "", 200, "is ours"},
 		{viewer, "POST", "/intel/overrides", `{"effect":"block","value":"a.example","reason":"because"}`, 403, ""},
