@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
+	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +17,11 @@ import (
 
 // fetchFile reads a feed that is one file.
 func (c *client) fetchFile(ctx context.Context, last feedState, now time.Time) (answer, error) {
-	resp, err := c.do(ctx, http.MethodGet, c.address(), nil, map[string]string{"If-None-Match": last.etag, "If-Modified-Since": last.modified, "Auth-Key": c.authKey()})
+	header := map[string]string{"If-None-Match": last.etag, "If-Modified-Since": last.modified}
+	if !strings.Contains(c.cfg.URL, "{key}") {
+		header[c.keyHeader()] = c.cfg.Key
+	}
+	resp, err := c.do(ctx, http.MethodGet, c.address(), nil, header)
 	if err != nil {
 		return answer{}, err
 	}
@@ -28,41 +34,102 @@ func (c *client) fetchFile(ctx context.Context, last feedState, now time.Time) (
 		return answer{}, err
 	}
 	a := answer{complete: true, etag: resp.Header.Get("ETag"), modified: resp.Header.Get("Last-Modified")}
-	b = bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")))
-	switch head := bytes.ToLower(b[:min(len(b), 200)]); {
-	case len(b) == 0:
-		return a, feedError("the answer is empty: what is known stays")
-	case bytes.HasPrefix(head, []byte("<")):
-		return a, feedError("the answer is a web page and no feed: what is known stays")
-	case bytes.HasPrefix(head, []byte("{")) && bytes.Contains(head, []byte("query_status")):
-		return a, &errFeed{text: "the answer is an error of the server: the key may be wrong", alarm: true}
-	}
-	if c.cfg.Type == TypeList {
-		for line := range bytes.Lines(b) {
-			if s := strings.TrimSpace(string(line)); s != "" && s[0] != '#' && s[0] != ';' {
-				a.take(Indicator{Value: s, Confidence: -1}, c.cfg, now)
-			}
-			if len(a.list) > feedRowsMost {
-				return a, feedError("it has more than %d rows", feedRowsMost)
-			}
-		}
-		return a, nil
-	}
-	return a, c.csv(b, &a, now)
+	return a, c.file(b, &a, now)
 }
 
-// authKey is sent where the key does not stand in the URL.
-func (c *client) authKey() string {
-	if strings.Contains(c.cfg.URL, "{key}") {
-		return ""
+// file reads what one file says.
+func (c *client) file(b []byte, a *answer, now time.Time) error {
+	b = bytes.TrimSpace(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")))
+	switch {
+	case len(b) == 0:
+		return feedError(CodeNotAFeed, "the answer is empty: what is known stays")
+	case b[0] == '<':
+		return feedError(CodeNotAFeed, "the answer is a web page and no feed: what is known stays")
 	}
-	return c.cfg.Key
+	if err := errorInside(b); err != nil {
+		return err
+	}
+	switch c.cfg.Type {
+	case TypeList, TypeOpenPhish:
+		return c.lines(b, a, now)
+	case TypeSTIX:
+		return c.bundle(b, a, now)
+	case TypeRansom:
+		return c.victims(b, a, now)
+	case TypeWarning:
+		var err error
+		a.warning, err = readWarninglist(c.cfg.Name, b)
+		return err
+	}
+	return c.csv(b, a, now)
+}
+
+// errorInside finds what abuse.ch answers with 200 in place of a feed.
+func errorInside(b []byte) error {
+	if b[0] != '{' || len(b) > 4096 {
+		return nil
+	}
+	var says struct {
+		Status string `json:"query_status"`
+	}
+	if err := json.Unmarshal(b, &says); err != nil || says.Status == "" {
+		return nil
+	}
+	if slices.Contains([]string{"unknown_auth_key", "unauthorized", "illegal_auth_key"}, says.Status) {
+		return feedAlarm(CodeDenied, "the server answers %s: the key is not accepted", says.Status)
+	}
+	return feedAlarm(CodeNotAFeed, "the answer is an error of the server: %.40q", says.Status)
+}
+
+// lines reads a value a line.
+func (c *client) lines(b []byte, a *answer, now time.Time) error {
+	kind := Kind("")
+	if c.cfg.Type == TypeOpenPhish {
+		kind = URL
+	}
+	for line := range bytes.Lines(b) {
+		if s := strings.TrimSpace(string(line)); s != "" && s[0] != '#' && s[0] != ';' {
+			a.take(Indicator{Value: s, Kind: kind, Confidence: -1}, c.cfg, now)
+		}
+		if len(a.list) > feedRowsMost {
+			return tooManyRows()
+		}
+	}
+	return someRows(a)
+}
+
+func tooManyRows() error {
+	return feedAlarm(CodeTooMuch, "it has more than %d rows", feedRowsMost)
+}
+
+// someRows refuses a file of which no line is what it should be: it is something
+// else, whatever its server calls it.
+func someRows(a *answer) error {
+	if len(a.list) == 0 && a.refused > 0 {
+		return feedError(CodeNotAFeed, "none of its %d rows can be used: what is known stays", a.refused)
+	}
+	return nil
+}
+
+// keyHeader is where a server wants the key that does not stand in the URL.
+func (c *client) keyHeader() string {
+	switch c.cfg.Type {
+	case TypeURLhaus, TypeBazaar, TypeThreatFox:
+		return "Auth-Key"
+	case TypeRansom:
+		return "X-API-KEY"
+	}
+	return "Authorization"
 }
 
 // csv reads rows by the names of their columns. abuse.ch has those in the last
 // comment before the first row.
 func (c *client) csv(b []byte, a *answer, now time.Time) error {
 	var head []string
+	said := -1 // rows, as ThreatFox counts them in its last line
+	if i := bytes.LastIndex(b, []byte("# Number of entries:")); i >= 0 && c.cfg.Type == TypeThreatFox {
+		said, _ = strconv.Atoi(strings.TrimSpace(string(b[i+len("# Number of entries:"):])))
+	}
 	for line := range bytes.Lines(b) {
 		text, comment := strings.CutPrefix(strings.TrimSpace(string(line)), "#")
 		if !comment {
@@ -83,14 +150,17 @@ func (c *client) csv(b []byte, a *answer, now time.Time) error {
 	row := map[string]func(get func(string) string) (Indicator, bool){TypeCSV: csvRow, TypeURLhaus: urlhausRow, TypeBazaar: bazaarRow, TypeThreatFox: threatfoxRow}[c.cfg.Type]
 	need := map[string]string{TypeCSV: "value", TypeURLhaus: "url", TypeBazaar: "sha256_hash", TypeThreatFox: "ioc_value"}[c.cfg.Type]
 	if _, ok := column[need]; !ok {
-		return &errFeed{text: "it has no column named " + need, alarm: true}
+		return feedAlarm(CodeNotAFeed, "it has no column named %s", need)
 	}
 	r := csv.NewReader(bytes.NewReader(b))
 	r.FieldsPerRecord, r.TrimLeadingSpace, r.LazyQuotes, r.Comment, r.ReuseRecord = -1, true, true, '#', true
-	for {
+	for read := 0; ; read++ {
 		rec, err := r.Read()
 		if err == io.EOF {
-			return nil
+			if read < said {
+				return feedError(CodeCut, "it has %d rows and says that it has %d: what is known stays", read, said)
+			}
+			return someRows(a)
 		}
 		if err != nil {
 			a.refused++
@@ -110,7 +180,7 @@ func (c *client) csv(b []byte, a *answer, now time.Time) error {
 			continue
 		}
 		if a.take(i, c.cfg, now); len(a.list) > feedRowsMost {
-			return feedError("it has more than %d rows", feedRowsMost)
+			return tooManyRows()
 		}
 	}
 }

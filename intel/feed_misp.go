@@ -78,7 +78,7 @@ func (c *client) fetchMISP(ctx context.Context, last feedState, now time.Time) (
 			c.takeMISP(&a, m, now)
 		}
 		if len(a.list)+len(a.gone) > feedRowsMost {
-			return a, feedError("it has more than %d rows", feedRowsMost)
+			return a, tooManyRows()
 		}
 	}
 }
@@ -117,7 +117,7 @@ func (c *client) misp(ctx context.Context, path string, ask, reply any) error {
 		return err
 	}
 	if err := json.Unmarshal(b, reply); err != nil {
-		return feedError("the answer is not what MISP says")
+		return feedAlarm(CodeNotAFeed, "the answer is not what MISP says")
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (c *client) sight(ctx context.Context, values []string, now time.Time) erro
 		return err
 	}
 	if reply.Sighting == nil {
-		return feedError("sightings were not taken")
+		return feedError(CodeNotAFeed, "sightings were not taken")
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func (c *client) fetchTAXII(ctx context.Context, last feedState, now time.Time) 
 			Objects []stixIndicator `json:"objects"`
 		}
 		if err := json.Unmarshal(b, &page); err != nil {
-			return a, feedError("the answer is not what TAXII 2.1 says")
+			return a, feedAlarm(CodeNotAFeed, "the answer is not what TAXII 2.1 says")
 		}
 		for _, o := range page.Objects {
 			c.takeSTIX(&a, o, now)
@@ -177,9 +177,9 @@ func (c *client) fetchTAXII(ctx context.Context, last feedState, now time.Time) 
 			return a, nil
 		}
 		if len(a.list)+len(a.gone) > feedRowsMost {
-			return a, feedError("it has more than %d rows", feedRowsMost)
+			return a, tooManyRows()
 		}
 		next = "&next=" + urlQuery(page.Next)
 	}
-	return a, feedError("it has more than %d pages", taxiiPages)
+	return a, feedAlarm(CodeTooMuch, "it has more than %d pages", taxiiPages)
 }

@@ -1,15 +1,18 @@
 package intel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"mailward/audit"
+	"mailward/internal/pg"
 )
 
 const (
@@ -25,6 +28,7 @@ const (
 type feedState struct {
 	etag, modified, cursor string
 	rows                   int64
+	claim                  time.Time // until when the feed is ours
 }
 
 // FeedState is how a feed fares.
@@ -39,6 +43,7 @@ type FeedState struct {
 	LagMinutes float64    `json:"lag_minutes" doc:"since the last good run, or since the feed is there"`
 	Late       bool       `json:"late" doc:"the lag is over twice the interval"`
 	Alarm      bool       `json:"alarm"`
+	Code       string     `json:"code,omitempty" doc:"of the error"`
 	Error      string     `json:"error,omitempty"`
 }
 
@@ -73,7 +78,7 @@ func (f *Feeds) runDue(ctx context.Context) error {
 			return fmt.Errorf("note feed %s: %w", cfg.Name, err)
 		}
 		var last feedState
-		err := f.store.db.QueryRow(ctx, claimFeedSQL, cfg.Name, f.store.now(), f.store.now().Add(claimFor)).Scan(&last.etag, &last.modified, &last.cursor, &last.rows)
+		err := f.store.db.QueryRow(ctx, claimFeedSQL, cfg.Name, f.store.now(), f.store.now().Add(claimFor)).Scan(&last.etag, &last.modified, &last.cursor, &last.rows, &last.claim)
 		if errors.Is(err, pgx.ErrNoRows) {
 			continue
 		}
@@ -89,77 +94,115 @@ func (f *Feeds) runDue(ctx context.Context) error {
 
 // result is what the record says of a run.
 type result struct {
-	state, error string
-	added        int
-	alarm        bool
-	a            answer
-	bytes        int64
+	state string
+	fault *errFeed // nil: it went well
+	counts
+	a     answer
+	bytes int64
 }
 
-// run reads one feed and writes down how it went.
+func (r *result) fail(state string, fault *errFeed) { r.state, r.fault = state, fault }
+
+// run reads one feed, and stores what it says together with how that went.
 func (f *Feeds) run(ctx context.Context, cfg FeedConfig, last feedState) error {
 	begin := f.store.now()
-	limited, cancel := context.WithTimeout(ctx, feedTime)
+	limited, cancel := context.WithTimeout(ctx, cmp.Or(cfg.limit, feedTime))
 	defer cancel()
 	c := newClient(cfg)
-	r := f.sync(limited, c, last)
+	r := f.read(limited, c, last)
 	r.bytes = c.read
-	if cfg.Sightings && r.state != "failed" {
-		if err := f.tell(limited, c); err != nil {
-			text, _ := shownError(err)
-			f.log.Warn("sightings not told", "feed", cfg.Name, "error", text)
+	err := f.end(limited, cfg, last, &r, begin)
+	if err != nil {
+		f.log.Error("feed of threat intelligence not stored", "feed", cfg.Name, "error", err)
+		r = result{bytes: c.read}
+		r.fail("failed", &errFeed{text: "it could not be stored", code: CodeNotStored})
+		// Also where we are being stopped or out of time: the claim is to end.
+		after, cancelWrite := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancelWrite()
+		if err := f.end(after, cfg, last, &r, begin); err != nil {
+			return fmt.Errorf("write down the run of feed %s: %w", cfg.Name, err)
 		}
 	}
-	if r.error != "" {
-		f.log.Warn("feed of threat intelligence not taken", "feed", cfg.Name, "state", r.state, "error", r.error)
+	if r.fault != nil {
+		f.log.Warn("feed of threat intelligence not taken", "feed", cfg.Name, "state", r.state, "error", r.fault.text)
 	} else {
-		f.log.Info("feed of threat intelligence read", "feed", cfg.Name, "state", r.state, "rows", len(r.a.list), "added", r.added)
+		f.log.Info("feed of threat intelligence read", "feed", cfg.Name, "state", r.state, "rows", r.a.rows(), "added", r.added)
 	}
-	next := begin.Add(cfg.Interval)
-	if r.error != "" {
-		next = begin.Add(min(cfg.Interval, retryAfter))
-	}
-	good := r.error == ""
-	// Also where we are being stopped: the claim is to end.
-	ctx, cancelWrite := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancelWrite()
-	_, err := f.store.db.Exec(ctx, endFeedSQL, cfg.Name, begin, f.store.now(), next, good, r.a.etag, r.a.modified, r.a.cursor, r.a.unchanged, r.a.complete, len(r.a.list), r.error, r.alarm,
-		r.state, r.added, r.a.refused, r.bytes, runsKept)
-	if err != nil {
-		return fmt.Errorf("write down the run of feed %s: %w", cfg.Name, err)
+	if cfg.Sightings && r.state != "failed" {
+		if err := f.tell(limited, c); err != nil {
+			f.log.Warn("sightings not told", "feed", cfg.Name, "error", shownError(err).text)
+		}
 	}
 	return nil
 }
 
-// sync reads a feed and stores it. One that has lost more than half of its rows
-// is not believed: somebody has broken it, or has it emptied.
-func (f *Feeds) sync(ctx context.Context, c *client, last feedState) (r result) {
+// read asks the feed. One that has lost more than half of its rows is not
+// believed: somebody has broken it, or has it emptied.
+func (f *Feeds) read(ctx context.Context, c *client, last feedState) (r result) {
 	var err error
 	if r.a, err = c.fetch(ctx, last, f.store.now()); err != nil {
-		r.state = "failed"
-		r.error, r.alarm = shownError(err)
+		r.a = answer{}
+		r.fail("failed", shownError(err))
 		return r
 	}
-	if r.a.unchanged {
+	if r.state = "ok"; r.a.unchanged {
 		r.state = "unchanged"
 		return r
 	}
-	if n := int64(len(r.a.list)); r.a.complete && last.rows > shrinkRows && n*2 < last.rows {
-		r.state, r.alarm = "refused", true
-		r.error = "it has " + strconv.FormatInt(n, 10) + " rows and had " + strconv.FormatInt(last.rows, 10) + ": less than half is not believed"
+	if n := r.a.rows(); r.a.complete && last.rows > shrinkRows && n*2 < last.rows {
+		r.fail("refused", &errFeed{text: fmt.Sprintf("it has %d rows and had %d: less than half is not believed", n, last.rows), code: CodeShrunk, alarm: true})
 		return r
 	}
-	if err := f.store.Retract(ctx, c.cfg.Name, r.a.gone); err != nil {
-		r.state, r.error = "failed", "it could not be stored"
+	harmless, err := f.store.harmlessLists(ctx)
+	if err != nil {
+		f.log.Error("warninglists not read", "feed", c.cfg.Name, "error", err)
+		r.fail("failed", &errFeed{text: "it could not be stored", code: CodeNotStored})
 		return r
 	}
-	if r.added, err = f.store.Put(ctx, c.cfg.Name, r.a.list); err != nil {
-		f.log.Error("feed of threat intelligence not stored", "feed", c.cfg.Name, "error", err)
-		r.state, r.error = "failed", "it could not be stored"
-		return r
-	}
-	r.state = "ok"
+	rows := len(r.a.list)
+	r.a.list = slices.DeleteFunc(r.a.list, func(i Indicator) bool { return i.Class != Breach && harmless.has(Value{i.Kind, i.Value}) != "" })
+	r.a.refused += rows - len(r.a.list)
 	return r
+}
+
+// end stores what a run has read, how it went, and the record of it: all or
+// nothing, and nothing where another process has taken the feed over.
+func (f *Feeds) end(ctx context.Context, cfg FeedConfig, last feedState, r *result, begin time.Time) error {
+	actor := pg.System("feed "+cfg.Name, "sync")
+	return f.store.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		r.counts = counts{}
+		if r.state == "ok" {
+			if err := f.keep(ctx, tx, cfg, r); err != nil {
+				return err
+			}
+		}
+		next, fault := begin.Add(cfg.Interval), errFeed{}
+		if r.fault != nil {
+			fault = *r.fault
+			next = begin.Add(max(min(cfg.Interval, retryAfter), fault.after))
+		}
+		tag, err := tx.Exec(ctx, endFeedSQL, cfg.Name, begin, f.store.now(), next, r.fault == nil, r.a.etag, r.a.modified, r.a.cursor, r.a.unchanged, r.a.complete, r.a.rows(), fault.text, fault.alarm,
+			r.state, r.added, r.a.refused, r.bytes, runsKept, fault.code, last.claim)
+		if err == nil && tag.RowsAffected() == 0 {
+			return fmt.Errorf("intel: another process has taken feed %s over", cfg.Name)
+		}
+		if err != nil || r.counts == (counts{}) {
+			return err // Nothing has changed, so there is no act to record.
+		}
+		_, err = f.store.record.Append(ctx, tx, audit.Event{Action: audit.IntelSync, Actor: actor, Targets: []audit.Target{{Type: "feed", ID: cfg.Name}},
+			After: map[string]any{"type": cfg.Type, "rows": r.a.rows(), "added": r.added, "updated": r.updated, "removed": r.gone, "refused": r.a.refused}})
+		return err
+	})
+}
+
+func (f *Feeds) keep(ctx context.Context, tx pgx.Tx, cfg FeedConfig, r *result) (err error) {
+	if r.a.warning != nil {
+		return r.a.warning.store(ctx, tx, &r.counts)
+	}
+	if r.counts, err = f.store.put(ctx, tx, cfg.Name, r.a.list); err != nil {
+		return err
+	}
+	return f.store.retract(ctx, tx, cfg.Name, r.a.gone, &r.counts)
 }
 
 // tell gives a feed's server the values that were found in mails since the last
@@ -201,7 +244,7 @@ func (f *Feeds) States(ctx context.Context) ([]FeedState, error) {
 		return nil, fmt.Errorf("read states of feeds: %w", err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s FeedState, err error) {
-		err = row.Scan(&s.Name, &s.Type, &s.LastGoodAt, &s.LastRunAt, &s.NextRunAt, &s.Running, &s.Rows, &s.LagMinutes, &s.Alarm, &s.Error)
+		err = row.Scan(&s.Name, &s.Type, &s.LastGoodAt, &s.LastRunAt, &s.NextRunAt, &s.Running, &s.Rows, &s.LagMinutes, &s.Alarm, &s.Code, &s.Error)
 		return s, err
 	})
 	if err != nil {
@@ -220,13 +263,19 @@ func (f *Feeds) States(ctx context.Context) ([]FeedState, error) {
 }
 
 // SyncNow makes a feed due.
-func (f *Feeds) SyncNow(ctx context.Context, name string) error {
-	tag, err := f.store.db.Exec(ctx, syncNowSQL, name, f.store.now())
+func (f *Feeds) SyncNow(ctx context.Context, who Person, name string) error {
+	err := f.store.db.Act(ctx, who.Actor, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, syncNowSQL, name, f.store.now())
+		if err == nil && tag.RowsAffected() == 0 {
+			return ErrNotFound
+		}
+		if err == nil {
+			_, err = f.store.record.Append(ctx, tx, audit.Event{Action: audit.IntelSyncNow, Actor: who.Actor, Roles: who.Roles, Targets: []audit.Target{{Type: "feed", ID: name}}})
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("make feed %s due: %w", name, err)
-	}
-	if tag.RowsAffected() == 0 {
-		return ErrNotFound
 	}
 	return nil
 }

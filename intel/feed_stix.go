@@ -1,6 +1,8 @@
 package intel
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/url"
 	"regexp"
 	"slices"
@@ -62,6 +64,31 @@ func (c *client) takeSTIX(a *answer, o stixIndicator, now time.Time) {
 		}
 		a.take(i, c.cfg, now)
 	}
+}
+
+// bundle reads a file of STIX 2.1 (§8). Objects of other types are passed over,
+// whatever is in them.
+func (c *client) bundle(b []byte, a *answer, now time.Time) error {
+	var in struct {
+		Type    string            `json:"type"`
+		Objects []json.RawMessage `json:"objects"`
+	}
+	if err := json.Unmarshal(b, &in); err != nil || in.Type != "bundle" {
+		return feedAlarm(CodeNotAFeed, "the answer is no bundle of STIX")
+	}
+	for _, raw := range in.Objects {
+		var o stixIndicator
+		if json.Unmarshal(raw, &o) != nil {
+			if bytes.Contains(raw, []byte(`"indicator"`)) {
+				a.refused++
+			}
+			continue
+		}
+		if c.takeSTIX(a, o, now); len(a.list) > feedRowsMost {
+			return tooManyRows()
+		}
+	}
+	return someRows(a)
 }
 
 func stixClass(types []string) policy.Class {

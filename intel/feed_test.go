@@ -2,6 +2,7 @@ package intel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -34,7 +35,7 @@ func newFeedTest(t *testing.T, typ, path string, more ...func(*FeedConfig)) *fee
 func (f *feedTest) sync() (FeedState, string) {
 	f.Helper()
 	ctx := context.Background()
-	if err := f.feeds.SyncNow(ctx, "far"); err != nil && err != ErrNotFound {
+	if err := f.feeds.SyncNow(ctx, someone, "far"); err != nil && !errors.Is(err, ErrNotFound) {
 		f.Fatal(err)
 	}
 	if err := f.feeds.runDue(ctx); err != nil {

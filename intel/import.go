@@ -13,6 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"mailward/audit"
+	"mailward/internal/pg"
 	"mailward/policy"
 )
 
@@ -56,10 +60,16 @@ func (r importRow) indicator() Indicator {
 	return i
 }
 
+// Person is who acts.
+type Person struct {
+	Actor pg.Actor
+	Roles []string
+}
+
 // Import stores what somebody has gathered: a JSON list, or CSV with the names
 // of its columns in the first line. Lines that cannot be used are named, and the
-// others count.
-func (s *Store) Import(ctx context.Context, source string, r io.Reader) (Imported, error) {
+// others count. All of them are stored together with the record of it, or none.
+func (s *Store) Import(ctx context.Context, who Person, source string, r io.Reader) (Imported, error) {
 	if source = strings.TrimSpace(source); source == "" || len(source) > 60 || source != plainText(source) {
 		return Imported{}, invalid("source", "must be a name of up to 60 bytes")
 	}
@@ -71,6 +81,10 @@ func (s *Store) Import(ctx context.Context, source string, r io.Reader) (Importe
 	if err != nil {
 		return Imported{}, invalid("body", "%s", err)
 	}
+	harmless, err := s.harmlessLists(ctx)
+	if err != nil {
+		return Imported{}, err
+	}
 	now := s.now()
 	out := Imported{Read: len(rows) + len(errs)}
 	var list []Indicator
@@ -80,11 +94,27 @@ func (s *Store) Import(ctx context.Context, source string, r io.Reader) (Importe
 			errs[line] = err
 			continue
 		}
+		if title := harmless.has(Value{i.Kind, i.Value}); title != "" {
+			errs[line] = bad("%s is harmless, says the list %q", Defang(i.Value), title)
+			continue
+		}
 		list = append(list, i)
 	}
 	out.Errors, out.Refused = lineErrors(errs), len(errs)
-	out.Added, err = s.Put(ctx, source, list)
-	return out, err
+	err = s.db.Act(ctx, who.Actor, func(ctx context.Context, tx pgx.Tx) error {
+		n, err := s.put(ctx, tx, source, list)
+		if err != nil {
+			return err
+		}
+		out.Added = int(n.added)
+		_, err = s.record.Append(ctx, tx, audit.Event{Action: audit.IntelImport, Actor: who.Actor, Roles: who.Roles, Retention: audit.Retention3Years, Targets: []audit.Target{{Type: "indicators", ID: source}},
+			After: map[string]any{"read": out.Read, "added": n.added, "updated": n.updated, "refused": out.Refused}})
+		return err
+	})
+	if err != nil {
+		return Imported{}, fmt.Errorf("import indicators of %s: %w", source, err)
+	}
+	return out, nil
 }
 
 func lineErrors(errs map[int]error) []LineError {

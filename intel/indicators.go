@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,32 +16,34 @@ import (
 )
 
 const (
-	putMost     = 5_000 // rows of one statement, so that no transaction is long
+	putMost     = 5_000 // rows of one statement
 	maxText     = 500   // bytes of a note or reference
 	defaultLife = 30 * 24 * time.Hour
 )
 
-// Put stores indicators of one source, and says how many of them are new. A
-// repeated value counts once.
-func (s *Store) Put(ctx context.Context, source string, list []Indicator) (added int, err error) {
-	seen := map[int64]bool{}
-	b := &batch{}
-	for _, i := range list {
-		k := i.key()
-		if seen[k] {
-			continue
-		}
-		seen[k] = true
-		if b.add(k, i); len(b.keys) == putMost {
-			n, err := s.put(ctx, source, b)
-			if added += n; err != nil {
-				return added, err
-			}
-			b = &batch{}
+// counts says what storing indicators has changed.
+type counts struct{ added, updated, gone int64 }
+
+// put stores indicators of one source in a transaction. A repeated value counts
+// once. Rows are written in the order of their keys, so that two writers wait for
+// each other and do not lock each other out.
+func (s *Store) put(ctx context.Context, tx pgx.Tx, source string, list []Indicator) (n counts, err error) {
+	at := make(map[int64]int, len(list))
+	for i := range list {
+		if k := list[i].key(); at[k] == 0 {
+			at[k] = i + 1
 		}
 	}
-	n, err := s.put(ctx, source, b)
-	return added + n, err
+	for part := range slices.Chunk(slices.Sorted(maps.Keys(at)), putMost) {
+		b := &batch{}
+		for _, k := range part {
+			b.add(k, list[at[k]-1])
+		}
+		if err := b.put(ctx, tx, source, &n); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // batch is indicators by column.
@@ -71,40 +75,45 @@ func plainText(s string) string {
 	return strings.TrimSpace(s)
 }
 
-func (s *Store) put(ctx context.Context, source string, b *batch) (added int, err error) {
-	if len(b.keys) == 0 {
-		return 0, nil
-	}
-	rows, err := s.db.Query(ctx, putSQL, source, b.keys, b.kinds, b.values, b.classes, b.confidences, b.first, b.last, b.expire, b.notes, b.references)
+func (b *batch) put(ctx context.Context, tx pgx.Tx, source string, n *counts) error {
+	rows, err := tx.Query(ctx, putSQL, source, b.keys, b.kinds, b.values, b.classes, b.confidences, b.first, b.last, b.expire, b.notes, b.references)
 	if err != nil {
-		return 0, fmt.Errorf("store indicators of %s: %w", source, err)
+		return fmt.Errorf("store indicators of %s: %w", source, err)
 	}
 	var isNew bool
 	_, err = pgx.ForEachRow(rows, []any{&isNew}, func() error {
 		if isNew {
-			added++
+			n.added++
+		} else {
+			n.updated++
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, fmt.Errorf("store indicators of %s: %w", source, err)
+		return fmt.Errorf("store indicators of %s: %w", source, err)
 	}
-	return added, nil
+	return nil
 }
 
-// Retract takes away values that a source no longer calls bad.
-func (s *Store) Retract(ctx context.Context, source string, values []Value) error {
+// retract takes away values that a source no longer calls bad.
+func (s *Store) retract(ctx context.Context, tx pgx.Tx, source string, values []Value, n *counts) error {
 	if len(values) == 0 {
 		return nil
 	}
+	tag, err := tx.Exec(ctx, retractSQL, source, keysOf(values))
+	if err != nil {
+		return fmt.Errorf("take back indicators of %s: %w", source, err)
+	}
+	n.gone += tag.RowsAffected()
+	return nil
+}
+
+func keysOf(values []Value) []int64 {
 	keys := make([]int64, len(values))
 	for i, v := range values {
 		keys[i] = v.key()
 	}
-	if _, err := s.db.Exec(ctx, retractSQL, source, keys); err != nil {
-		return fmt.Errorf("take back indicators of %s: %w", source, err)
-	}
-	return nil
+	return keys
 }
 
 // Filter selects indicators. Empty fields select all.
@@ -201,7 +210,7 @@ func (i *Indicator) fill(now time.Time, life time.Duration) error {
 		i.Class = policy.Suspicious
 	}
 	switch {
-	case !contains(Classes(), i.Class):
+	case i.Class != Breach && !slices.Contains(Classes(), i.Class):
 		return bad("the class %.20q is none of malware, phishing, suspicious, spam", i.Class)
 	case i.Confidence < 0 || i.Confidence > 100:
 		return bad("the confidence %d is not 0 to 100", i.Confidence)
@@ -224,12 +233,3 @@ func (i *Indicator) fill(now time.Time, life time.Duration) error {
 
 // errExpired is of an indicator that is too old to count.
 var errExpired = fmt.Errorf("%w: it has expired", errValue)
-
-func contains(list []policy.Class, c policy.Class) bool {
-	for _, x := range list {
-		if x == c {
-			return true
-		}
-	}
-	return false
-}

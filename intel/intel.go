@@ -33,6 +33,10 @@ var (
 	toldSQL           = pg.Query(queryFiles, "told")
 	countSQL          = pg.Query(queryFiles, "count")
 	keysSQL           = pg.Query(queryFiles, "keys")
+	horizonSQL        = pg.Query(queryFiles, "horizon")
+	warninglistsSQL   = pg.Query(queryFiles, "warninglists")
+	putWarninglistSQL = pg.Query(queryFiles, "put_warninglist")
+	clearHarmlessSQL  = pg.Query(queryFiles, "clear_harmless")
 	findSQL           = pg.Query(queryFiles, "find")
 	putSQL            = pg.Query(queryFiles, "put_indicators")
 	retractSQL        = pg.Query(queryFiles, "retract")
@@ -65,7 +69,11 @@ type Indicator struct {
 
 func (i Indicator) key() int64 { return Value{i.Kind, i.Value}.key() }
 
-// Classes are those that an indicator can be of.
+// Breach is the class of a domain whose owner criminals say they have robbed. It
+// never makes a mail bad: somebody who knows the sender wants to know.
+const Breach policy.Class = "breach"
+
+// Classes are those that an indicator of something bad can be of.
 func Classes() []policy.Class {
 	return []policy.Class{policy.Malware, policy.Phishing, policy.Suspicious, policy.Spam}
 }

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
+	"mailward/audit"
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
 	"mailward/policy"
@@ -22,12 +24,15 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
-var operator = pg.Operator("test")
+var (
+	operator = pg.Operator("test")
+	someone  = Person{Actor: operator}
+)
 
 func newTestStore(t testing.TB) (*Store, *testenv.DB) {
 	t.Helper()
 	db := testenv.Postgres(t)
-	s := NewStore(db.DB, slog.New(slog.DiscardHandler))
+	s := NewStore(db.DB, audit.New(db.DB, audit.Options{Observer: audit.Observer{Node: "test", Version: "test"}, Log: slog.New(slog.DiscardHandler)}), slog.New(slog.DiscardHandler))
 	if err := s.Load(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +49,12 @@ func put(t testing.TB, s *Store, source string, class policy.Class, confidence i
 		}
 		list = append(list, i)
 	}
-	if n, err := s.Put(context.Background(), source, list); err != nil || n != len(values) {
+	var n counts
+	err := s.db.Act(context.Background(), operator, func(ctx context.Context, tx pgx.Tx) (err error) {
+		n, err = s.put(ctx, tx, source, list)
+		return err
+	})
+	if err != nil || int(n.added) != len(values) {
 		t.Fatal(n, err)
 	}
 	if err := s.Load(context.Background()); err != nil {
@@ -191,7 +201,7 @@ func TestStore_Notified(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- s.Run(ctx) }()
 	defer func() { cancel(); <-done }()
-	other := NewStore(s.db, s.log)
+	other := NewStore(s.db, s.record, s.log)
 	until := time.Now().Add(pollEvery - 5*time.Second)
 	for n := 0; ; n++ {
 		name := fmt.Sprintf("new%d.example", n)
@@ -211,11 +221,11 @@ func TestStore_Import(t *testing.T) {
 	s, _ := newTestStore(t)
 	ctx := context.Background()
 	in := "value,kind,class,confidence,note\nevil[.]example,,phishing,80,one\nnonsense,,,,\ngoogle.com,domain,malware,90,\n192.0.2.1,ip,malware,200,\n198.51.100.3,ip,malware,abc,\nhxxp://x.example/a,url,malware,,\"two, three\"\n"
-	got, err := s.Import(ctx, "mine", strings.NewReader(in))
+	got, err := s.Import(ctx, someone, "mine", strings.NewReader(in))
 	if err != nil || got.Read != 6 || got.Added != 2 || got.Refused != 4 || len(got.Errors) != 4 || got.Errors[0].Line != 3 || !strings.Contains(got.Errors[1].Error, "nearly everybody") {
 		t.Errorf("%+v, %v", got, err)
 	}
-	got, err = s.Import(ctx, "mine", strings.NewReader(`[{"value":"evil.example","class":"malware","confidence":10},{"value":7}]`))
+	got, err = s.Import(ctx, someone, "mine", strings.NewReader(`[{"value":"evil.example","class":"malware","confidence":10},{"value":7}]`))
 	if err != nil || got.Added != 0 || got.Refused != 1 {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -231,7 +241,7 @@ func TestStore_Import(t *testing.T) {
 	if err != nil || next != "" || len(rest) != 1 || rest[0].Value == first[0].Value {
 		t.Errorf("%+v, %v", rest, err)
 	}
-	if _, err := s.Import(ctx, "mine", strings.NewReader("a,b\n1,2\n")); err == nil {
+	if _, err := s.Import(ctx, someone, "mine", strings.NewReader("a,b\n1,2\n")); err == nil {
 		t.Error("a file without a column of values was taken")
 	}
 }

@@ -23,6 +23,7 @@ const (
 	SignSender  = "INTEL_SENDER"
 	SignIP      = "INTEL_IP"
 	SignHash    = "INTEL_HASH"
+	SignBreach  = "INTEL_BREACH"  // criminals say that they have robbed the sender: for people, and without weight
 	SignUnknown = "INTEL_UNKNOWN" // nobody could be asked
 )
 
@@ -73,17 +74,16 @@ func (j *Judge) Judge(ctx context.Context, q scanner.Question) ([]policy.Finding
 	overrides, now := s.overrides.Load(), s.now()
 	seen := map[string]bool{}
 	for _, t := range things {
-		f, ok := t.judge(overrides, known, q, now)
-		id := f.Name + "\x00" + f.Meta["value"]
-		if !ok || seen[id] {
-			continue
-		}
-		seen[id] = true
-		if f.Meta["override"] == "" {
-			s.countAll(known[Value{Kind(f.Meta["kind"]), f.Meta["value"]}])
-		}
-		if found = append(found, f); len(found) == findingsMost {
-			break
+		for _, f := range t.all(overrides, known, q, now) {
+			id := f.Name + "\x00" + f.Meta["value"]
+			if seen[id] || len(found) == findingsMost {
+				continue
+			}
+			seen[id] = true
+			if f.Meta["override"] == "" && !q.Trial {
+				s.countAll(known[Value{Kind(f.Meta["kind"]), f.Meta["value"]}])
+			}
+			found = append(found, f)
 		}
 	}
 	return found, info, nil
@@ -104,6 +104,36 @@ type thing struct {
 	chain []Value // itself, and what is above it: the most exact first
 }
 
+// all is what there is to say of a thing.
+func (t thing) all(overrides *overrideSet, known map[Value][]Indicator, q scanner.Question, now time.Time) (found []policy.Finding) {
+	if f, ok := t.judge(overrides, known, q, now); ok {
+		found = append(found, f)
+	}
+	if t.sign != SignSender {
+		return found
+	}
+	for _, v := range t.chain {
+		for _, i := range known[v] {
+			if i.Class == Breach && overrides.get(q.Workspace, v, now) == nil {
+				return append(found, t.breach(i, now))
+			}
+		}
+	}
+	return found
+}
+
+// breach tells of a sender whom criminals name as a victim. It has no class and
+// no weight: the claim may be false, and who was robbed is still who they are.
+func (t thing) breach(i Indicator, now time.Time) policy.Finding {
+	f := policy.Finding{Engine: policy.IntelEngine, Name: SignBreach,
+		Reason: fmt.Sprintf("%s %s, whose owner %s names as a victim of ransomware (%s), noted %s: its mailboxes may be in other hands", t.what, Defang(i.Value), i.Source, i.Note, ago(int(now.Sub(i.LastSeen)/(24*time.Hour)))),
+		Meta:   map[string]string{"kind": string(i.Kind), "value": i.Value, "source": i.Source, "first_seen": i.FirstSeen.UTC().Format(time.RFC3339)}}
+	if i.Reference != "" {
+		f.Meta["reference"] = i.Reference
+	}
+	return f
+}
+
 // judge goes through what is said of a thing. Any block counts. Else the most
 // exact word does: an allow of a name lifts what is said of the names above it,
 // and leaves what is said of those below.
@@ -117,11 +147,19 @@ func (t thing) judge(overrides *overrideSet, known map[Value][]Indicator, q scan
 		if overrides.get(q.Workspace, v, now) != nil {
 			return policy.Finding{}, false
 		}
-		if list := known[v]; len(list) > 0 {
+		if list := withoutBreaches(known[v]); len(list) > 0 {
 			return t.finding(list, now), true
 		}
 	}
 	return policy.Finding{}, false
+}
+
+func withoutBreaches(list []Indicator) []Indicator {
+	is := func(i Indicator) bool { return i.Class == Breach }
+	if !slices.ContainsFunc(list, is) {
+		return list
+	}
+	return slices.DeleteFunc(slices.Clone(list), is)
 }
 
 func (t thing) blocked(o Override) policy.Finding {

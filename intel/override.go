@@ -90,7 +90,7 @@ func (s *Store) AddOverride(ctx context.Context, actor pg.Actor, o Override) (Ov
 	if err != nil {
 		return Override{}, fmt.Errorf("store override: %w", err)
 	}
-	if err := s.loadOverrides(ctx); err != nil {
+	if err := s.LoadOverrides(ctx); err != nil {
 		return Override{}, err
 	}
 	return s.Override(ctx, o.ID)
@@ -124,7 +124,7 @@ func (s *Store) EndOverride(ctx context.Context, actor pg.Actor, id uuid.UUID, r
 	if err != nil {
 		return fmt.Errorf("delete override %s: %w", id, err)
 	}
-	return s.loadOverrides(ctx)
+	return s.LoadOverrides(ctx)
 }
 
 // OverrideFilter selects overrides. Those of the installation are always among

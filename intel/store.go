@@ -11,17 +11,15 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"mailward/audit"
 	"mailward/internal/pg"
 )
 
 const (
-	lookLimit = 200 * time.Millisecond // for one question to the database
-	askMost   = 200                    // keys of one question: as many hits say enough
-	pollEvery = 15 * time.Second       // for when a notification was lost
-	// settle is how long a transaction that adds indicators takes at most: what was
-	// added so long before the newest one known is read again.
-	settle       = 2 * time.Minute
-	rebuildEvery = 6 * time.Hour // expired keys leave the filter then
+	lookLimit    = 200 * time.Millisecond // for one question to the database
+	askMost      = 200                    // keys of one question: as many hits say enough
+	pollEvery    = 15 * time.Second       // for when a notification was lost
+	rebuildEvery = 6 * time.Hour          // expired keys leave the filter then
 	hitsEvery    = 5 * time.Second
 	hitsMost     = 10_000 // that wait to be counted
 	sweepEvery   = 10 * time.Minute
@@ -32,14 +30,19 @@ const (
 // Store has the indicators, and knows in memory which there may be. Safe for
 // several goroutines.
 type Store struct {
-	db  *pg.DB
-	log *slog.Logger
-	now func() time.Time
+	db     *pg.DB
+	record *audit.Log
+	log    *slog.Logger
+	now    func() time.Time
+	lists  []string // names of the feeds whose warninglists count
 
 	filter    atomic.Pointer[filter] // nil: not yet read; then the database is asked about all
 	overrides atomic.Pointer[overrideSet]
 	newest    atomic.Pointer[time.Time] // added_at of the newest key known
-	built     time.Time                 // of the goroutine that loads
+
+	load  sync.Mutex
+	built time.Time // guarded by load, as the next: when the filter was read anew
+	since string    // transactions from this one on were not all over when keys were read last
 
 	mu   sync.Mutex
 	hits map[hitKey]hit // guarded by mu; not yet written
@@ -56,9 +59,9 @@ type hit struct {
 }
 
 // NewStore returns a Store that asks the database about everything until
-// [Store.Load] or [Store.Run].
-func NewStore(db *pg.DB, log *slog.Logger) *Store {
-	return &Store{db: db, log: log, now: time.Now, hits: map[hitKey]hit{}}
+// [Store.Load] or [Store.Run]. Without a record nothing can be imported.
+func NewStore(db *pg.DB, record *audit.Log, log *slog.Logger) *Store {
+	return &Store{db: db, record: record, log: log, now: time.Now, hits: map[hitKey]hit{}}
 }
 
 // Run keeps the memory fresh: at once when the database says that something
@@ -127,13 +130,23 @@ func (s *Store) sweep(ctx context.Context) error {
 func (s *Store) Load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	if err := s.loadOverrides(ctx); err != nil {
+	if err := s.LoadOverrides(ctx); err != nil {
 		return err
+	}
+	s.load.Lock()
+	defer s.load.Unlock()
+	// Asked before the keys are: what is added in between is read twice, and never missed.
+	var horizon string
+	if err := s.db.QueryRow(ctx, horizonSQL).Scan(&horizon); err != nil {
+		return fmt.Errorf("read horizon of indicators: %w", err)
 	}
 	f := s.filter.Load()
 	if f != nil && !f.full() && s.now().Sub(s.built) < rebuildEvery {
-		since := s.newest.Load()
-		return s.readKeys(ctx, f, since.Add(-settle))
+		if err := s.readKeys(ctx, f, s.since); err != nil {
+			return err
+		}
+		s.since = horizon
+		return nil
 	}
 	count := 0
 	if err := s.db.QueryRow(ctx, countSQL).Scan(&count); err != nil {
@@ -141,15 +154,15 @@ func (s *Store) Load(ctx context.Context) error {
 	}
 	f = newFilter(count + count/2)
 	s.newest.Store(&time.Time{})
-	if err := s.readKeys(ctx, f, time.Time{}); err != nil {
+	if err := s.readKeys(ctx, f, "0"); err != nil {
 		return err
 	}
-	f.held, s.built = count, s.now()
+	f.held, s.built, s.since = count, s.now(), horizon
 	s.filter.Store(f)
 	return nil
 }
 
-func (s *Store) readKeys(ctx context.Context, f *filter, since time.Time) error {
+func (s *Store) readKeys(ctx context.Context, f *filter, since string) error {
 	rows, err := s.db.Query(ctx, keysSQL, since)
 	if err != nil {
 		return fmt.Errorf("read keys of indicators: %w", err)
@@ -270,7 +283,8 @@ func (o *overrideSet) get(workspace uuid.UUID, v Value, now time.Time) (found *O
 	return found
 }
 
-func (s *Store) loadOverrides(ctx context.Context) error {
+// LoadOverrides reads what is in force of overrides.
+func (s *Store) LoadOverrides(ctx context.Context) error {
 	rows, err := s.db.Query(ctx, overridesSQL, s.now())
 	if err != nil {
 		return fmt.Errorf("read overrides: %w", err)

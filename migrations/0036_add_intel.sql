@@ -13,17 +13,18 @@ CREATE TABLE indicator (
     source     text        NOT NULL CHECK (source <> ''),
     kind       text        NOT NULL CHECK (kind IN ('domain', 'url', 'ip', 'email', 'sha256')),
     value      text        NOT NULL CHECK (value <> '' AND length(value) <= 2048),
-    class      text        NOT NULL CHECK (class IN ('malware', 'phishing', 'spam', 'suspicious')),
+    class      text        NOT NULL CHECK (class IN ('malware', 'phishing', 'spam', 'suspicious', 'breach')), -- breach: names a victim, and is never bad
     confidence smallint    NOT NULL CHECK (confidence BETWEEN 0 AND 100),
     first_seen timestamptz NOT NULL,
     last_seen  timestamptz NOT NULL,
     expires_at timestamptz NOT NULL,
     note       text        NOT NULL DEFAULT '',
     reference  text        NOT NULL DEFAULT '',
-    added_at   timestamptz NOT NULL DEFAULT clock_timestamp(), -- never changed: new keys are found by it
+    added_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    added_xid  xid8        NOT NULL DEFAULT pg_current_xact_id(), -- never changed: new keys are found by it, however long their transaction took
     PRIMARY KEY (key, source)
 ) WITH (fillfactor = 90);
-CREATE INDEX indicator_added_idx ON indicator (added_at);
+CREATE INDEX indicator_added_idx ON indicator (added_xid);
 CREATE INDEX indicator_expires_idx ON indicator USING brin (expires_at);
 
 -- How often one counted, kept apart so that a hit rewrites no indicator. told is
@@ -69,8 +70,20 @@ CREATE TABLE intel_feed (
     last_run_at   timestamptz,
     rows          bigint      NOT NULL DEFAULT 0,  -- of the last complete answer
     error         text        NOT NULL DEFAULT '',
+    code          text        NOT NULL DEFAULT '', -- of the error, for programs
     alarm         boolean     NOT NULL DEFAULT false,
     created_at    timestamptz NOT NULL DEFAULT now()
+);
+
+-- What a list of MISP's warninglists calls harmless: it is never an indicator. A
+-- list is always taken or replaced whole.
+CREATE TABLE warninglist (
+    feed       text        PRIMARY KEY,
+    title      text        NOT NULL DEFAULT '',
+    type       text        NOT NULL CHECK (type IN ('string', 'hostname', 'cidr')),
+    version    bigint      NOT NULL DEFAULT 0,
+    entries    text[]      NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT now()
 );
 
 CREATE TABLE feed_run (
@@ -96,7 +109,7 @@ CREATE TRIGGER mailward_notify AFTER INSERT OR DELETE ON indicator FOR EACH STAT
 CREATE TRIGGER mailward_notify AFTER INSERT OR UPDATE OR DELETE ON intel_override FOR EACH STATEMENT EXECUTE FUNCTION guard.notify('mailward_intel');
 CREATE TRIGGER mailward_notify AFTER UPDATE OF due_at ON intel_feed FOR EACH STATEMENT EXECUTE FUNCTION guard.notify('mailward_feed');
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON indicator, indicator_hit, intel_override, intel_feed TO mailward_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON indicator, indicator_hit, intel_override, intel_feed, warninglist TO mailward_app;
 GRANT SELECT, INSERT, DELETE ON feed_run TO mailward_app;
 
 SELECT guard.seal();

@@ -27,6 +27,7 @@ type Question struct {
 	Content      *content.Content
 	Findings     []policy.Finding // of the engines
 	Parts        []policy.Part
+	Trial        bool // nobody sends it: it is looked at, and must not count anywhere
 }
 
 // Sender is what the check of the sender said: pass, fail, none, temperror, ...;

@@ -69,8 +69,8 @@ func (s *Server) registerIntel() {
 			return page(found, next), err
 		})
 	register(s, endpoint{http.MethodPost, "/intel/indicators", "import-indicators", "Imports indicators; lines that cannot be used are named, the others count", identity.RulesWrite, 0},
-		func(ctx context.Context, _ identity.Principal, in *importInput) (*one[intel.Imported], error) {
-			out, err := store.Import(ctx, in.Source, bytes.NewReader(in.RawBody))
+		func(ctx context.Context, p identity.Principal, in *importInput) (*one[intel.Imported], error) {
+			out, err := store.Import(ctx, intel.Person{Actor: p.Actor(), Roles: p.RoleNames()}, in.Source, bytes.NewReader(in.RawBody))
 			return &one[intel.Imported]{Body: out}, err
 		}, func(op *huma.Operation) { op.MaxBodyBytes = maxImport })
 	register(s, endpoint{http.MethodGet, "/intel/overrides", "list-intel-overrides", "What analysts say of indicators, above all feeds", identity.ViewMeta, 0},
@@ -100,8 +100,8 @@ func (s *Server) registerIntel() {
 			return page(states, ""), err
 		})
 	register(s, endpoint{http.MethodPost, "/intel/feeds/{name}/sync", "sync-intel-feed", "Has a feed read now", identity.RulesWrite, http.StatusAccepted},
-		func(ctx context.Context, _ identity.Principal, in *byFeed) (*nothing, error) {
-			return &nothing{}, feeds.SyncNow(ctx, in.Name)
+		func(ctx context.Context, p identity.Principal, in *byFeed) (*nothing, error) {
+			return &nothing{}, feeds.SyncNow(ctx, intel.Person{Actor: p.Actor(), Roles: p.RoleNames()}, in.Name)
 		})
 }
 

@@ -100,7 +100,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	t.Cleanup(hops.Close)
 	s.queue = queue.New(queue.DefaultConfig("mx.ours.example"), queue.Deps{Log: log, DB: db.DB, Policies: policies, Ledger: s.ledger, Quarantine: s.held, Audit: s.audit, Hops: hops})
 	s.rules = ruleset.New(t.TempDir(), ruleset.Deps{DB: db.DB, Sidecar: s.sidecar, Quarantine: s.held, Audit: s.audit, Log: log})
-	s.intel = intel.NewStore(db.DB, log)
+	s.intel = intel.NewStore(db.DB, s.audit, log)
 	s.feeds = intel.NewFeeds(s.intel, nil, log)
 	mon := health.New([]health.Component{health.PostgreSQL(db.DB)}, log)
 	_, err = s.ids.Bootstrap(ctx, identity.Bootstrap{Email: "admin@ours.example", Password: sitePassword, FourEyes: fourEyes})

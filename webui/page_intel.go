@@ -101,7 +101,8 @@ func feedTone(f intel.FeedState) (tone, word string) {
 }
 
 func (s *pages) postFeedSync(c echo.Context) error {
-	if err := s.feeds.SyncNow(c.Request().Context(), c.FormValue("name")); err != nil {
+	who := s.person(c)
+	if err := s.feeds.SyncNow(c.Request().Context(), intel.Person{Actor: who.Actor, Roles: who.Roles}, c.FormValue("name")); err != nil {
 		return s.failure(c, err)
 	}
 	return s.done(c, "flash.intel.sync", "/intel/feeds")

@@ -27,7 +27,7 @@ var mayImport = map[string][]string{
 	"quarantine/sandbox":       {"audit", "internal/pg", "policy", "quarantine", "scanner/cape"},
 	"identity":                 {"audit", "identity/sso", "internal/pg"},
 	"identity/sso":             {},
-	"intel":                    {"internal/pg", "policy", "scanner"},
+	"intel":                    {"audit", "internal/pg", "policy", "scanner"},
 	"scanner":                  {"internal/message", "policy", "scanner/content", "scanner/sidecar"},
 	"scanner/ruleset":          {"audit", "internal/pg", "policy", "quarantine", "samples", "scanner"},
 	"scanner/sidecar":          {"policy", "scanner/content", "scanner/rules", "scanner/sidecar/document"},

@@ -218,7 +218,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if err := p.dlp.Load(ctx); err != nil {
 		return err
 	}
-	p.intel = intel.NewStore(p.db, p.log)
+	p.intel = intel.NewStore(p.db, p.audit, p.log)
 	p.feeds = intel.NewFeeds(p.intel, p.conf.Intel.configs(), p.log)
 	if err := p.metrics.Register(p.feeds); err != nil {
 		return err

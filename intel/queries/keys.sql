@@ -1,2 +1,2 @@
--- Keys that were added. $1 since when
-SELECT key, added_at FROM indicator WHERE added_at > $1;
+-- Keys of transactions that were not over before. $1 the first of those
+SELECT key, added_at FROM indicator WHERE added_xid >= $1::text::xid8;
