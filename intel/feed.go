@@ -90,6 +90,7 @@ const (
 	CodeTimeout     = "timeout"
 	CodeUnreachable = "unreachable"
 	CodeNotStored   = "not_stored"
+	CodeStopped     = "stopped"
 )
 
 func feedError(code, format string, args ...any) error {
@@ -111,6 +112,8 @@ func shownError(err error) *errFeed {
 		return known
 	case errors.Is(err, errPrivate):
 		return &errFeed{text: errPrivate.Error(), code: CodePrivate, alarm: true}
+	case errors.Is(err, context.Canceled):
+		return &errFeed{text: "the process that read it was stopped", code: CodeStopped}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return &errFeed{text: "no answer in time", code: CodeTimeout}
 	case errors.Is(err, io.ErrUnexpectedEOF):

@@ -111,12 +111,16 @@ func (f *Feeds) run(ctx context.Context, cfg FeedConfig, last feedState) error {
 	c := newClient(cfg)
 	r := f.read(limited, c, last)
 	r.bytes = c.read
-	err := f.end(limited, cfg, last, &r, begin)
-	if err != nil {
-		f.log.Error("feed of threat intelligence not stored", "feed", cfg.Name, "error", err)
-		r = result{bytes: c.read}
-		r.fail("failed", &errFeed{text: "it could not be stored", code: CodeNotStored})
-		// Also where we are being stopped or out of time: the claim is to end.
+	// How a run failed is written down also where we are being stopped or out of
+	// time: the claim is to end.
+	if r.state == "ok" {
+		if err := f.end(limited, cfg, last, &r, begin); err != nil {
+			f.log.Error("feed of threat intelligence not stored", "feed", cfg.Name, "error", err)
+			r.a = answer{}
+			r.fail("failed", &errFeed{text: "it could not be stored", code: CodeNotStored})
+		}
+	}
+	if r.state != "ok" {
 		after, cancelWrite := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancelWrite()
 		if err := f.end(after, cfg, last, &r, begin); err != nil {
@@ -179,7 +183,9 @@ func (f *Feeds) end(ctx context.Context, cfg FeedConfig, last feedState, r *resu
 		next, fault := begin.Add(cfg.Interval), errFeed{}
 		if r.fault != nil {
 			fault = *r.fault
-			next = begin.Add(max(min(cfg.Interval, retryAfter), fault.after))
+			if next = begin.Add(max(min(cfg.Interval, retryAfter), fault.after)); fault.code == CodeStopped {
+				next = begin
+			}
 		}
 		tag, err := tx.Exec(ctx, endFeedSQL, cfg.Name, begin, f.store.now(), next, r.fault == nil, r.a.etag, r.a.modified, r.a.cursor, r.a.unchanged, r.a.complete, r.a.rows(), fault.text, fault.alarm,
 			r.state, r.added, r.a.refused, r.bytes, runsKept, fault.code, last.claim)

@@ -21,7 +21,7 @@ type indicatorQuery struct {
 	Value  string `query:"value" maxLength:"2048" doc:"a whole value, defanged or not; what is said of the names above it is found too"`
 	Kind   string `query:"kind" enum:"domain,url,ip,email,sha256"`
 	Source string `query:"source" maxLength:"60"`
-	Class  string `query:"class" enum:"malware,phishing,suspicious,spam"`
+	Class  string `query:"class" enum:"malware,phishing,suspicious,spam,breach" doc:"breach: domains of victims of ransomware, which make no mail bad"`
 	Cursor string `query:"cursor" maxLength:"100"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 }

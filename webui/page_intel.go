@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
+	"golang.org/x/text/language"
 
 	"mailward/audit"
 	"mailward/identity"
@@ -51,7 +52,7 @@ func (v indicatorsView) sourceOptions(p *frame) []option {
 
 func (s *pages) getIndicators(c echo.Context) error {
 	q, ctx := c.QueryParams(), c.Request().Context()
-	v := indicatorsView{Query: short(q.Get("q")), Kind: oneOf(q.Get("kind"), intel.Kinds()...), Class: oneOf(q.Get("class"), "malware", "phishing", "suspicious", "spam")}
+	v := indicatorsView{Query: short(q.Get("q")), Kind: oneOf(q.Get("kind"), intel.Kinds()...), Class: oneOf(q.Get("class"), "malware", "phishing", "suspicious", "spam", string(intel.Breach))}
 	var err error
 	if v.Sources, err = s.intel.Sources(ctx); err != nil {
 		return s.failure(c, err)
@@ -98,6 +99,15 @@ func feedTone(f intel.FeedState) (tone, word string) {
 		return "warn", "late"
 	}
 	return "ok", "ok"
+}
+
+// feedError is what is wrong with a feed in the language of the page, and in the
+// words of the record where there is more in them.
+func feedError(p *frame, f intel.FeedState) string {
+	if p.tag == language.English || !p.Has("intel.error."+f.Code) {
+		return plain(f.Error, 300)
+	}
+	return p.T("intel.error." + f.Code)
 }
 
 func (s *pages) postFeedSync(c echo.Context) error {

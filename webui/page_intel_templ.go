@@ -163,7 +163,7 @@ func indicatorsPage(p *frame, v indicatorsView) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = selectField("class", p.T("filter.class"), v.Class, append([]option{{"", p.T("intel.class.any")}}, classOptions(p, intel.Classes())...)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = selectField("class", p.T("filter.class"), v.Class, append([]option{{"", p.T("intel.class.any")}}, classOptions(p, append(intel.Classes(), intel.Breach))...)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -713,9 +713,9 @@ func feedCard(p *frame, f intel.FeedState) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var36 string
-			templ_7745c5c3_Var36, templ_7745c5c3_Err = templ.JoinStringErrs(plain(f.Error, 300))
+			templ_7745c5c3_Var36, templ_7745c5c3_Err = templ.JoinStringErrs(feedError(p, f))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `page_intel.templ`, Line: 116, Col: 27}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `page_intel.templ`, Line: 116, Col: 23}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var36))
 			if templ_7745c5c3_Err != nil {

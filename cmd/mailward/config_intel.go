@@ -65,6 +65,9 @@ func (c *Intel) validate(p *problems) {
 // configs are the feeds with what they do not say.
 func (c *Intel) configs() (list []intel.FeedConfig) {
 	for _, f := range c.Feeds {
+		if f.Class == "" && f.Type == intel.TypeOpenPhish {
+			f.Class = string(policy.Phishing)
+		}
 		list = append(list, intel.FeedConfig{Name: f.Name, Type: f.Type, URL: f.URL, Key: f.Key.Value(), Interval: cmp.Or(f.Interval, time.Hour), Class: policy.Class(cmp.Or(f.Class, string(policy.Malware))),
 			Confidence: cmp.Or(f.Confidence, 80), Expiry: cmp.Or(f.Expiry, 30*24*time.Hour), AllowPrivate: f.AllowPrivate, Sightings: f.Sightings})
 	}

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -27,6 +29,7 @@ type Feeds struct {
 	queries    []map[string]any
 	sighted    []string
 	stix       []map[string]any
+	trap       string
 }
 
 // NewFeeds starts the double on the loopback.
@@ -38,10 +41,75 @@ func NewFeeds(t testing.TB) *Feeds {
 	mux.HandleFunc("POST /misp/sightings/add", f.sight)
 	mux.HandleFunc("GET /taxii/objects/", f.objects)
 	mux.Handle("GET /away", http.RedirectHandler("http://other.example/", http.StatusFound))
-	s := httptest.NewServer(mux)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		trap := f.trap
+		f.mu.Unlock()
+		if trap == "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		fall(trap, w, r)
+	}))
 	t.Cleanup(s.Close)
 	f.URL = s.URL
 	return f
+}
+
+// Traps are what real servers do in place of an answer; see [Feeds.Trap].
+func Traps() []string {
+	return []string{"down", "401", "403", "429", "500", "html", "empty", "wrong key with 200", "no result with 200", "cut", "endless", "gzip bomb", "silent"}
+}
+
+// Trap has each call answered in one of the wrong ways; "" ends that.
+func (f *Feeds) Trap(kind string) { f.mu.Lock(); f.trap = kind; f.mu.Unlock() }
+
+// fall answers as contracts of MISP and abuse.ch say that their servers do on a
+// bad day, and as anything on the way may.
+func fall(trap string, w http.ResponseWriter, r *http.Request) {
+	io.Copy(io.Discard, r.Body) // only then it is noticed that the client has gone
+	switch trap {
+	case "401", "403", "500":
+		code, _ := strconv.Atoi(trap)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		io.WriteString(w, `{"name":"Authentication failed.","message":"Authentication failed.","url":"/"}`)
+	case "429":
+		w.Header().Set("Retry-After", "7200")
+		w.Header().Set("X-Rate-Limit-Remaining", "0")
+		w.WriteHeader(http.StatusTooManyRequests)
+	case "html":
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, "\r\n<!DOCTYPE html><title>Log in</title><a href='http://login.example/'>here</a>")
+	case "empty":
+	case "wrong key with 200":
+		io.WriteString(w, `{"query_status": "unknown_auth_key"}`)
+	case "no result with 200":
+		io.WriteString(w, `{"query_status": "no_results", "data": "Your query did not yield any results"}`)
+	case "cut":
+		w.Header().Set("Content-Length", "100000")
+		io.WriteString(w, "http://half.example/a\nhttp://ha")
+	case "endless":
+		line := []byte(strings.Repeat("http://more.example/aaaaaaaaaaaaaaaaaaaaaaaaaaa\n", 1000))
+		for r.Context().Err() == nil {
+			if _, err := w.Write(line); err != nil {
+				return
+			}
+		}
+	case "gzip bomb":
+		w.Header().Set("Content-Encoding", "gzip")
+		z := gzip.NewWriter(w)
+		defer z.Close()
+		for zeros := make([]byte, 1<<20); r.Context().Err() == nil; {
+			if _, err := z.Write(zeros); err != nil {
+				return
+			}
+		}
+	case "silent":
+		<-r.Context().Done()
+	default: // down
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // File sets what a file says.

@@ -119,6 +119,9 @@ test('every page: no accessibility violation, no overflow, no error, in both the
     ['domains', '/policies/domains'],
     ['dlp', '/policies/dlp'],
     ['dlp-new', '/policies/dlp/new'],
+    ['intel', '/intel'],
+    ['intel-feeds', '/intel/feeds'],
+    ['intel-overrides', '/intel/overrides'],
     ['password', '/password'],
     ['not-found', '/nothing/here'],
   ]
@@ -522,12 +525,20 @@ test('YARA rules without a script: created from a file, narrow too', async () =>
   }
 })
 
-test('threat intelligence: a value is blocked, found in the list, and ended', async () => {
+test('threat intelligence: what feeds say and how they fare; a value is blocked, found in the list, and ended', async () => {
   await withPage(async (page) => {
     await login(page)
-    await page.goto(base + '/intel')
-    assert.match(await page.locator('#results').innerText(), /No indicators yet/)
-    for (const v of await violations(page)) assert.fail(v)
+    await page.goto(base + '/intel?q=' + encodeURIComponent('hxxp://kit.bad[.]example/login?id=1'))
+    assert.match(await page.locator('#results').innerText(), /hxxp:\/\/kit\[\.\]bad\[\.\]example\/login\?id=1[\s\S]*urlhaus/)
+    await page.fill('#q', 'good.example')
+    await page.getByText('Nothing is known of it').waitFor()
+    await page.goto(base + '/intel/feeds')
+    assert.match(await page.locator('#feed-urlhaus').innerText(), /Good[\s\S]*2 rows/)
+    assert.match(await page.locator('#feed-misp').innerText(), /Needs a look[\s\S]*key is not accepted/)
+    await page.locator('#feed-urlhaus .btn').click()
+    await page.getByText('The feed is being read.').waitFor()
+    await page.goto(base + '/health')
+    assert.match(await page.locator('main').innerText(), /The feed misp answers but does not take our key/)
     await page.goto(base + '/intel/overrides')
     await page.fill('[name=value]', 'hxxp://evil[.]example/login')
     await page.fill('textarea[name=reason]', 'reported by a customer')
