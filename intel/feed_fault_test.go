@@ -23,15 +23,19 @@ func TestFeed_Traps(t *testing.T) {
 	t.Parallel()
 	want := map[string]string{"down": CodeUnreachable, "401": CodeDenied, "403": CodeDenied, "429": CodeLimited, "500": CodeStatus, "html": CodeNotAFeed, "empty": CodeNotAFeed,
 		"cut": CodeCut, "endless": CodeTooMuch, "gzip bomb": CodeTooMuch, "silent": CodeTimeout, "wrong key with 200": CodeDenied, "no result with 200": CodeNotAFeed}
-	for typ, path := range map[string]string{TypeList: "/files/x", TypeURLhaus: "/files/u", TypeSTIX: "/files/s", TypeMISP: "/misp", TypeTAXII: "/taxii"} {
+	files := []string{"html", "wrong key with 200", "no result with 200"} // the rest is as of lists
+	for typ, tt := range map[string]struct {
+		path  string
+		traps []string
+	}{TypeList: {"/files/x", testenv.Traps()}, TypeURLhaus: {"/files/u", files}, TypeSTIX: {"/files/s", files}, TypeMISP: {"/misp", testenv.Traps()}, TypeTAXII: {"/taxii", testenv.Traps()}} {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
-			f := newFeedTest(t, typ, path, func(c *FeedConfig) { c.Key, c.most, c.limit = testenv.MISPKey, 3<<20, 20*time.Second })
+			f := newFeedTest(t, typ, tt.path, func(c *FeedConfig) { c.Key, c.most, c.limit = testenv.MISPKey, 3<<20, 20*time.Second })
 			f.fill()
 			if st, got := f.sync(); !strings.HasPrefix(got, "evil.example") && !strings.HasPrefix(got, "http://evil.example/a") || st.Error != "" {
 				t.Fatalf("%s, %+v", got, st)
 			}
-			for _, trap := range testenv.Traps() {
+			for _, trap := range tt.traps {
 				code := want[trap]
 				if strings.Contains(trap, "with 200") && (typ == TypeMISP || typ == TypeTAXII) {
 					continue // abuse.ch does that

@@ -99,7 +99,7 @@ func (c *client) takeMISP(a *answer, m mispAttribute, now time.Time) {
 	if m.Comment != "" {
 		note += ": " + m.Comment
 	}
-	a.take(Indicator{Value: value, Kind: kind, Confidence: -1, FirstSeen: seen, LastSeen: seen, Note: note, Reference: strings.TrimSuffix(c.cfg.URL, "/") + "/events/view/" + m.Event.ID}, c.cfg, now)
+	a.take(Indicator{Value: value, origin: value, Kind: kind, Confidence: -1, FirstSeen: seen, LastSeen: seen, Note: note, Reference: strings.TrimSuffix(c.cfg.URL, "/") + "/events/view/" + m.Event.ID}, c.cfg, now)
 }
 
 // misp makes one call. The key stands alone in its header, without a scheme.
@@ -122,18 +122,14 @@ func (c *client) misp(ctx context.Context, path string, ask, reply any) error {
 	return nil
 }
 
-// sight tells MISP that values were seen. A failure is answered with 200 too.
-func (c *client) sight(ctx context.Context, values []string, now time.Time) error {
+// sight tells MISP that values were seen. That it takes none is answered with 200
+// too: it has lost them since, and will not take them later either.
+func (c *client) sight(ctx context.Context, values []string, now time.Time) (taken bool, err error) {
 	var reply struct {
 		Sighting json.RawMessage `json:"Sighting"`
 	}
-	if err := c.misp(ctx, "/sightings/add", map[string]any{"values": values, "type": "0", "source": "mailward", "timestamp": now.Unix()}, &reply); err != nil {
-		return err
-	}
-	if reply.Sighting == nil {
-		return feedError(CodeNotAFeed, "sightings were not taken")
-	}
-	return nil
+	err = c.misp(ctx, "/sightings/add", map[string]any{"values": values, "type": "0", "source": "mailward", "timestamp": now.Unix()}, &reply)
+	return reply.Sighting != nil, err
 }
 
 // fetchTAXII reads a collection of a TAXII 2.1 server from where the last run

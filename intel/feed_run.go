@@ -233,8 +233,12 @@ func (f *Feeds) tell(ctx context.Context, c *client) error {
 		for _, u := range part {
 			values, keys, hits = append(values, u.Value), append(keys, u.Key), append(hits, u.Hits)
 		}
-		if err := c.sight(ctx, values, f.store.now()); err != nil {
+		taken, err := c.sight(ctx, values, f.store.now())
+		if err != nil {
 			return err
+		}
+		if !taken {
+			f.log.Warn("sightings not taken by the feed's server", "feed", c.cfg.Name, "values", len(values))
 		}
 		if _, err := f.store.db.Exec(ctx, toldSQL, c.cfg.Name, keys, hits); err != nil {
 			return fmt.Errorf("note sightings: %w", err)

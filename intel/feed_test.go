@@ -3,6 +3,7 @@ package intel
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,7 +35,7 @@ func newFeedTest(t *testing.T, typ, path string, more ...func(*FeedConfig)) *fee
 // due has the feed taken up by the next run, without a record of it.
 func (f *feedTest) due() {
 	f.Helper()
-	if _, err := f.db.Admin(f).Exec(context.Background(), syncNowSQL, "far", f.s.now()); err != nil {
+	if _, err := f.s.db.Exec(context.Background(), syncNowSQL, "far", f.s.now()); err != nil {
 		f.Fatal(err)
 	}
 }
@@ -162,7 +163,7 @@ func TestFeed_MISP(t *testing.T) {
 	}
 	evil := attr("hostname", "Evil.example", true, false)
 	f.far.Attributes(evil, attr("ip-dst|port", "198.51.100.7|80", true, false), attr("filename|sha256", "a|b.exe|"+strings.Repeat("AB", 32), true, false),
-		attr("email-dst", "victim@evil.example", true, false), attr("link", "http://evil.example/a", true, false), attr("url", "evil.example/a", false, false), attr("email-src", "mallory@evil.example", true, false))
+		attr("email-dst", "victim@evil.example", true, false), attr("link", "http://evil.example/a", true, false), attr("url", "evil.example/a", false, false), attr("email-src", "mallory@evil.example", true, false), attr("url", "HTTPS://Kit.example:443/x/../pay", true, false))
 	st, got := f.sync()
 	want := "evil.example phishing 80, 198.51.100.7 phishing 80, mallory@evil.example phishing 80, " + strings.Repeat("ab", 12) + " phishing 80"
 	if got != want || st.Error != "" {
@@ -181,11 +182,11 @@ func TestFeed_MISP(t *testing.T) {
 	if strings.HasPrefix(got, "evil.example") || st.Error != "" {
 		t.Errorf("%s, %+v", got, st)
 	}
-	judge(t, f.s, question("http://198.51.100.7/"))
+	judge(t, f.s, question("http://198.51.100.7/", "http://kit.example/pay"))
 	f.s.writeHits(context.Background())
 	f.sync()
 	f.sync()
-	if s := f.far.Sighted(); len(s) != 1 || s[0] != "198.51.100.7" {
+	if s := f.far.Sighted(); len(s) != 2 || !slices.Contains(s, "198.51.100.7") || !slices.Contains(s, "HTTPS://Kit.example:443/x/../pay") {
 		t.Errorf("told of %v", s)
 	}
 	f.feeds.cfg[0].Key = "wrong"

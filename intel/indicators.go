@@ -53,12 +53,18 @@ type batch struct {
 	confidences            []int16
 	first, last, expire    []time.Time
 	notes, references      []string
+	origins                []string
 }
 
 func (b *batch) add(key int64, i Indicator) {
 	b.keys, b.kinds, b.values, b.classes = append(b.keys, key), append(b.kinds, string(i.Kind)), append(b.values, i.Value), append(b.classes, string(i.Class))
 	b.confidences, b.first, b.last, b.expire = append(b.confidences, int16(i.Confidence)), append(b.first, i.FirstSeen), append(b.last, i.LastSeen), append(b.expire, i.ExpiresAt)
 	b.notes, b.references = append(b.notes, plainText(i.Note)), append(b.references, plainText(i.Reference))
+	origin := strings.ReplaceAll(strings.ToValidUTF8(i.origin, ""), "\x00", "")
+	if origin == i.Value || len(origin) > maxValue {
+		origin = ""
+	}
+	b.origins = append(b.origins, origin)
 }
 
 // plainText is what a stranger wrote, cut and without what a database refuses.
@@ -76,7 +82,7 @@ func plainText(s string) string {
 }
 
 func (b *batch) put(ctx context.Context, tx pgx.Tx, source string, n *counts) error {
-	rows, err := tx.Query(ctx, putSQL, source, b.keys, b.kinds, b.values, b.classes, b.confidences, b.first, b.last, b.expire, b.notes, b.references)
+	rows, err := tx.Query(ctx, putSQL, source, b.keys, b.kinds, b.values, b.classes, b.confidences, b.first, b.last, b.expire, b.notes, b.references, b.origins)
 	if err != nil {
 		return fmt.Errorf("store indicators of %s: %w", source, err)
 	}

@@ -65,6 +65,8 @@ type Indicator struct {
 	Reference  string       `json:"reference,omitempty"`
 	Hits       int64        `json:"hits"`
 	LastHitAt  *time.Time   `json:"last_hit_at,omitempty"`
+
+	origin string // the value as its source writes it, where it has to hear of hits
 }
 
 func (i Indicator) key() int64 { return Value{i.Kind, i.Value}.key() }

@@ -20,6 +20,7 @@ CREATE TABLE indicator (
     expires_at timestamptz NOT NULL,
     note       text        NOT NULL DEFAULT '',
     reference  text        NOT NULL DEFAULT '',
+    origin     text        NOT NULL DEFAULT '', -- the value as its source writes it, where that is not ours
     added_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     added_xid  xid8        NOT NULL DEFAULT pg_current_xact_id(), -- never changed: new keys are found by it, however long their transaction took
     PRIMARY KEY (key, source)

@@ -201,12 +201,23 @@ func (f *Feeds) sight(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(ask.Values) == 0 {
-		io.WriteString(w, `{"message":"Could not add the Sighting. Reason: no value"}`) // with 200
+	taken := 0
+	for _, v := range ask.Values {
+		for _, a := range f.attributes {
+			// Composite attributes are known by either half, in any case.
+			halves := append(strings.Split(fmt.Sprint(a["value"]), "|"), fmt.Sprint(a["value"]))
+			if slices.ContainsFunc(halves, func(h string) bool { return strings.EqualFold(h, v) }) {
+				taken++
+				f.sighted = append(f.sighted, v)
+				break
+			}
+		}
+	}
+	if taken == 0 {
+		io.WriteString(w, `{"message":"Could not add the Sighting. Reason: No valid attributes found that would match the sighting criteria."}`) // with 200
 		return
 	}
-	f.sighted = append(f.sighted, ask.Values...)
-	io.WriteString(w, `{"Sighting":{"id":"1"}}`)
+	io.WriteString(w, `{"Sighting":{"id":"1"}}`) // the last one only
 }
 
 // objects pages by one, so that a client has to follow.
