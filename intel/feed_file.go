@@ -122,14 +122,10 @@ func (c *client) keyHeader() string {
 	return "Authorization"
 }
 
-// csv reads rows by the names of their columns. abuse.ch has those in the last
-// comment before the first row.
-func (c *client) csv(b []byte, a *answer, now time.Time) error {
+// header finds the names of columns. abuse.ch has those in the last comment before
+// the first row.
+func (c *client) header(b []byte) (column map[string]int, rest []byte) {
 	var head []string
-	said := -1 // rows, as ThreatFox counts them in its last line
-	if i := bytes.LastIndex(b, []byte("# Number of entries:")); i >= 0 && c.cfg.Type == TypeThreatFox {
-		said, _ = strconv.Atoi(strings.TrimSpace(string(b[i+len("# Number of entries:"):])))
-	}
 	for line := range bytes.Lines(b) {
 		text, comment := strings.CutPrefix(strings.TrimSpace(string(line)), "#")
 		if !comment {
@@ -143,10 +139,31 @@ func (c *client) csv(b []byte, a *answer, now time.Time) error {
 		}
 		b = b[len(line):]
 	}
-	column := map[string]int{}
+	column = map[string]int{}
 	for i, h := range head {
 		column[strings.ToLower(strings.TrimSpace(h))] = i
 	}
+	return column, b
+}
+
+// saidRows is how many rows ThreatFox says that it has, in its last line; else 0.
+func (c *client) saidRows(b []byte) int {
+	const last = "# Number of entries:"
+	i := bytes.LastIndex(b, []byte(last))
+	if i < 0 || c.cfg.Type != TypeThreatFox {
+		return 0
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b[i+len(last):])))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// csv reads rows by the names of their columns.
+func (c *client) csv(b []byte, a *answer, now time.Time) error {
+	said := c.saidRows(b)
+	column, b := c.header(b)
 	row := map[string]func(get func(string) string) (Indicator, bool){TypeCSV: csvRow, TypeURLhaus: urlhausRow, TypeBazaar: bazaarRow, TypeThreatFox: threatfoxRow}[c.cfg.Type]
 	need := map[string]string{TypeCSV: "value", TypeURLhaus: "url", TypeBazaar: "sha256_hash", TypeThreatFox: "ioc_value"}[c.cfg.Type]
 	if _, ok := column[need]; !ok {
@@ -157,7 +174,7 @@ func (c *client) csv(b []byte, a *answer, now time.Time) error {
 	for read := 0; ; read++ {
 		rec, err := r.Read()
 		if err == io.EOF {
-			if read < said {
+			if read < said-said/10 { // a quote that is not closed swallows a row or two
 				return feedError(CodeCut, "it has %d rows and says that it has %d: what is known stays", read, said)
 			}
 			return someRows(a)

@@ -218,9 +218,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if err := p.dlp.Load(ctx); err != nil {
 		return err
 	}
-	p.intel = intel.NewStore(p.db, p.audit, p.log)
-	p.feeds = intel.NewFeeds(p.intel, p.conf.Intel.configs(), p.log)
-	if err := p.metrics.Register(p.feeds); err != nil {
+	if err := p.buildIntel(); err != nil {
 		return err
 	}
 	p.scanner = p.scanner.WithJudges(dlp.NewJudge(p.dlp), intel.NewJudge(p.intel))

@@ -10,6 +10,13 @@ import (
 	"mailward/intel"
 )
 
+// buildIntel makes what knows of indicators, and what reads feeds.
+func (p *program) buildIntel() error {
+	p.intel = intel.NewStore(p.db, p.audit, p.log)
+	p.feeds = intel.NewFeeds(p.intel, p.conf.Intel.configs(), p.log)
+	return p.metrics.Register(p.feeds)
+}
+
 // feedComponents is one component a feed. They are asked at the same time, so one
 // look at the database serves all of a run.
 func (p *program) feedComponents() (list []health.Component) {
