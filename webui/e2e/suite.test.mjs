@@ -527,7 +527,6 @@ test('YARA rules without a script: created from a file, narrow too', async () =>
 
 test('threat intelligence: what feeds say and how they fare; a value is blocked, found in the list, and ended', async () => {
   await withPage(async (page) => {
-    await login(page)
     await page.goto(base + '/intel?q=' + encodeURIComponent('hxxp://kit.bad[.]example/login?id=1'))
     assert.match(await page.locator('#results').innerText(), /hxxp:\/\/kit\[\.\]bad\[\.\]example\/login\?id=1[\s\S]*urlhaus/)
     await page.fill('#q', 'good.example')
