@@ -26,7 +26,7 @@ func sound(t *testing.T, a answer) {
 		if err != nil || v.Text != i.Value || len(i.Value) > maxValue || v.Harmless() != "" {
 			t.Fatalf("%q became %q, %v, %s", i.Value, v.Text, err, v.Harmless())
 		}
-		if i.Confidence < 0 || i.Confidence > 100 || i.LastSeen.After(fuzzNow) || i.FirstSeen.After(i.LastSeen) || !i.ExpiresAt.After(fuzzNow) || i.Class == "" {
+		if i.Confidence < 0 || i.Confidence > 100 || i.LastSeen.After(fuzzNow) || i.FirstSeen.After(i.LastSeen) || !i.ExpiresAt.After(fuzzNow) || i.ExpiresAt.After(fuzzNow.Add(lifeMost)) || i.Class == "" {
 			t.Fatalf("%+v", i)
 		}
 		for _, s := range []string{plainText(i.Note), plainText(i.Reference), i.Value} {

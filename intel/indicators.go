@@ -19,6 +19,7 @@ const (
 	putMost     = 5_000 // rows of one statement
 	maxText     = 500   // bytes of a note or reference
 	defaultLife = 30 * 24 * time.Hour
+	lifeMost    = 366 * 24 * time.Hour
 )
 
 // counts says what storing indicators has changed.
@@ -230,6 +231,10 @@ func (i *Indicator) fill(now time.Time, life time.Duration) error {
 	}
 	if i.ExpiresAt.IsZero() {
 		i.ExpiresAt = i.LastSeen.Add(life)
+	}
+	// Nothing is known for ever: addresses and names change hands.
+	if latest := now.Add(lifeMost); i.ExpiresAt.After(latest) {
+		i.ExpiresAt = latest
 	}
 	if !i.ExpiresAt.After(now) {
 		return errExpired
