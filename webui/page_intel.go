@@ -24,7 +24,7 @@ const rightIntelWrite = "intel_write"
 func (s *pages) registerIntel(r router) {
 	r.page(http.MethodGet, "/intel", rightViewMeta, audit.PageView, s.getIndicators)
 	r.page(http.MethodGet, "/intel/feeds", rightViewMeta, audit.PageView, s.getFeeds)
-	r.page(http.MethodPost, "/intel/feeds/sync", rightRulesWrite, "intel.feed.sync", s.postFeedSync)
+	r.page(http.MethodPost, "/intel/feeds/sync", rightRulesWrite, audit.IntelSyncNow, s.postFeedSync)
 	r.page(http.MethodGet, "/intel/overrides", rightViewMeta, audit.PageView, s.getOverrides)
 	r.page(http.MethodPost, "/intel/overrides", rightIntelWrite, "intel_override.create", s.postOverride)
 	r.page(http.MethodPost, "/intel/overrides/:id/end", rightIntelWrite, "intel_override.delete", s.postOverrideEnd)
