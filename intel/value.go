@@ -192,6 +192,12 @@ func domainName(s string) (string, error) {
 	if err != nil || len(ascii) > 253 || !strings.Contains(ascii, ".") {
 		return "", bad("%.60q is no domain name", s)
 	}
+	// Bytes that are no text become an A-label that nothing can be made of.
+	if strings.Contains(ascii, "xn--") {
+		if again, err := names.ToASCII(ascii); err != nil || again != ascii {
+			return "", bad("%.60q is no domain name", s)
+		}
+	}
 	for label := range strings.SplitSeq(ascii, ".") {
 		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
 			return "", bad("%.60q is no domain name", s)
