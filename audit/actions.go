@@ -48,6 +48,9 @@ const (
 	PageView         = "web.view"
 	AuditExport      = "audit.export"
 	PolicyTry        = "policy.try" // mail is read to see what a policy would do
+	IntelImport      = "intel.import" // indicators that a person has gathered
+	IntelSync        = "intel.feed.sync"
+	IntelSyncNow     = "intel.feed.sync_now"
 	GuardViolation   = "guard.violation"
 	Retention400Days = "sec-400d"
 	Retention3Years  = "sec-3y"

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +18,11 @@ func TestBrowser(t *testing.T) {
 	t.Parallel()
 	testenv.Require(t, "node", "chromium")
 	hop := testenv.NextHop(t)
-	s := startServer(t, hop.Addr, "")
+	good, refusing := testenv.NewFeeds(t), testenv.NewFeeds(t)
+	good.File("urls", "# id,dateadded,url,url_status,last_online,threat,tags,urlhaus_link,reporter\r\n\"1\",\"\",\"http://kit.bad.example/login?id=1\",\"online\",\"\",\"malware_download\",\"elf,mozi\",\"https://urlhaus.abuse.ch/url/1/\",\"x\"\r\n"+
+		"\"2\",\"\",\"http://198.51.100.7/x.sh\",\"online\",\"\",\"malware_download\",\"\",\"\",\"x\"\r\n")
+	refusing.Trap("403")
+	s := startServer(t, hop.Addr, fmt.Sprintf("intel: {feeds: [{name: urlhaus, type: urlhaus, url: %q, allow_private: true}, {name: misp, type: misp, url: %q, allow_private: true}]}\n", good.URL+"/files/urls", refusing.URL+"/misp"))
 	to := []string{"bob@ours.example"}
 	for subject, msg := range map[string][]byte{
 		"Quarterly report":                       text("Quarterly report", "Please find the numbers below."),

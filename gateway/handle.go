@@ -148,10 +148,10 @@ func (s *Server) look(ctx context.Context, m *mail) {
 	report, said := s.deps.Scanner.Scan(ctx, scanner.Job{MailID: m.env.ID, Spool: m.spool, Envelope: m.env})
 	m.scanMS = time.Since(begin).Milliseconds()
 	wg.Wait()
-	before := report
+	before, sum := report, m.spool.SHA256()
 	m.report, m.links = report, facts.LinkDomains(said)
 	s.deps.Scanner.Judge(ctx, scanner.Question{MailID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, Direction: m.direction(), EnvelopeFrom: m.env.From,
-		Recipients: m.policies(), Sender: sender(m.auth), History: s.history(ctx, m), Content: said}, &report)
+		Client: m.env.ClientIP, SHA256: hex.EncodeToString(sum[:]), Recipients: m.policies(), Sender: sender(m.auth), History: s.history(ctx, m), Content: said}, &report)
 	m.report, m.masked = report, maskedFields(before, report)
 }
 

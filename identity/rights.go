@@ -39,6 +39,7 @@ const (
 	HealthRead  Right = "health_read"
 	UsersWrite  Right = "users_write"
 	TokensWrite Right = "tokens_write"
+	IntelWrite  Right = "intel_write"
 	RulesRead   Right = "rules_read"
 	RulesWrite  Right = "rules_write" // for the installation: every mail meets every rule
 
@@ -48,7 +49,7 @@ const (
 // Rights are all of them, as a token's scopes may name them.
 func Rights() []Right {
 	return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Approve, Delete, PolicyWrite, DomainWrite, AuditRead, AuditExport, HealthRead,
-		UsersWrite, TokensWrite, RulesRead, RulesWrite, WorkspacesWrite}
+		UsersWrite, TokensWrite, IntelWrite, RulesRead, RulesWrite, WorkspacesWrite, AuditErase}
 }
 
 // installOnly says whether a right counts only where it is had for the whole
@@ -72,11 +73,11 @@ func grants(r Role) []Right {
 	switch r {
 	case Admin:
 		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Approve, Delete, PolicyWrite, DomainWrite,
-			AuditRead, AuditExport, AuditErase, HealthRead, UsersWrite, TokensWrite, RulesRead, RulesWrite}
+			AuditRead, AuditExport, AuditErase, HealthRead, UsersWrite, TokensWrite, IntelWrite, RulesRead, RulesWrite}
 	case Approver:
 		return []Right{ViewMeta, ViewHeaders, ViewBody, Approve, HealthRead, RulesRead}
 	case Analyst:
-		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Delete, HealthRead, RulesRead}
+		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Delete, IntelWrite, HealthRead, RulesRead}
 	case Auditor:
 		return []Right{ViewMeta, ViewHeaders, AuditRead, AuditExport, HealthRead, RulesRead}
 	case Operator:

@@ -82,7 +82,8 @@ func (d Decision) For(actions ...Action) []RecipientDecision {
 // is stricter than all of it, so it also wins over an allow.
 func Decide(in Input) Decision {
 	d := Decision{FailedEngines: in.Report.Failed(), Findings: slices.Clone(in.Report.Findings)}
-	d.Class, _ = Policy{}.classFor(in.Report.Findings)
+	d.Findings, _ = Policy{}.weighIntel(d.Findings)
+	d.Class, _ = Policy{}.classFor(d.Findings)
 	if len(in.Recipients) > 0 {
 		d.Class = Clean
 	}
@@ -105,6 +106,7 @@ func Decide(in Input) Decision {
 		}
 		d.Recipients = append(d.Recipients, o.RecipientDecision)
 	}
+	in.recordIntel(&d)
 	for i, r := range in.Recipients {
 		if s := r.Policy.score(d.Findings); i == 0 || s > d.Score {
 			d.Score = s
@@ -128,8 +130,10 @@ type outcome struct {
 func (in Input) decideFor(r Recipient, hits []hit) outcome {
 	o := outcome{RecipientDecision: RecipientDecision{Address: r.Address, Domain: r.Domain.Name, Direction: cmp.Or(r.Direction, Inbound), PolicyID: r.Policy.ID, PolicyVersion: r.Policy.Version}}
 	counted, lines := r.Policy.setsThatCount(in.Report.Findings)
+	counted, weighed := r.Policy.weighIntel(counted)
 	left, lifted, said := lift(counted, hits, r)
 	lines = append(lines, said...)
+	o.explain(weighed...)
 	o.explain(lines...)
 	var sum []Line
 	o.Class, sum = r.Policy.classWithout(left, lifted)

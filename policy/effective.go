@@ -26,6 +26,7 @@ func (p Policy) Settings() (list []Setting) {
 	for _, c := range []Class{Spam, Phishing} {
 		add(LineThreshold+string(c), number(p.threshold(c)))
 	}
+	add(LineIntel, number(p.intelFrom()))
 	for _, w := range slices.Sorted(maps.Keys(p.Weights)) {
 		add(LineWeight+w, number(p.Weights[w]))
 	}

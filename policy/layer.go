@@ -113,7 +113,7 @@ func (p Policy) lines() (names []string) {
 	for e := range p.EngineFailure {
 		names = append(names, LineEngine+e)
 	}
-	for _, n := range []string{LineThreshold + string(Spam), LineThreshold + string(Phishing), LineDMARC, LineSealers, LineSandbox, LineDLP} {
+	for _, n := range []string{LineThreshold + string(Spam), LineThreshold + string(Phishing), LineIntel, LineDMARC, LineSealers, LineSandbox, LineDLP} {
 		if p.has(n) {
 			names = append(names, n)
 		}
@@ -157,6 +157,7 @@ func (p *Policy) inherit(l Policy) {
 	p.Auth = l.Auth.over(p.Auth)
 	p.Thresholds.Spam = cmp.Or(l.Thresholds.Spam, p.Thresholds.Spam)
 	p.Thresholds.Phishing = cmp.Or(l.Thresholds.Phishing, p.Thresholds.Phishing)
+	p.Thresholds.Intel = cmp.Or(l.Thresholds.Intel, p.Thresholds.Intel)
 	p.Weights = overlay(p.Weights, l.Weights)
 	p.EngineFailure = overlay(p.EngineFailure, l.EngineFailure)
 	if len(l.Sandbox) > 0 {

@@ -13,29 +13,34 @@ import (
 type Thresholds struct {
 	Spam     float64 `json:"spam,omitempty"`
 	Phishing float64 `json:"phishing,omitempty"`
+	// Intel is the confidence, 1 to 100, from which an indicator of malware or
+	// phishing decides by itself.
+	Intel float64 `json:"intel,omitempty"`
 }
 
 // DefaultThresholds is what is in force where no policy says anything else.
-func DefaultThresholds() Thresholds { return Thresholds{Spam: 5, Phishing: 6} }
+func DefaultThresholds() Thresholds { return Thresholds{Spam: 5, Phishing: 6, Intel: 75} }
 
-// of is the threshold of one class; other classes have none.
+// of is the threshold of one class, or that of indicators; other classes have none.
 func (t Thresholds) of(c Class) float64 {
 	switch c {
 	case Spam:
 		return t.Spam
 	case Phishing:
 		return t.Phishing
+	case "intel":
+		return t.Intel
 	}
 	return 0
 }
 
-// PhishingEngine is the engine whose signs count for phishing. All signs count
-// for spam, which is the milder class.
+// PhishingEngine is the engine whose signs count for phishing, as do indicators
+// of phishing and malware. All signs count for spam, which is the milder class.
 const PhishingEngine = "phishing"
 
 // counts says whether a finding is a sign of a class.
 func counts(f Finding, c Class) bool {
-	return f.Class == "" && (c == Spam || c == Phishing && f.Engine == PhishingEngine)
+	return f.Class == "" && (c == Spam || c == Phishing && (f.Engine == PhishingEngine || f.Engine == IntelEngine && (f.Meta["class"] == string(Phishing) || f.Meta["class"] == string(Malware))))
 }
 
 // weight is what a finding counts for one recipient.

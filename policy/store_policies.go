@@ -267,6 +267,9 @@ func (p *Policy) checkLines() error {
 			return &InvalidError{"thresholds", fmt.Sprintf("must be over 0 and %g at most; 0 is as the layer below has it", maxThreshold)}
 		}
 	}
+	if c := p.Thresholds.Intel; math.IsNaN(c) || c < 0 || c > 100 {
+		return &InvalidError{"thresholds", "of intel is a confidence from 1 to 100; 0 is as the layer below has it"}
+	}
 	if len(p.Weights) > maxWeights || len(p.EngineFailure) > maxEngines || len(p.DLPSets) > maxSets || len(p.Sandbox) > maxSandbox {
 		return &InvalidError{"policy", "has more weights, engines or sets than can be"}
 	}

@@ -3,6 +3,7 @@ package scanner
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -18,12 +19,15 @@ type Question struct {
 	Workspace    uuid.UUID
 	Direction    policy.Direction
 	EnvelopeFrom string
+	Client       netip.Addr // zero: not known
+	SHA256       string     // of the mail as received; empty: not known
 	Recipients   []policy.Recipient
 	Sender       Sender
 	History      History
 	Content      *content.Content
 	Findings     []policy.Finding // of the engines
 	Parts        []policy.Part
+	Trial        bool // nobody sends it: it is looked at, and must not count anywhere
 }
 
 // Sender is what the check of the sender said: pass, fail, none, temperror, ...;

@@ -17,6 +17,7 @@ import (
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
+	"mailward/intel"
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
@@ -56,6 +57,7 @@ func (s *Server) registerAPI() {
 	s.registerWhatIf()
 	s.registerDLP()
 	s.registerRules()
+	s.registerIntel()
 	s.registerAccounts()
 	s.registerSignInAPI()
 	s.registerTokens()
@@ -139,14 +141,14 @@ func (s *Server) problem(err error) error {
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound):
 		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrNoSandbox), errors.Is(err, quarantine.ErrNothingToRun), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, ruleset.ErrExists), errors.Is(err, ruleset.ErrConflict), errors.Is(err, ruleset.ErrTooMany), errors.Is(err, dlp.ErrExists), errors.Is(err, dlp.ErrConflict), errors.Is(err, dlp.ErrFull), errors.Is(err, identity.ErrExists):
 		return huma.Error409Conflict(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
-	case errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired),
+	case errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired),
 		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrReasonRequired), errors.Is(err, approval.ErrReasonRequired), errors.Is(err, approval.ErrRetention), errors.Is(err, identity.ErrInvalid):
 		return huma.Error422UnprocessableEntity(publicText(err))
 	case errors.As(err, &refused):

@@ -28,6 +28,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/intel"
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
@@ -59,6 +60,8 @@ type realSite struct {
 
 	sidecar *scanner.Sidecar
 	rules   *ruleset.Store
+	intel   *intel.Store
+	feeds   *intel.Feeds
 }
 
 func newRealSite(t *testing.T, fourEyes string) *realSite {
@@ -97,6 +100,8 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	t.Cleanup(hops.Close)
 	s.queue = queue.New(queue.DefaultConfig("mx.ours.example"), queue.Deps{Log: log, DB: db.DB, Policies: policies, Ledger: s.ledger, Quarantine: s.held, Audit: s.audit, Hops: hops})
 	s.rules = ruleset.New(t.TempDir(), ruleset.Deps{DB: db.DB, Sidecar: s.sidecar, Quarantine: s.held, Audit: s.audit, Log: log})
+	s.intel = intel.NewStore(db.DB, s.audit, log)
+	s.feeds = intel.NewFeeds(s.intel, nil, log)
 	mon := health.New([]health.Component{health.PostgreSQL(db.DB)}, log)
 	_, err = s.ids.Bootstrap(ctx, identity.Bootstrap{Email: "admin@ours.example", Password: sitePassword, FourEyes: fourEyes})
 	must(t, err)
@@ -105,7 +110,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	keyDir := t.TempDir()
 	s.seal = seal.New(seal.Config{Origin: "mx.ours.example/audit"}, seal.Deps{DB: db.DB, Audit: s.audit, Keys: seal.Local{Dir: keyDir}, Local: seal.File{Path: filepath.Join(keyDir, "head.json")}})
 	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
-		Policies: policies, DLP: sets, Rules: s.rules, Health: mon, Metrics: prometheus.NewRegistry()})
+		Policies: policies, DLP: sets, Rules: s.rules, Intel: s.intel, Feeds: s.feeds, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())
 	t.Cleanup(s.Server.Close)

@@ -75,6 +75,8 @@ func componentIcon(name string) string {
 		return "inbox"
 	case "disk":
 		return "hard-drive"
+	case "cti":
+		return "scroll-text"
 	}
 	return "network"
 }

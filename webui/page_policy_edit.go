@@ -285,7 +285,7 @@ func (s *pages) policyInput(c echo.Context) (policyForm, error) {
 		}
 		return n
 	}
-	pol.Thresholds = policy.Thresholds{Spam: read("threshold.spam"), Phishing: read("threshold.phishing")}
+	pol.Thresholds = policy.Thresholds{Spam: read("threshold.spam"), Phishing: read("threshold.phishing"), Intel: read("threshold.intel")}
 	if f.Weights, pol.Weights, err = readWeights(params["weight.name"], params["weight.value"]); err != nil {
 		wrong = append(wrong, p.T("pol.wrong.weight", short(err.Error())))
 	}
@@ -442,9 +442,16 @@ func orInherited(p *frame, v string) string {
 	return plain(v, 500)
 }
 
+// intelThreshold stands beside the classes in the form: the confidence from which
+// an indicator decides by itself.
+const intelThreshold policy.Class = "intel"
+
 func thresholdOf(pol policy.Policy, c policy.Class) string {
 	if c == policy.Spam {
 		return threshold(pol.Thresholds.Spam)
+	}
+	if c == intelThreshold {
+		return threshold(pol.Thresholds.Intel)
 	}
 	return threshold(pol.Thresholds.Phishing)
 }

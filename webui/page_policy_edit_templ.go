@@ -714,7 +714,7 @@ func signFields(p *frame, f policyForm) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		for _, c := range []policy.Class{policy.Spam, policy.Phishing} {
+		for _, c := range []policy.Class{policy.Spam, policy.Phishing, intelThreshold} {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 56, "<label class=\"field\"><span>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -3,6 +3,7 @@ package webui
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,7 +81,8 @@ func (t realTrials) Scan(ctx context.Context, raw []byte, q scanner.Question) (p
 		return policy.Input{}, err
 	}
 	report, said := t.scanner.Scan(ctx, scanner.Job{MailID: q.MailID, Spool: spool})
-	q.Content = said
+	sum := spool.SHA256()
+	q.Content, q.SHA256, q.Trial = said, hex.EncodeToString(sum[:]), true
 	t.scanner.Judge(ctx, q, &report)
 	return policy.Input{Report: report, Mail: policy.Mail{EnvelopeFrom: q.EnvelopeFrom, From: facts.Authors(report.HeaderFrom), LinkDomains: facts.LinkDomains(said)}}, nil
 }

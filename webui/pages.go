@@ -21,6 +21,7 @@ import (
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
+	"mailward/intel"
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
@@ -76,6 +77,8 @@ type pages struct {
 	rules    ruleSets
 	people   *identity.Store
 	releases *quarantine.Store // for decisions on releases
+	intel    *intel.Store
+	feeds    *intel.Feeds
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -130,6 +133,7 @@ func (s *pages) register(r router) {
 	s.registerPeople(r)
 	s.registerWorkspaces(r)
 	s.registerRetention(r)
+	s.registerIntel(r)
 }
 
 func (s *pages) registerRules(r router) {
@@ -216,6 +220,9 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 	}
 	if f.Can(rightViewMeta) {
 		rules.Items = append(rules.Items, navItem{Key: "p", Section: "policies", Href: "/policies", Icon: "scroll-text", Title: f.T("nav.policies")})
+	}
+	if f.Can(rightViewMeta) {
+		look.Items = append(look.Items, navItem{Key: "i", Section: "intel", Href: "/intel", Icon: "search", Title: f.T("nav.intel")})
 	}
 	if f.Can(rightAuditRead) {
 		look.Items = append(look.Items, navItem{Key: "l", Section: "audit", Href: "/audit", Icon: "scroll-text", Title: f.T("nav.audit")})
@@ -328,7 +335,7 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):
@@ -337,7 +344,7 @@ func (s *pages) failure(c echo.Context, err error) error {
 		return s.fail(c, http.StatusGone, err)
 	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor),
 		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, errBadInput),
-		errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired):
+		errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired), errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired):
 		return s.fail(c, http.StatusBadRequest, err)
 	case errors.Is(err, context.Canceled):
 		return nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"mailward/gateway/facts"
 	"mailward/gateway/history"
+	"mailward/intel"
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/policy"
@@ -22,7 +24,7 @@ import (
 
 type scanCmd struct {
 	File      string           `arg:"" help:"Mail file, or - for standard input."`
-	To        []string         `placeholder:"ADDRESS" help:"A recipient whose policy, DLP sets and history of senders are applied; may be given several times. Default: none, only the class by what needs no database."`
+	To        []string         `placeholder:"ADDRESS" help:"A recipient whose policy, DLP sets, history of senders and threat intelligence are applied; may be given several times. Default: none, only the class by what needs no database."`
 	From      string           `placeholder:"ADDRESS" help:"Envelope sender, for the policy. Default: the null sender."`
 	Direction policy.Direction `enum:"inbound,outbound" default:"inbound" help:"Which way the mail goes (${enum})."`
 }
@@ -99,11 +101,12 @@ func (cmd *scanCmd) scan(ctx context.Context, c *cli, e *env) (verdict, error) {
 	}
 	report, said := engines.Scan(ctx, scanner.Job{MailID: id, Spool: spool})
 	in.Mail.From, in.Mail.LinkDomains = facts.Authors(report.HeaderFrom), facts.LinkDomains(said)
-	q := scanner.Question{MailID: id, Workspace: policy.DefaultWorkspace, Direction: cmd.Direction, EnvelopeFrom: cmd.From, Recipients: in.Recipients, Content: said}
+	sum := spool.SHA256()
+	q := scanner.Question{MailID: id, Workspace: policy.DefaultWorkspace, Direction: cmd.Direction, EnvelopeFrom: cmd.From, Recipients: in.Recipients, Content: said, SHA256: hex.EncodeToString(sum[:]), Trial: true}
 	if known.db != nil {
 		q.Workspace = in.Recipients[0].Domain.Workspace
 		q.History = known.past(ctx, q, in.Mail)
-		engines = engines.WithJudges(dlp.NewJudge(known.dlp))
+		engines = engines.WithJudges(dlp.NewJudge(known.dlp), intel.NewJudge(known.intel))
 	}
 	engines.Judge(ctx, q, &report)
 	in.Report = report
@@ -122,9 +125,11 @@ type knowledge struct {
 	policies *policy.Store
 	dlp      *dlp.Store
 	history  *history.Store
+	intel    *intel.Store
 }
 
-// openKnowledge reads the policies and DLP sets that are in force.
+// openKnowledge reads the policies, DLP sets and overrides of threat intelligence
+// that are in force. Its indicators are asked for by value.
 func openKnowledge(ctx context.Context, conf Config, servers *backing, log *slog.Logger) (knowledge, error) {
 	db, err := openDatabase(ctx, servers, log)
 	if err != nil {
@@ -134,8 +139,8 @@ func openKnowledge(ctx context.Context, conf Config, servers *backing, log *slog
 	if conf.embeddedSink() {
 		routes = policy.StaticRoutes{Domains: map[string]string{demoDomain: "sink"}, Outbound: routes.Outbound}
 	}
-	k := knowledge{db, policy.NewStore(db, routes, log), dlp.NewStore(db, log), history.New(db, log)}
-	if err := errors.Join(k.policies.Load(ctx), k.dlp.Load(ctx)); err != nil {
+	k := knowledge{db, policy.NewStore(db, routes, log), dlp.NewStore(db, log), history.New(db, log), intel.NewStore(db, nil, log)}
+	if err := errors.Join(k.policies.Load(ctx), k.dlp.Load(ctx), k.intel.LoadOverrides(ctx)); err != nil {
 		db.Close()
 		return knowledge{}, err
 	}

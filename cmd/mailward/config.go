@@ -40,6 +40,7 @@ type Config struct {
 	Phishing    Phishing         `yaml:"phishing"`
 	Rspamd      Rspamd           `yaml:"rspamd"`
 	Sandbox     Sandbox          `yaml:"sandbox"`
+	Intel       Intel            `yaml:"intel"`
 	OpenBao     OpenBao          `yaml:"openbao"`
 	Signing     Signing          `yaml:"signing"`
 	Audit       Audit            `yaml:"audit"`
@@ -187,6 +188,7 @@ func (c *Config) Validate() error {
 	c.validateLater(p)
 	c.Sandbox.validate(p)
 	c.Audit.validate(p, c.OpenBao.URL != "")
+	c.Intel.validate(p)
 	c.validateSigning(p)
 	c.Queue.validate(p)
 	c.Debug.validate(p)

@@ -162,6 +162,7 @@ func loadConfig(path string, environ []string) (Config, error) {
 	errs = append(errs, c.Relay.resolveSecrets(getenv)...)
 	errs = append(errs, c.Audit.resolveSecrets(getenv)...)
 	errs = append(errs, c.resolveOIDC(getenv)...)
+	errs = append(errs, c.Intel.resolveSecrets(getenv)...)
 	errs = append(errs, c.OpenBao.resolve(kept)...)
 	errs = append(errs, c.Validate())
 	if err := errors.Join(errs...); err != nil {

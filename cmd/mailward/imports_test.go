@@ -10,9 +10,9 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":             {"approval", "audit", "audit/proof", "audit/seal", "audit/sink", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "identity/sso", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
+	"cmd/mailward":             {"approval", "audit", "audit/proof", "audit/seal", "audit/sink", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "identity/sso", "intel", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
 	"cmd/mailward-scanner":     {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
-	"webui":                    {"approval", "audit", "audit/proof", "audit/seal", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
+	"webui":                    {"approval", "audit", "audit/proof", "audit/seal", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "intel", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
 	"gateway":                  {"audit", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
 	"gateway/facts":            {"gateway/ledger", "mailauth", "policy", "scanner/content"},
 	"gateway/whatif":           {"gateway/facts", "gateway/ledger", "policy"},
@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"quarantine/sandbox":       {"audit", "internal/pg", "policy", "quarantine", "scanner/cape"},
 	"identity":                 {"approval", "audit", "identity/sso", "internal/pg"},
 	"identity/sso":             {},
+	"intel":                    {"audit", "internal/pg", "policy", "scanner"},
 	"scanner":                  {"internal/message", "policy", "scanner/content", "scanner/sidecar"},
 	"scanner/ruleset":          {"audit", "internal/pg", "policy", "quarantine", "samples", "scanner"},
 	"scanner/sidecar":          {"policy", "scanner/content", "scanner/rules", "scanner/sidecar/document"},

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"mailward/audit"
+	"mailward/intel"
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
 	"mailward/policy"
@@ -214,6 +216,14 @@ func TestScan_ByPolicy(t *testing.T) {
 	}
 	if len(v.Recipients) != 1 || v.Action != policy.Quarantine || v.Class != policy.Spam || !strings.Contains(fmt.Sprint(v.Recipients[0].Explain), "a wave of junk") {
 		t.Errorf("%+v", v)
+	}
+	record := audit.New(db.DB, audit.Options{Log: slog.New(slog.DiscardHandler)})
+	if _, err := intel.NewStore(db.DB, record, slog.New(slog.DiscardHandler)).Import(t.Context(), intel.Person{Actor: pg.Operator("test")}, "mine", strings.NewReader(`[{"value":"evil.example","class":"phishing","confidence":90}]`)); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs = command(t, "From: c@example.com\nSubject: x\n\nhttps://www.evil.example/login\n", "scan", "--config", conf, "--to", "bob@ours.example", "-")
+	if v = (verdict{}); json.Unmarshal([]byte(out), &v) != nil || code != 1 || v.Class != policy.Phishing || !strings.Contains(out, "INTEL_DOMAIN") {
+		t.Errorf("an indicator: code %d, class %s: %s", code, v.Class, errs)
 	}
 	for _, args := range [][]string{{"--to", "bob@else.example"}, {"--to", "x@world.example", "--direction", "outbound"}} {
 		if code, _, errs := command(t, mail, append(append([]string{"scan", "--config", conf}, args...), "-")...); code != 2 || !strings.Contains(errs, args[1]) {

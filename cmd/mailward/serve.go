@@ -26,6 +26,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/intel"
 	"mailward/internal/bao"
 	"mailward/internal/dns"
 	"mailward/internal/message"
@@ -69,6 +70,8 @@ type program struct {
 	policies   *policy.Store
 	dlp        *dlp.Store
 	history    *history.Store
+	intel      *intel.Store
+	feeds      *intel.Feeds
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
 	spooler    *message.Spooler
@@ -215,7 +218,10 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if err := p.dlp.Load(ctx); err != nil {
 		return err
 	}
-	p.scanner = p.scanner.WithJudges(dlp.NewJudge(p.dlp))
+	if err := p.buildIntel(); err != nil {
+		return err
+	}
+	p.scanner = p.scanner.WithJudges(dlp.NewJudge(p.dlp), intel.NewJudge(p.intel))
 	if err := p.buildSandbox(); err != nil {
 		return err
 	}
@@ -258,6 +264,7 @@ func (p *program) runLoops(failed chan<- error) {
 	p.loop("policies", failed, p.policies.Run)
 	p.loop("dlp sets", failed, p.dlp.Run)
 	p.loop("history of senders", failed, p.history.Run)
+	p.loop("threat intelligence", failed, p.intel.Run)
 	p.loop("audit of API calls", failed, p.audit.RunLater)
 	p.loop("logins that wait for the audit", failed, p.identity.RunSpool)
 	p.loop("rule sets", failed, p.rules.Run)

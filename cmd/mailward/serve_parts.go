@@ -23,6 +23,7 @@ import (
 	"mailward/gateway/hop"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/intel"
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/policy"
@@ -169,6 +170,7 @@ func (p *program) components(smtp bool) []health.Component {
 	}
 	list = append(list, p.keyComponents()...)
 	list = append(list, p.sandboxComponent())
+	list = append(list, p.feedComponents()...)
 	if smtp {
 		list = append(list, health.Listener(func() error {
 			if !p.accepting.Load() {
@@ -224,6 +226,7 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 			return health.Report{}, err
 		}
 	}
+	p.feeds = intel.NewFeeds(intel.NewStore(p.db, nil, log), conf.Intel.configs(), log)
 	p.policies = policy.NewStore(p.db, conf.Relay.static(), log)
 	if err := p.policies.Load(ctx); err != nil {
 		return health.Report{}, err
@@ -333,6 +336,8 @@ func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 		return err
 	}
 	p.loop("delivery", failed, p.queue.Run)
+	p.loop("feeds of threat intelligence", failed, p.feeds.Run)
+	p.loop("expired indicators", failed, p.intel.RunSweep)
 	p.loop("trials of rules", failed, p.rules.RunBacktests)
 	return nil
 }

@@ -119,6 +119,9 @@ test('every page: no accessibility violation, no overflow, no error, in both the
     ['domains', '/policies/domains'],
     ['dlp', '/policies/dlp'],
     ['dlp-new', '/policies/dlp/new'],
+    ['intel', '/intel'],
+    ['intel-feeds', '/intel/feeds'],
+    ['intel-overrides', '/intel/overrides'],
     ['password', '/password'],
     ['not-found', '/nothing/here'],
   ]
@@ -150,7 +153,7 @@ test('every page: no accessibility violation, no overflow, no error, in both the
 
 test('every page in German, at 320 pixels too, without overflow', async () => {
   await look(context, 'light', 'de')
-  for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/policies/dlp', '/policies/dlp/new', '/yara', '/yara/new', '/password']) {
+  for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/policies/dlp', '/policies/dlp/new', '/yara', '/yara/new', '/intel', '/intel/feeds', '/intel/overrides', '/password']) {
     await withPage(async (page) => {
       await page.goto(base + path)
       assert.equal(await page.getAttribute('html', 'lang'), 'de')
@@ -553,4 +556,32 @@ test('YARA rules without a script: created from a file, narrow too', async () =>
   } finally {
     await plain.close()
   }
+})
+
+test('threat intelligence: what feeds say and how they fare; a value is blocked, found in the list, and ended', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/intel?q=' + encodeURIComponent('hxxp://kit.bad[.]example/login?id=1'))
+    assert.match(await page.locator('#results').innerText(), /hxxp:\/\/kit\[\.\]bad\[\.\]example\/login\?id=1[\s\S]*urlhaus/)
+    await page.fill('#q', 'good.example')
+    await page.getByText('Nothing is known of it').waitFor()
+    await page.goto(base + '/intel/feeds')
+    assert.match(await page.locator('#feed-urlhaus').innerText(), /Good[\s\S]*2 rows/)
+    assert.match(await page.locator('#feed-misp').innerText(), /Needs a look[\s\S]*key is not accepted/)
+    await page.locator('#feed-urlhaus .btn').click()
+    await page.getByText('The feed is being read.').waitFor()
+    await page.goto(base + '/health')
+    assert.match(await page.locator('main').innerText(), /The feed misp answers but does not take our key/)
+    await page.goto(base + '/intel/overrides')
+    await page.fill('[name=value]', 'hxxp://evil[.]example/login')
+    await page.fill('textarea[name=reason]', 'reported by a customer')
+    await page.click('.pol-form .btn.primary')
+    await page.getByText('The override is in force.').waitFor()
+    const card = page.locator('#results .card', { hasText: 'hxxp://evil[.]example/login' })
+    assert.match(await card.innerText(), /reported by a customer/)
+    for (const v of await violations(page)) assert.fail(v)
+    await card.locator('[name=reason]').fill('was a mistake')
+    await card.locator('.btn.danger').click()
+    await page.getByText('The override has ended.').waitFor()
+    assert.equal(await card.count(), 0)
+  }, { width: 320 })
 })

@@ -1,0 +1,2 @@
+-- How many indicators there are
+SELECT count(*) FROM indicator;
