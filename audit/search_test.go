@@ -17,7 +17,7 @@ func TestListSQL_BothFormsAreOne(t *testing.T) {
 	t.Parallel()
 	from := func(s string) string { return s[strings.Index(s, "SELECT h.id"):] }
 	want := strings.NewReplacer("FROM (\n", "FROM unnest($4::text[]) a(action) CROSS JOIN LATERAL (\n",
-		"($4::text IS NULL OR e.action = $4)", "e.action = a.action", "ORDER BY h.id DESC;", "ORDER BY h.id DESC\nLIMIT $22;").Replace(from(listSQL))
+		"($4::text IS NULL OR e.action = $4)", "e.action = a.action", "    ORDER BY e.id DESC", "    ORDER BY e.action, e.id DESC", "ORDER BY h.id DESC;", "ORDER BY h.id DESC\nLIMIT $22;").Replace(from(listSQL))
 	if got := from(listActionsSQL); got != want {
 		t.Errorf("list_actions.sql has drifted from list.sql:\n%s\nwant\n%s", got, want)
 	}
@@ -43,7 +43,7 @@ func TestList_EveryFilterFindsItsOwn(t *testing.T) {
 	for name, f := range map[string]Filter{
 		"actor's address": {Actor: "erika@OURS.example"}, "actor's id": {Actor: user.String()}, "action": {Action: ReleaseExecute},
 		"prefix": {Action: "quarantine.*"}, "several actions": {Action: "auth.logout, quarantine.release.execute"}, "outcome": {Outcome: "refused"},
-		"workspace": {Workspace: ws}, "own workspaces": {Workspaces: []uuid.UUID{ws}, NoInstallation: true}, "target": {Target: item},
+		"workspace": {Workspace: ws, Method: "password"}, "own workspaces": {Workspaces: []uuid.UUID{ws}, NoInstallation: true, Method: "password"}, "target": {Target: item},
 		"IP": {IP: "192.0.2.7"}, "IP mapped to v6": {IP: "::ffff:192.0.2.7"}, "application": {Application: "web-ui"}, "route": {Route: "/quarantine/{id}/release"},
 		"method": {Method: "password"}, "provider": {Provider: "local"}, "approval": {Approval: "none"},
 		"session": {Link: session.String()}, "object": {Link: item}, "cause": {Link: incident}, "itself": {Link: wanted.ID.String()}, "actor's link": {Link: strings.ToUpper(user.String())},

@@ -1,5 +1,6 @@
 -- list.sql for several actions, $4: a page of each, from its own index, and of
--- these the newest. A test holds the two together.
+-- these the newest. The inner order names the action, which is one and the same
+-- there, so that no other index will do. A test holds the two files together.
 SELECT h.id, h.recorded_at, h.db_role, h.bytes, l.seq, l.leaf_hash
 FROM unnest($4::text[]) a(action) CROSS JOIN LATERAL (
     SELECT e.id, e.retention, e.recorded_at, e.db_role, e.bytes FROM audit.event e
@@ -24,7 +25,7 @@ FROM unnest($4::text[]) a(action) CROSS JOIN LATERAL (
       AND ($19::timestamptz IS NULL OR e.id >= audit.uuid_at($19))
       AND ($20::timestamptz IS NULL OR e.id < audit.uuid_at($20))
       AND ($21::uuid IS NULL OR e.id < $21)
-    ORDER BY e.id DESC
+    ORDER BY e.action, e.id DESC
     LIMIT $22
 ) h LEFT JOIN audit.leaf l ON l.event_id = h.id AND l.retention = h.retention
 ORDER BY h.id DESC
