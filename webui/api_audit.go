@@ -18,12 +18,41 @@ import (
 type eventFilter struct {
 	Paging
 	Span
-	Actor   string `query:"actor" maxLength:"254" doc:"mail address or id of an account, or a type of actor"`
-	Action  string `query:"action" maxLength:"100" doc:"auth.login, or quarantine.* for all that begin so"`
-	Target  string `query:"target" maxLength:"200" doc:"id of what was acted on"`
+	Actor string `query:"actor" maxLength:"254" doc:"mail address or id of an account, or a type of actor"`
+	EventKind
+	Target      string `query:"target" maxLength:"200" doc:"id of what was acted on"`
+	Workspace   string `query:"workspace" format:"uuid"`
+	IP          string `query:"ip" maxLength:"45" doc:"source address"`
+	Application string `query:"application" maxLength:"100"`
+	Route       string `query:"route" maxLength:"200" doc:"template of the path, as /quarantine/{id}"`
+	Method      string `query:"method" maxLength:"50" doc:"way of signing in: password, token, ..."`
+	Provider    string `query:"provider" maxLength:"100" doc:"of the identity: local, or a name of single sign-on"`
+	Approval    string `query:"approval" enum:"none,given" doc:"of acts that a second person can approve"`
+	Link        string `query:"link" format:"uuid" doc:"an id that the event names: its own, its actor, session, request, object, incident or cause"`
+	Query       string `query:"q" maxLength:"200" doc:"an id, a mail address, an IP address, or a part of the action"`
+	Accept      string `header:"Accept" doc:"application/json, text/csv or application/x-ndjson"`
+}
+
+// EventKind is what both the list and the feed can be filtered by.
+type EventKind struct {
+	Action  string `query:"action" maxLength:"300" doc:"auth.login, or quarantine.* for all that begin so; several with commas between"`
 	Outcome string `query:"outcome" enum:"success,failure,refused,unknown"`
-	Query   string `query:"q" maxLength:"200" doc:"an id, a mail address, an IP address, or a part of the action"`
-	Accept  string `header:"Accept" doc:"application/json, text/csv or application/x-ndjson"`
+}
+
+// feedInput is one step of a program that copies the audit.
+type feedInput struct {
+	EventKind
+	Cursor int64 `query:"cursor" minimum:"0" doc:"next_cursor of the step before; 0, or nothing, for the first event"`
+	Limit  int   `query:"limit" minimum:"1" maximum:"1000" default:"500"`
+}
+
+// feed is the answer to it.
+type feed struct {
+	Body struct {
+		Items      []map[string]any `json:"items" nullable:"false" doc:"numbered events, oldest first, each with seq"`
+		NextCursor int64            `json:"next_cursor" doc:"where to go on; every event that the filter selects and whose seq is lower has been handed out"`
+		Head       int64            `json:"head" doc:"the number that the next event will get; there is more at once while next_cursor is lower"`
+	}
 }
 
 // Media types of the list of events.
@@ -42,17 +71,41 @@ func (s *Server) registerAudit() {
 				typeCSV: {}, typeNDJSON: {},
 			}}}
 		})
+	register(s, endpoint{http.MethodGet, "/audit/feed", "feed-audit-events", "What was done, in the order of the numbers, for programs that copy it: nothing is skipped, also not what commits late", identity.AuditExport, 0}, s.getFeed)
 }
 
 // auditFilter is what the caller asked for, within what the caller may see.
 func (s *Server) auditFilter(p identity.Principal, in *eventFilter, right identity.Right) audit.Filter {
-	f := audit.Filter{Actor: in.Actor, Action: in.Action, Target: in.Target, Outcome: in.Outcome, Query: in.Query,
+	f := audit.Filter{Actor: in.Actor, Action: in.Action, Target: in.Target, Outcome: in.Outcome, Query: in.Query, IP: in.IP,
+		Application: in.Application, Route: in.Route, Method: in.Method, Provider: in.Provider, Approval: in.Approval, Link: in.Link,
 		From: in.From, To: in.To, Cursor: in.Cursor, Limit: in.Limit}
+	if in.Workspace != "" {
+		f.Workspace = ByID{ID: in.Workspace}.uuid()
+	}
 	ws, all := p.Workspaces(right)
 	if !all {
 		f.Workspaces, f.NoInstallation = ws, true
 	}
 	return f
+}
+
+// getFeed hands out what is new since the cursor. Its calls are on record like
+// every call of the API; an event for each step would never let it end.
+func (s *Server) getFeed(ctx context.Context, p identity.Principal, in *feedInput) (*feed, error) {
+	f := audit.Filter{Action: in.Action, Outcome: in.Outcome, Limit: in.Limit}
+	if ws, all := p.Workspaces(identity.AuditExport); !all {
+		f.Workspaces, f.NoInstallation = ws, true
+	}
+	got, err := s.deps.Audit.Feed(ctx, in.Cursor, f)
+	if err != nil {
+		return nil, err
+	}
+	out := &feed{}
+	out.Body.Items, out.Body.NextCursor, out.Body.Head = make([]map[string]any, len(got.Items)), got.Next, got.Head
+	for i, r := range got.Items {
+		out.Body.Items[i] = r.Fields()
+	}
+	return out, nil
 }
 
 func (s *Server) getEvents(ctx context.Context, p identity.Principal, in *eventFilter) (*huma.StreamResponse, error) {
@@ -95,7 +148,8 @@ func (s *Server) exportEvents(ctx context.Context, p identity.Principal, in *eve
 	ev := audit.Event{Action: audit.AuditExport, Phase: "intent", Actor: p.Actor(), Roles: p.RoleNames(), Retention: audit.Retention3Years,
 		Targets: []audit.Target{{Type: "audit", ID: "events", Label: kind}},
 		After: map[string]any{"actor": audit.Personal(f.Actor), "action": f.Action, "target": f.Target, "outcome": f.Outcome,
-			"q": audit.Personal(f.Query), "from": f.From, "to": f.To, "format": kind}}
+			"workspace": in.Workspace, "ip": audit.Personal(f.IP), "application": f.Application, "route": f.Route, "method": f.Method, "provider": f.Provider,
+			"approval": f.Approval, "link": f.Link, "q": audit.Personal(f.Query), "from": f.From, "to": f.To, "format": kind}}
 	if err := s.deps.Audit.Record(ctx, ev); err != nil {
 		return nil, fmt.Errorf("record the export: %w", err)
 	}

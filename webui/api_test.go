@@ -208,6 +208,7 @@ func TestAPI_RightsOfEachRole(t *testing.T) {
 		{"GET", item, "", []identity.Role{identity.Admin, identity.Approver, identity.Analyst, identity.Auditor, identity.Viewer}},
 		{"GET", item + "/raw", "", []identity.Role{identity.Admin, identity.Analyst}},
 		{"GET", "/audit/events", "", []identity.Role{identity.Admin, identity.Auditor}},
+		{"GET", "/audit/feed", "", []identity.Role{identity.Admin, identity.Auditor}},
 		{"GET", "/policies/*", "", []identity.Role{identity.Admin, identity.Approver, identity.Analyst, identity.Auditor, identity.Viewer}},
 		{"GET", "/users", "", []identity.Role{identity.Admin}},
 		{"GET", "/tokens", "", []identity.Role{identity.Admin}},
@@ -325,6 +326,51 @@ func TestAPI_AuditEvents(t *testing.T) {
 	}
 	if status, _, _ := s.call(token, "GET", "/audit/events?cursor=x", ""); status != 422 {
 		t.Errorf("a bad cursor: %d", status)
+	}
+}
+
+// A copy of the audit by its numbers: complete, and resumed where it stopped.
+func TestAPI_AuditFeed(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	token := s.token(identity.Auditor)
+	for range 5 {
+		must(t, s.audit.Record(context.Background(), audit.Event{Action: audit.Logout, Actor: pg.System("x", "y")}))
+	}
+	for n := 1; n > 0; {
+		var err error
+		if n, err = s.audit.Sequence(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next, expect := 0.0, 0.0
+	for {
+		status, m, body := s.call(token, "GET", fmt.Sprintf("/audit/feed?limit=4&cursor=%.0f", next), "")
+		items, _ := m["items"].([]any)
+		if status != 200 {
+			t.Fatal(body)
+		}
+		for _, e := range items {
+			if seq, _ := e.(map[string]any)["seq"].(float64); seq != expect {
+				t.Fatalf("number %v, want %v", seq, expect)
+			}
+			expect++
+		}
+		if next, _ = m["next_cursor"].(float64); next == m["head"] {
+			break
+		}
+	}
+	if expect < 6 {
+		t.Errorf("%v events", expect)
+	}
+	_, m, _ := s.call(token, "GET", "/audit/feed?action=auth.logout&limit=500", "")
+	if items, _ := m["items"].([]any); len(items) != 5 || m["next_cursor"].(float64) < expect {
+		t.Errorf("with a filter: %d events, next %v", len(items), m["next_cursor"])
+	}
+	for _, bad := range []string{"-1", "x"} {
+		if status, _, _ := s.call(token, "GET", "/audit/feed?cursor="+bad, ""); status != 422 {
+			t.Errorf("cursor %s: %d", bad, status)
+		}
 	}
 }
 
