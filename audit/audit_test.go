@@ -3,7 +3,9 @@ package audit
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/csv"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -244,7 +246,7 @@ func TestList_PagesWithoutGapsOrDoubles(t *testing.T) {
 	}
 }
 
-func TestWriteCSV_NoFormulas(t *testing.T) {
+func TestExport_CSVHasNoFormulasAndIsCountedAndHashed(t *testing.T) {
 	t.Parallel()
 	db := testenv.Postgres(t)
 	l, ctx := newLog(db), context.Background()
@@ -254,8 +256,12 @@ func TestWriteCSV_NoFormulas(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := l.WriteCSV(ctx, Filter{Action: Login}, &b); err != nil {
+	sum, err := l.Export(ctx, Filter{Action: Login}, CSV, &b)
+	if err != nil {
 		t.Fatal(err)
+	}
+	if hash := sha256.Sum256(b.Bytes()); sum.Count != 6 || sum.SHA256 != hex.EncodeToString(hash[:]) || sum.First == "" || sum.First > sum.Last {
+		t.Errorf("summary %+v", sum)
 	}
 	recs, err := csv.NewReader(&b).ReadAll()
 	if err != nil || len(recs) != 7 {

@@ -3,8 +3,8 @@ package webui
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
@@ -145,24 +145,26 @@ func (s *Server) exportEvents(ctx context.Context, p identity.Principal, in *eve
 		return nil, huma.Error403Forbidden("this needs the right audit_export")
 	}
 	f := s.auditFilter(p, in, identity.AuditExport)
-	ev := audit.Event{Action: audit.AuditExport, Phase: "intent", Actor: p.Actor(), Roles: p.RoleNames(), Retention: audit.Retention3Years,
+	ev := audit.Event{Action: audit.AuditExport, Actor: p.Actor(), Roles: p.RoleNames(), Retention: audit.Retention3Years,
 		Targets: []audit.Target{{Type: "audit", ID: "events", Label: kind}},
 		After: map[string]any{"actor": audit.Personal(f.Actor), "action": f.Action, "target": f.Target, "outcome": f.Outcome,
 			"workspace": in.Workspace, "ip": audit.Personal(f.IP), "application": f.Application, "route": f.Route, "method": f.Method, "provider": f.Provider,
 			"approval": f.Approval, "link": f.Link, "q": audit.Personal(f.Query), "from": f.From, "to": f.To, "format": kind}}
-	if err := s.deps.Audit.Record(ctx, ev); err != nil {
+	ev, err := s.deps.Audit.BeginExport(ctx, ev)
+	if err != nil {
 		return nil, fmt.Errorf("record the export: %w", err)
 	}
-	write, name := s.deps.Audit.WriteCSV, "audit.csv"
+	format, name := audit.CSV, "audit.csv"
 	if kind == typeNDJSON {
-		write, name = s.deps.Audit.WriteNDJSON, "audit.ndjson"
+		format, name = audit.NDJSON, "audit.ndjson"
 	}
 	return &huma.StreamResponse{Body: func(c huma.Context) {
 		c.SetHeader("Content-Type", kind+"; charset=utf-8")
 		c.SetHeader("Content-Disposition", `attachment; filename="`+name+`"`)
-		if err := write(ctx, f, io.Writer(c.BodyWriter())); err != nil {
+		sum, err := s.deps.Audit.Export(ctx, f, format, c.BodyWriter())
+		if err = errors.Join(err, s.deps.Audit.EndExport(ctx, ev, sum, err)); err != nil {
 			s.log.Error("export broke off", "error", err)
-			panic(http.ErrAbortHandler)
+			panic(http.ErrAbortHandler) // half a file must not look like a whole one
 		}
 	}}, nil
 }

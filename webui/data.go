@@ -85,7 +85,7 @@ type record interface {
 	RecordLater(ctx context.Context, ev audit.Event)
 	Status(ctx context.Context) (audit.Status, error)
 	Findings(ctx context.Context) ([]string, error)
-	WriteCSV(ctx context.Context, f audit.Filter, w io.Writer) error
+	Export(ctx context.Context, f audit.Filter, format audit.Format, w io.Writer) (audit.Summary, error)
 }
 
 // monitor is the health of everything.

@@ -307,14 +307,14 @@ func (f *fakeRecord) Status(context.Context) (audit.Status, error) {
 
 func (f *fakeRecord) Findings(context.Context) ([]string, error) { return nil, nil }
 
-func (f *fakeRecord) WriteCSV(ctx context.Context, q audit.Filter, w io.Writer) error {
+func (f *fakeRecord) Export(ctx context.Context, q audit.Filter, _ audit.Format, w io.Writer) (audit.Summary, error) {
 	page, err := f.List(ctx, q)
 	for _, r := range page.Items {
 		if err == nil {
 			_, err = fmt.Fprintf(w, "%s,%s\n", r.ID, text(r.Fields(), "action"))
 		}
 	}
-	return err
+	return audit.Summary{Count: int64(len(page.Items))}, err
 }
 
 // fakeMonitor has seen an hour.

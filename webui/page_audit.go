@@ -1,6 +1,7 @@
 package webui
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -15,6 +16,9 @@ import (
 // auditView is a page of the audit with its filter.
 type auditView struct {
 	Query, Actor, Action, Outcome, Target, Range, From, To string
+	IP, Application, Route, Method, Provider, Approval     string
+	Around                                                 string // an id that the events name
+	Today                                                  time.Time
 	Link                                                   listLink
 	Items                                                  []auditRow
 	Open                                                   string
@@ -24,6 +28,42 @@ type auditView struct {
 }
 
 const auditPageSize = 50
+
+// narrow says whether one of the filters behind "more" is set.
+func (v auditView) narrow() bool {
+	return v.Target+v.IP+v.Application+v.Route+v.Method+v.Provider+v.Approval+v.Around != "" || v.Range == "custom"
+}
+
+// question is what auditors ask, as a filter.
+type question struct{ Key, Href string }
+
+// questions leave open what only the asker knows: the person, the mail.
+func (v auditView) questions() []question {
+	to := time.Date(v.Today.Year(), time.Month((int(v.Today.Month())-1)/3*3+1), 1, 0, 0, 0, 0, time.UTC)
+	from, last := to.AddDate(0, -3, 0), to.AddDate(0, 0, -1)
+	at := func(pairs ...string) string { return listLink{path: "/audit"}.with(pairs...) }
+	return []question{
+		{"releases", at("action", audit.ReleaseExecute+","+audit.SandboxRelease, "approval", "none", "range", "all")},
+		{"policies", at("action", "policy.*,policy_entry.*,group.*,domain.*", "from", from.Format(time.DateOnly), "to", last.Format(time.DateOnly))},
+		{"opened", at("action", audit.ViewBody+","+audit.RawDownload, "range", "all")},
+		{"roles", at("action", "role.*", "range", "all")},
+		{"gaps", at("action", "guard.*,logging.*,audit.seal.*,audit.partition.*,audit.anchor.*", "range", "all")},
+		{"complete", at("action", audit.AuditExport, "outcome", "success", "range", "all")},
+		{"exports", at("action", "audit.export*,evidence.*", "range", "all")},
+	}
+}
+
+func (v auditView) approvalOptions(p *frame) []option {
+	return []option{{"", p.T("audit.approval.any")}, {"none", p.T("audit.approval.none")}, {"given", p.T("audit.approval.given")}}
+}
+
+// moreFields are the text filters behind "more".
+func (v auditView) moreFields(p *frame) []textField {
+	return []textField{{"target", p.T("col.target"), v.Target}, {"link", p.T("audit.around"), v.Around}, {"ip", p.T("col.address"), v.IP}, {"application", p.T("audit.application"), v.Application},
+		{"route", p.T("audit.route"), v.Route}, {"method", p.T("audit.method"), v.Method}, {"provider", p.T("audit.provider"), v.Provider}}
+}
+
+type textField struct{ Name, Label, Value string }
 
 // actionGroups are what the filter offers; a full name can be given in the
 // address or by a click on one.
@@ -75,7 +115,12 @@ func (v auditView) toggle(id string) string {
 
 func (s *pages) readAudit(c echo.Context) (auditView, audit.Filter, error) {
 	q := c.QueryParams()
-	v := auditView{Query: short(q.Get("q")), Actor: short(q.Get("actor")), Action: short(q.Get("action")), Target: short(q.Get("target")), Open: q.Get("id")}
+	v := auditView{Query: short(q.Get("q")), Actor: short(q.Get("actor")), Action: short(q.Get("action")), Target: short(q.Get("target")), Open: q.Get("id"),
+		IP: short(q.Get("ip")), Application: short(q.Get("application")), Route: short(q.Get("route")), Method: short(q.Get("method")),
+		Provider: short(q.Get("provider")), Around: short(q.Get("link")), Today: s.now().UTC()}
+	if a := q.Get("approval"); a == "none" || a == "given" {
+		v.Approval = a
+	}
 	for _, o := range []string{"success", "failure", "refused", "unknown"} {
 		if q.Get("outcome") == o {
 			v.Outcome = o
@@ -83,19 +128,21 @@ func (s *pages) readAudit(c echo.Context) (auditView, audit.Filter, error) {
 	}
 	f := s.person(c).auditFilter(audit.Filter{
 		Actor: v.Actor, Action: v.Action, Target: v.Target, Outcome: v.Outcome,
+		IP: v.IP, Application: v.Application, Route: v.Route, Method: v.Method, Provider: v.Provider, Approval: v.Approval, Link: v.Around,
 		Query: v.Query, Cursor: q.Get("after"), Limit: auditPageSize,
 	})
 	v.Reads = q.Get("reads") == "1"
-	// Whoever asks for an action or an outcome gets all of it: refused calls
-	// are among them.
-	if v.Hidden = !v.Reads && v.Action == "" && v.Outcome == ""; v.Hidden {
+	// Whoever asks for an action, an outcome or a route gets all of it: refused
+	// calls are among them.
+	if v.Hidden = !v.Reads && v.Action == "" && v.Outcome == "" && v.Route == "" && v.Around == ""; v.Hidden {
 		f.Skip = []string{audit.PageView, audit.APICall}
 	}
 	reads := ""
 	if v.Reads {
 		reads = "1"
 	}
-	set := url.Values{"reads": {reads}, "q": {v.Query}, "actor": {v.Actor}, "action": {v.Action}, "target": {v.Target}, "outcome": {v.Outcome}}
+	set := url.Values{"reads": {reads}, "q": {v.Query}, "actor": {v.Actor}, "action": {v.Action}, "target": {v.Target}, "outcome": {v.Outcome},
+		"ip": {v.IP}, "application": {v.Application}, "route": {v.Route}, "method": {v.Method}, "provider": {v.Provider}, "approval": {v.Approval}, "link": {v.Around}}
 	var err error
 	if f.From, v.From, err = instant(q.Get("from"), false); err != nil {
 		return v, f, err
@@ -103,13 +150,12 @@ func (s *pages) readAudit(c echo.Context) (auditView, audit.Filter, error) {
 	if f.To, v.To, err = instant(q.Get("to"), true); err != nil {
 		return v, f, err
 	}
-	rangeGiven := q.Get("range")
-	if (v.From != "" || v.To != "") && (rangeGiven == "" || rangeGiven == "custom") {
+	if v.From != "" || v.To != "" {
 		v.Range = "custom"
 		set["from"], set["to"] = []string{v.From}, []string{v.To}
 	} else {
 		var span time.Duration
-		v.Range, span = rangeOf(rangeGiven, "7d")
+		v.Range, span = rangeOf(q.Get("range"), "7d")
 		v.From, v.To, f.From, f.To = "", "", time.Time{}, time.Time{}
 		if span > 0 {
 			f.From = s.now().Add(-span)
@@ -206,18 +252,19 @@ func (s *pages) getAuditCSV(c echo.Context) error {
 			filter[k] = list[0]
 		}
 	}
-	err = s.record.Record(ctx, audit.Event{
-		Action: audit.AuditExport, Phase: "intent", Actor: who.Actor, Roles: who.Roles, After: map[string]any{"format": "csv", "filter": filter, "range": v.Range},
-		Targets: []audit.Target{{Type: "audit", ID: "event"}},
-	})
-	if err != nil {
+	ev := audit.Event{
+		Action: audit.AuditExport, Actor: who.Actor, Roles: who.Roles, After: map[string]any{"format": "csv", "filter": filter, "range": v.Range},
+		Targets: []audit.Target{{Type: "audit", ID: "event"}}, Retention: audit.Retention3Years,
+	}
+	if ev, err = s.record.BeginExport(ctx, ev); err != nil {
 		return s.failure(c, fmt.Errorf("record the export: %w", err))
 	}
 	h := c.Response().Header()
 	h.Set(echo.HeaderContentType, "text/csv; charset=utf-8")
 	h.Set(echo.HeaderContentDisposition, `attachment; filename="mailward-audit-`+s.now().UTC().Format("20060102T150405Z")+`.csv"`)
 	c.Response().WriteHeader(http.StatusOK)
-	if err := s.record.WriteCSV(ctx, f, c.Response()); err != nil {
+	sum, err := s.record.Export(ctx, f, audit.CSV, c.Response())
+	if err = errors.Join(err, s.record.EndExport(ctx, ev, sum, err)); err != nil {
 		s.log.Error("audit export broke off", "error", err)
 		panic(http.ErrAbortHandler) // half a file must not look like a whole one
 	}

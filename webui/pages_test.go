@@ -457,7 +457,8 @@ func TestAuditPage(t *testing.T) {
 	if rec.Code != http.StatusOK || !strings.HasPrefix(rec.Header().Get("Content-Disposition"), "attachment") || !strings.Contains(rec.Body.String(), "auth.login") {
 		t.Errorf("export: %d %q", rec.Code, rec.Header().Get("Content-Disposition"))
 	}
-	if n := len(s.record.events); n != 1 || s.record.events[0].Action != audit.AuditExport || s.record.events[0].Phase != "intent" {
+	if n := len(s.record.events); n != 2 || s.record.events[0].Action != audit.AuditExport || s.record.events[0].Phase != "intent" ||
+		s.record.events[1].Phase != "result" || s.record.events[1].After["count"] == nil {
 		t.Errorf("the export is not on record: %+v", s.record.events)
 	}
 	s.record.fail = errors.New("unwritable")
