@@ -374,6 +374,54 @@ func TestAPI_AuditFeed(t *testing.T) {
 	}
 }
 
+// Each question of the audit page finds what it asks for, and not what stands
+// beside it.
+func TestAudit_QuestionsFindTheirAnswers(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	token := s.token(identity.Auditor)
+	actor := pg.Actor{Type: pg.ActorUser, UserID: uuid.New(), Email: "erika@ours.example", AuthMethod: "password"}
+	mail := uuid.NewString()
+	record := func(ev audit.Event) string {
+		ev.ID, ev.Actor = uuid.Must(uuid.NewV7()), actor
+		must(t, s.audit.Record(context.Background(), ev))
+		return ev.ID.String()
+	}
+	alone := record(audit.Event{Action: audit.ReleaseExecute, Approval: &audit.Approval{Mode: "single_operator"}})
+	agreed := record(audit.Event{Action: audit.ReleaseExecute, Approval: &audit.Approval{Mode: "required", Approvers: []string{"x"}}})
+	policy := record(audit.Event{Action: "policy.update", Before: map[string]any{"spam": "tag"}, After: map[string]any{"spam": "hold"}})
+	opened := record(audit.Event{Action: audit.ViewBody, Targets: []audit.Target{{Type: "quarantine_item", ID: mail}}})
+	other := record(audit.Event{Action: audit.ViewBody, Targets: []audit.Target{{Type: "quarantine_item", ID: uuid.NewString()}}})
+	role := record(audit.Event{Action: "role.create"})
+	gap := record(audit.Event{Action: audit.SinkFailed})
+	export := record(audit.Event{Action: audit.AuditExport})
+	for key, want := range map[string]struct{ more, found, left string }{
+		"releases": {"", alone, agreed}, "policies": {"&actor=erika@ours.example", policy, role}, "opened": {"&target=" + mail, opened, other},
+		"roles": {"", role, policy}, "gaps": {"", gap, role}, "complete": {"", export, opened}, "exports": {"", export, opened},
+	} {
+		found := false
+		for _, q := range (auditView{Today: time.Now().AddDate(0, 3, 0)}).questions() { // next quarter's last quarter is this one
+			if q.Key != key {
+				continue
+			}
+			found = true
+			u, err := url.Parse(q.Href)
+			must(t, err)
+			v := u.Query()
+			for _, k := range []string{"range", "from", "to"} {
+				v.Del(k)
+			}
+			status, _, body := s.call(token, "GET", "/audit/events?"+v.Encode()+want.more, "")
+			if status != 200 || !strings.Contains(body, want.found) || strings.Contains(body, want.left) {
+				t.Errorf("%s: %d, finds it: %v, finds its neighbour: %v", key, status, strings.Contains(body, want.found), strings.Contains(body, want.left))
+			}
+		}
+		if !found {
+			t.Errorf("no question %s", key)
+		}
+	}
+}
+
 func TestAPI_DomainsPoliciesAccounts(t *testing.T) {
 	t.Parallel()
 	s := newRealSite(t, identity.SingleOperator)
