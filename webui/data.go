@@ -82,6 +82,8 @@ type mails interface {
 type record interface {
 	List(ctx context.Context, f audit.Filter) (audit.Page, error)
 	Record(ctx context.Context, ev audit.Event) error
+	BeginExport(ctx context.Context, ev audit.Event) (audit.Event, error)
+	EndExport(ctx context.Context, begun audit.Event, s audit.Summary, failed error) error
 	RecordLater(ctx context.Context, ev audit.Event)
 	Status(ctx context.Context) (audit.Status, error)
 	Findings(ctx context.Context) ([]string, error)

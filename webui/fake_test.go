@@ -307,6 +307,19 @@ func (f *fakeRecord) Status(context.Context) (audit.Status, error) {
 
 func (f *fakeRecord) Findings(context.Context) ([]string, error) { return nil, nil }
 
+func (f *fakeRecord) BeginExport(ctx context.Context, ev audit.Event) (audit.Event, error) {
+	ev.ID, ev.Phase = uuid.Must(uuid.NewV7()), "intent"
+	return ev, f.Record(ctx, ev)
+}
+
+func (f *fakeRecord) EndExport(ctx context.Context, ev audit.Event, s audit.Summary, failed error) error {
+	if ev.ID, ev.Phase = uuid.Nil, "result"; failed != nil {
+		ev.Outcome = "failure"
+	}
+	ev.After = map[string]any{"count": s.Count}
+	return f.Record(ctx, ev)
+}
+
 func (f *fakeRecord) Export(ctx context.Context, q audit.Filter, _ audit.Format, w io.Writer) (audit.Summary, error) {
 	page, err := f.List(ctx, q)
 	for _, r := range page.Items {

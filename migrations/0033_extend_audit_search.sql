@@ -2,7 +2,7 @@
 -- What the audit can be searched by: application, route, way of signing in,
 -- approval, outcome, address, and every id that an event names.
 
-SELECT audit.maintenance('0025', 'the audit gets columns and indexes to search by');
+SELECT audit.maintenance('0033', 'the audit gets columns and indexes to search by');
 
 SET LOCAL ROLE mailward_owner;
 
