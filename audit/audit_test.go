@@ -256,12 +256,21 @@ func TestExport_CSVHasNoFormulasAndIsCountedAndHashed(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	sum, err := l.Export(ctx, Filter{Action: Login}, CSV, &b)
+	begun, err := l.BeginExport(ctx, Event{Action: AuditExport, Actor: pg.Operator("x")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if hash := sha256.Sum256(b.Bytes()); sum.Count != 6 || sum.SHA256 != hex.EncodeToString(hash[:]) || sum.First == "" || sum.First > sum.Last {
-		t.Errorf("summary %+v", sum)
+	if err := l.Export(ctx, begun, Selection{Filter: Filter{Action: Login}, Format: CSVPlain}, &b); err != nil {
+		t.Fatal(err)
+	}
+	p, err := l.List(ctx, Filter{Action: AuditExport, Link: begun.ID.String(), Limit: 1})
+	if err != nil || len(p.Items) != 1 {
+		t.Fatal(err)
+	}
+	m := p.Items[0].Fields()
+	if hash := sha256.Sum256(b.Bytes()); at(m, "phase") != "result" || at(m, "change", "after", "count") != "6" || at(m, "change", "after", "sha256") != hex.EncodeToString(hash[:]) ||
+		at(m, "correlation", "causation_id") != begun.ID.String() || at(m, "change", "after", "first") > at(m, "change", "after", "last") {
+		t.Errorf("the end of the export on record: %v", m)
 	}
 	recs, err := csv.NewReader(&b).ReadAll()
 	if err != nil || len(recs) != 7 {

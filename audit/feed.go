@@ -4,8 +4,13 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"mailward/internal/pg"
 )
+
+var feedGoneSQL = pg.Query(queryFiles, "feed_gone")
 
 // feedWindow is how many numbers one page of the feed looks at, so that a
 // filter that selects next to nothing still answers at once.
@@ -19,6 +24,18 @@ type FeedPage struct {
 	Next int64
 	// Head is the number that the next event will get.
 	Head int64
+	// Gone are the numbers between the page's beginning and Next whose events are
+	// not there any more. Only for those who read everything without a filter.
+	Gone []GoneRun
+}
+
+// GoneRun is a run of numbers without events.
+type GoneRun struct {
+	First int64 `json:"first_seq"`
+	Last  int64 `json:"last_seq"`
+	// Protocol is the event of the deletion that retention asked for; nil: there
+	// was none, so somebody took the events away.
+	Protocol *uuid.UUID `json:"protocol"`
 }
 
 // Feed reads events by their numbers, oldest first, from the number next on.
@@ -29,8 +46,9 @@ type FeedPage struct {
 //     commits late gets a high number and is never behind a reader.
 //   - Next moves over all numbers that were looked at, also over those that the
 //     filter leaves out: the pages of any filter fit together without a gap.
-//   - Without a filter and as somebody who may read everything, the numbers of
-//     consecutive items differ by one; a gap then means that an event is gone.
+//   - Without a filter and as somebody who may read everything, every number from
+//     the page's beginning to Next is the number of an item or stands in Gone, with
+//     the protocol of its lawful deletion. Anything else is a gap.
 //
 // Of the filter, the workspaces, Action, Outcome and Limit count.
 func (l *Log) Feed(ctx context.Context, next int64, f Filter) (FeedPage, error) {
@@ -66,5 +84,22 @@ func (l *Log) Feed(ctx context.Context, next int64, f Filter) (FeedPage, error) 
 	if len(p.Items) == f.Limit {
 		p.Next = *p.Items[len(p.Items)-1].Seq + 1
 	}
+	if int64(len(p.Items)) < p.Next-next && f.Workspaces == nil && !f.NoInstallation && actions == nil && f.Outcome == "" {
+		if p.Gone, err = l.gone(ctx, next, p.Next); err != nil {
+			return p, err
+		}
+	}
 	return p, l.resolve(ctx, p.Items)
+}
+
+func (l *Log) gone(ctx context.Context, from, end int64) ([]GoneRun, error) {
+	rows, err := l.db.Query(ctx, feedGoneSQL, from, end)
+	if err != nil {
+		return nil, fmt.Errorf("read gaps of audit feed: %w", err)
+	}
+	runs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[GoneRun])
+	if err != nil {
+		return nil, fmt.Errorf("read gaps of audit feed: %w", err)
+	}
+	return runs, nil
 }

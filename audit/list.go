@@ -36,8 +36,9 @@ type Filter struct {
 	Link           string // an id: of the event, its actor, a target, a session, an incident, a cause
 	Query          string // id, e-mail address or IP address that an event holds, or a part of the action
 	From, To       time.Time
-	Cursor         string // of the page before
-	Limit          int    // default 50, at most 1000
+	Newer          uuid.UUID // only events with a higher id
+	Cursor         string    // of the page before
+	Limit          int       // default 50, at most 1000
 }
 
 // Row is one event as it is stored, with its place in the sequence.

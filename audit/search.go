@@ -35,6 +35,7 @@ type search struct {
 	approval     string
 	from, to     *time.Time
 	cursor       *uuid.UUID
+	newer        *uuid.UUID
 	limit        int
 }
 
@@ -60,7 +61,7 @@ func (s search) run(ctx context.Context, l *Log) ([]Row, error) {
 
 func (s search) args(action any) []any {
 	return []any{s.workspaces, s.installation, s.workspace, action, s.skip, s.actorID, s.actorType, s.actor, s.target, s.outcome, s.ip,
-		s.application, s.route, s.method, s.provider, s.approval, s.link, s.value, s.from, s.to, s.cursor, s.limit}
+		s.application, s.route, s.method, s.provider, s.approval, s.link, s.value, s.from, s.to, s.cursor, s.newer, s.limit}
 }
 
 // searches are what a filter comes to; none where it can select nothing.
@@ -72,6 +73,9 @@ func (l *Log) searches(ctx context.Context, f Filter) ([]search, error) {
 		if s.cursor = parseID(f.Cursor); s.cursor == nil {
 			return nil, ErrBadCursor
 		}
+	}
+	if f.Newer != uuid.Nil {
+		s.newer = &f.Newer
 	}
 	if f.Workspace != uuid.Nil {
 		s.workspace = &f.Workspace

@@ -33,7 +33,7 @@ func BenchmarkList_AnyFilter(b *testing.B) {
 		b.Skip("MAILWARD_BENCH_EVENTS does not say how many events")
 	}
 	db := testenv.Postgres(b)
-	fill(b, db, n)
+	fill(b, db.AdminURL, n)
 	l, ctx := newLog(db), context.Background()
 	const runs = 50
 	fmt.Printf("\n%d events\n| filter | rows | p50 | p99 | first | plan |\n|---|---|---|---|---|---|\n", n)
@@ -127,7 +127,7 @@ func benchFilters(b *testing.B, db *testenv.DB, n int) []benchFilter {
 }
 
 // fill puts n events in, past the guards: a database of its own, as superuser.
-func fill(b *testing.B, db *testenv.DB, n int) {
+func fill(b testing.TB, adminURL string, n int) {
 	b.Helper()
 	ctx := context.Background()
 	run := func(name string) {
@@ -136,7 +136,7 @@ func fill(b *testing.B, db *testenv.DB, n int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		admin, err := pgx.Connect(ctx, db.AdminURL)
+		admin, err := pgx.Connect(ctx, adminURL)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -17,7 +17,7 @@ func TestListSQL_BothFormsAreOne(t *testing.T) {
 	t.Parallel()
 	from := func(s string) string { return s[strings.Index(s, "SELECT h.id"):] }
 	want := strings.NewReplacer("FROM (\n", "FROM unnest($4::text[]) a(action) CROSS JOIN LATERAL (\n",
-		"($4::text IS NULL OR e.action = $4)", "e.action = a.action", "    ORDER BY e.id DESC", "    ORDER BY e.action, e.id DESC", "ORDER BY h.id DESC;", "ORDER BY h.id DESC\nLIMIT $22;").Replace(from(listSQL))
+		"($4::text IS NULL OR e.action = $4)", "e.action = a.action", "    ORDER BY e.id DESC", "    ORDER BY e.action, e.id DESC", "ORDER BY h.id DESC;", "ORDER BY h.id DESC\nLIMIT $23;").Replace(from(listSQL))
 	if got := from(listActionsSQL); got != want {
 		t.Errorf("list_actions.sql has drifted from list.sql:\n%s\nwant\n%s", got, want)
 	}
@@ -61,6 +61,17 @@ func TestList_EveryFilterFindsItsOwn(t *testing.T) {
 		"approved": {Approval: "given"}, "no such id": {Link: uuid.NewString()}, "no such text": {Query: "zzzz"}, "actor who is another": {Actor: "erika@ours.example", Query: "192.0.2.8"},
 	} {
 		if p, err := l.List(ctx, f); err != nil || len(p.Items) != 0 {
+			t.Errorf("%s: %d events, %v", name, len(p.Items), err)
+		}
+	}
+	for name, newer := range map[string]bool{"newer than itself": false, "newer than what came before": true} {
+		f := Filter{Outcome: "refused", Newer: wanted.ID}
+		if newer {
+			f.Newer[15]-- // the id before
+			f.Newer[6] = 0x70
+			f.Newer[7] = 0
+		}
+		if p, err := l.List(ctx, f); err != nil || (len(p.Items) == 1) != newer {
 			t.Errorf("%s: %d events, %v", name, len(p.Items), err)
 		}
 	}
@@ -169,5 +180,56 @@ func TestFeed_NothingIsSkippedWhileSixteenWrite(t *testing.T) {
 	}
 	if len(some) != writers*each/4 {
 		t.Errorf("the filter gave %d events, want %d", len(some), writers*each/4)
+	}
+}
+
+// What retention has deleted is told from what somebody has taken away.
+func TestFeed_SaysWhatIsGoneAndWhy(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	var ids []uuid.UUID
+	for range 6 {
+		ev := Event{ID: uuid.Must(uuid.NewV7()), Action: Login, Actor: pg.System("x", "y")}
+		if err := l.Record(ctx, ev); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, ev.ID)
+	}
+	if _, err := l.Sequence(ctx); err != nil {
+		t.Fatal(err)
+	}
+	all, err := l.Feed(ctx, 0, Filter{})
+	if err != nil || len(all.Gone) != 0 {
+		t.Fatalf("gone before anything went: %v, %v", all.Gone, err)
+	}
+	seq := map[uuid.UUID]int64{}
+	for _, r := range all.Items {
+		seq[r.ID] = *r.Seq
+	}
+	protocol := uuid.Must(uuid.NewV7())
+	for _, sql := range []string{"ALTER EVENT TRIGGER mailward_ddl DISABLE", "DO $$ DECLARE r record; BEGIN FOR r IN SELECT c.oid::regclass AS t FROM pg_class c JOIN pg_namespace s ON s.oid = c.relnamespace WHERE s.nspname = 'audit' AND c.relkind IN ('r', 'p') LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER USER', r.t); END LOOP; END $$"} {
+		if _, err := db.Admin(t).Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := db.Admin(t).Exec(ctx, "INSERT INTO audit.purge (event_id, retention, from_id, end_id, events) VALUES ($1, 'sec-400d', $2, $3, 2)", protocol, ids[0], ids[2]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Admin(t).Exec(ctx, "DELETE FROM audit.event WHERE id = ANY ($1)", []uuid.UUID{ids[0], ids[1], ids[4]}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := l.Feed(ctx, 0, Filter{})
+	if err != nil || len(p.Gone) != 2 || p.Next != all.Next {
+		t.Fatalf("gone: %+v, %v", p, err)
+	}
+	if g := p.Gone[0]; g.First != seq[ids[0]] || g.Last != seq[ids[1]] || g.Protocol == nil || *g.Protocol != protocol {
+		t.Errorf("deleted when their time was over: %+v", g)
+	}
+	if g := p.Gone[1]; g.First != seq[ids[4]] || g.Last != g.First || g.Protocol != nil {
+		t.Errorf("taken away: %+v", g)
+	}
+	if p, err := l.Feed(ctx, 0, Filter{Action: Login}); err != nil || p.Gone != nil || len(p.Items) != 3 {
+		t.Errorf("with a filter nothing is known about gaps: %+v, %v", p, err)
 	}
 }

@@ -2,8 +2,8 @@ package webui
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -31,6 +31,7 @@ type eventFilter struct {
 	Link        string `query:"link" format:"uuid" doc:"an id that the event names: its own, its actor, session, request, object, incident or cause"`
 	Query       string `query:"q" maxLength:"200" doc:"an id, a mail address, an IP address, or a part of the action"`
 	Accept      string `header:"Accept" doc:"application/json, text/csv or application/x-ndjson"`
+	Format      string `query:"format" enum:"csv,csv-plain,ndjson,ocsf,ecs,cef" doc:"all that the filter selects as a file of this kind; csv ends in records that begin with # and say what it came to"`
 }
 
 // EventKind is what both the list and the feed can be filtered by.
@@ -51,6 +52,7 @@ type feed struct {
 	Body struct {
 		Items      []map[string]any `json:"items" nullable:"false" doc:"numbered events, oldest first, each with seq"`
 		NextCursor int64            `json:"next_cursor" doc:"where to go on; every event that the filter selects and whose seq is lower has been handed out"`
+		Gone       []audit.GoneRun  `json:"gone" nullable:"false" doc:"without a filter, for those who read everything: numbers before next_cursor whose events were deleted when their time was over, with the protocol; without one somebody took them away"`
 		Head       int64            `json:"head" doc:"the number that the next event will get; there is more at once while next_cursor is lower"`
 	}
 }
@@ -68,7 +70,7 @@ func (s *Server) registerAudit() {
 			op.Responses = map[string]*huma.Response{"200": {Description: "Events", Content: map[string]*huma.MediaType{
 				"application/json": {Schema: &huma.Schema{Type: huma.TypeObject, Required: []string{"items", "next_cursor"}, Properties: map[string]*huma.Schema{
 					"items": {Type: huma.TypeArray, Items: event}, "next_cursor": {Type: huma.TypeString}}}},
-				typeCSV: {}, typeNDJSON: {},
+				typeCSV: {}, typeNDJSON: {}, "text/plain": {},
 			}}}
 		})
 	register(s, endpoint{http.MethodGet, "/audit/feed", "feed-audit-events", "What was done, in the order of the numbers, for programs that copy it: nothing is skipped, also not what commits late", identity.AuditExport, 0}, s.getFeed)
@@ -102,6 +104,7 @@ func (s *Server) getFeed(ctx context.Context, p identity.Principal, in *feedInpu
 	}
 	out := &feed{}
 	out.Body.Items, out.Body.NextCursor, out.Body.Head = make([]map[string]any, len(got.Items)), got.Next, got.Head
+	out.Body.Gone = notNil(got.Gone)
 	for i, r := range got.Items {
 		out.Body.Items[i] = r.Fields()
 	}
@@ -109,14 +112,14 @@ func (s *Server) getFeed(ctx context.Context, p identity.Principal, in *feedInpu
 }
 
 func (s *Server) getEvents(ctx context.Context, p identity.Principal, in *eventFilter) (*huma.StreamResponse, error) {
-	kind := ""
-	for _, t := range []string{typeCSV, typeNDJSON} {
-		if strings.Contains(in.Accept, t) {
-			kind = t
-		}
+	format := audit.Format(in.Format)
+	if format == "" && strings.Contains(in.Accept, typeCSV) {
+		format = audit.CSVPlain
+	} else if format == "" && strings.Contains(in.Accept, typeNDJSON) {
+		format = audit.NDJSON
 	}
-	if kind != "" {
-		return s.exportEvents(ctx, p, in, kind)
+	if format != "" {
+		return s.exportEvents(ctx, p, in, format)
 	}
 	got, err := s.deps.Audit.List(ctx, s.auditFilter(p, in, identity.AuditRead))
 	if err != nil {
@@ -140,31 +143,42 @@ func (s *Server) getEvents(ctx context.Context, p identity.Principal, in *eventF
 
 // exportEvents streams everything that the filter selects. That it is taken
 // away is on record first.
-func (s *Server) exportEvents(ctx context.Context, p identity.Principal, in *eventFilter, kind string) (*huma.StreamResponse, error) {
+func (s *Server) exportEvents(ctx context.Context, p identity.Principal, in *eventFilter, format audit.Format) (*huma.StreamResponse, error) {
 	if !p.Can(identity.AuditExport, uuid.Nil) {
 		return nil, huma.Error403Forbidden("this needs the right audit_export")
 	}
 	f := s.auditFilter(p, in, identity.AuditExport)
 	ev := audit.Event{Action: audit.AuditExport, Actor: p.Actor(), Roles: p.RoleNames(), Retention: audit.Retention3Years,
-		Targets: []audit.Target{{Type: "audit", ID: "events", Label: kind}},
+		Targets: []audit.Target{{Type: "audit", ID: "events", Label: string(format)}},
 		After: map[string]any{"actor": audit.Personal(f.Actor), "action": f.Action, "target": f.Target, "outcome": f.Outcome,
 			"workspace": in.Workspace, "ip": audit.Personal(f.IP), "application": f.Application, "route": f.Route, "method": f.Method, "provider": f.Provider,
-			"approval": f.Approval, "link": f.Link, "q": audit.Personal(f.Query), "from": f.From, "to": f.To, "format": kind}}
+			"approval": f.Approval, "link": f.Link, "q": audit.Personal(f.Query), "from": f.From, "to": f.To, "format": string(format)}}
 	ev, err := s.deps.Audit.BeginExport(ctx, ev)
 	if err != nil {
 		return nil, fmt.Errorf("record the export: %w", err)
 	}
-	format, name := audit.CSV, "audit.csv"
-	if kind == typeNDJSON {
-		format, name = audit.NDJSON, "audit.ndjson"
-	}
+	sel := audit.Selection{Filter: f, Format: format, Head: s.treeHead}
 	return &huma.StreamResponse{Body: func(c huma.Context) {
-		c.SetHeader("Content-Type", kind+"; charset=utf-8")
-		c.SetHeader("Content-Disposition", `attachment; filename="`+name+`"`)
-		sum, err := s.deps.Audit.Export(ctx, f, format, c.BodyWriter())
-		if err = errors.Join(err, s.deps.Audit.EndExport(ctx, ev, sum, err)); err != nil {
+		c.SetHeader("Content-Type", format.MediaType())
+		c.SetHeader("Content-Disposition", `attachment; filename="audit`+format.Ending()+`"`)
+		if err := s.deps.Audit.Export(ctx, ev, sel, c.BodyWriter()); err != nil {
 			s.log.Error("export broke off", "error", err)
 			panic(http.ErrAbortHandler) // half a file must not look like a whole one
 		}
 	}}, nil
+}
+
+// treeHead signs the audit for an export, so that a head covers what it holds.
+func (s *Server) treeHead(ctx context.Context) (*audit.TreeHead, error) {
+	if s.deps.Seal == nil {
+		return nil, nil
+	}
+	if _, err := s.deps.Seal.Seal(ctx); err != nil {
+		return nil, err
+	}
+	c, err := s.deps.Seal.Last(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &audit.TreeHead{Origin: c.Origin, Size: c.Size, Root: base64.StdEncoding.EncodeToString(c.Root), SignedAt: c.SignedAt, Note: c.Note}, nil
 }

@@ -400,7 +400,7 @@ func TestAudit_QuestionsFindTheirAnswers(t *testing.T) {
 		"roles": {"", role, policy}, "gaps": {"", gap, role}, "complete": {"", export, opened}, "exports": {"", export, opened},
 	} {
 		found := false
-		for _, q := range (auditView{Today: time.Now().AddDate(0, 3, 0)}).questions() { // next quarter's last quarter is this one
+		for _, q := range (auditView{}).questions() {
 			if q.Key != key {
 				continue
 			}
@@ -408,9 +408,7 @@ func TestAudit_QuestionsFindTheirAnswers(t *testing.T) {
 			u, err := url.Parse(q.Href)
 			must(t, err)
 			v := u.Query()
-			for _, k := range []string{"range", "from", "to"} {
-				v.Del(k)
-			}
+			v.Del("range") // the API has from and to
 			status, _, body := s.call(token, "GET", "/audit/events?"+v.Encode()+want.more, "")
 			if status != 200 || !strings.Contains(body, want.found) || strings.Contains(body, want.left) {
 				t.Errorf("%s: %d, finds it: %v, finds its neighbour: %v", key, status, strings.Contains(body, want.found), strings.Contains(body, want.left))

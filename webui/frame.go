@@ -62,6 +62,16 @@ func (v *Person) auditFilter(f audit.Filter) audit.Filter {
 	return f
 }
 
+// eventsWith keeps a person to the events of those workspaces where they have a
+// right, or to all where they have it everywhere.
+func (v *Person) eventsWith(right string, f audit.Filter) audit.Filter {
+	list, all := v.principal.Workspaces(identity.Right(right))
+	if f.Workspaces, f.NoInstallation = nil, false; !all {
+		f.Workspaces, f.NoInstallation = list, true
+	}
+	return f
+}
+
 // Initials stand in the round picture.
 func (v *Person) Initials() string {
 	src := v.Name
@@ -174,4 +184,4 @@ var flashes = []string{"flash.released", "flash.requested", "flash.deleted", "fl
 	"flash.policy.saved", "flash.policy.reset", "flash.entry.saved", "flash.entry.deleted", "flash.group.saved", "flash.group.deleted", "flash.domain.saved", "flash.domain.deleted",
 	"flash.linked", "flash.totp", "flash.totp.removed", "flash.passkey", "flash.passkey.removed", "flash.session", "flash.sessions",
 	"flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
-	"flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted"}
+	"flash.view.saved", "flash.view.deleted", "flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted"}

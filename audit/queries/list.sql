@@ -4,7 +4,8 @@
 -- the actor, $8 token of the actor's address, $9 target, $10 outcome, $11 token
 -- of the source address, $12 application, $13 route, $14 way of signing in, $15
 -- its provider, $16 approval (none, given), $17 an id that the event names, $18
--- token of another personal value, $19 from, $20 to, $21 cursor (id), $22 limit
+-- token of another personal value, $19 from, $20 to, $21 cursor (id), $22 only
+-- newer than this id, $23 limit
 SELECT h.id, h.recorded_at, h.db_role, h.bytes, l.seq, l.leaf_hash
 FROM (
     SELECT e.id, e.retention, e.recorded_at, e.db_role, e.bytes FROM audit.event e
@@ -29,7 +30,8 @@ FROM (
       AND ($19::timestamptz IS NULL OR e.id >= audit.uuid_at($19))
       AND ($20::timestamptz IS NULL OR e.id < audit.uuid_at($20))
       AND ($21::uuid IS NULL OR e.id < $21)
+      AND ($22::uuid IS NULL OR e.id > $22)
     ORDER BY e.id DESC
-    LIMIT $22
+    LIMIT $23
 ) h LEFT JOIN audit.leaf l ON l.event_id = h.id AND l.retention = h.retention
 ORDER BY h.id DESC;

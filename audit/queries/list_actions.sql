@@ -25,8 +25,9 @@ FROM unnest($4::text[]) a(action) CROSS JOIN LATERAL (
       AND ($19::timestamptz IS NULL OR e.id >= audit.uuid_at($19))
       AND ($20::timestamptz IS NULL OR e.id < audit.uuid_at($20))
       AND ($21::uuid IS NULL OR e.id < $21)
+      AND ($22::uuid IS NULL OR e.id > $22)
     ORDER BY e.action, e.id DESC
-    LIMIT $22
+    LIMIT $23
 ) h LEFT JOIN audit.leaf l ON l.event_id = h.id AND l.retention = h.retention
 ORDER BY h.id DESC
-LIMIT $22;
+LIMIT $23;

@@ -2,12 +2,13 @@
 -- installation: most are calls and page views, some acts are rare, and one
 -- happened only a year ago.
 CREATE TEMP TABLE who AS
-    SELECT n, gen_random_uuid() AS id, 'user' || n || '@ours.example' AS email, guard.keyed_hash('blind', 'user' || n || '@ours.example') AS blind
-    FROM generate_series(0, 199) n;
+    SELECT n, gen_random_uuid() AS id, 'user' || n || '@ours.example' AS email, c.token AS blind, c.sealed
+    FROM generate_series(0, 199) n, LATERAL guard.conceal('user' || n || '@ours.example', '\x00000000000000000000000000000000') c;
 CREATE TEMP TABLE place AS
-    SELECT n, '192.0.2.' || n AS ip, guard.keyed_hash('blind', '192.0.2.' || n) AS blind FROM generate_series(0, 255) n;
+    SELECT n, '192.0.2.' || n AS ip, c.token AS blind, c.sealed FROM generate_series(0, 255) n, LATERAL guard.conceal('192.0.2.' || n, '\x00000000000000000000000000000000') c;
 CREATE TEMP TABLE box AS
-    SELECT n, 'box' || n || '@ours.example' AS email, guard.keyed_hash('blind', 'box' || n || '@ours.example') AS blind FROM generate_series(0, 999) n;
+    SELECT n, 'box' || n || '@ours.example' AS email, c.token AS blind, c.sealed
+    FROM generate_series(0, 999) n, LATERAL guard.conceal('box' || n || '@ours.example', '\x00000000000000000000000000000000') c;
 CREATE TEMP TABLE space AS SELECT n, gen_random_uuid() AS id FROM generate_series(0, 19) n;
 ANALYZE who; ANALYZE place; ANALYZE box; ANALYZE space;
 
@@ -45,9 +46,9 @@ SELECT f.id, f.retention, f.at, 'mailward_app', convert_to(json_build_object(
         'workspace_id', f.workspace_id, 'category', split_part(f.action, '.', 1), 'action', f.action, 'phase', 'result', 'severity', 'notice',
         'outcome', json_build_object('result', f.outcome, 'code', NULL, 'detail', NULL),
         'actor', json_build_object('type', f.actor_type, 'id', f.user_id, 'display', 'Somebody', 'roles', json_build_array('analyst'),
-            'email', json_build_object('c', 'sha256:' || encode(sha256(f.email::bytea), 'hex'), 'ref', 'pii:actor.email')),
+            'email', json_build_object('c', 'sha256:' || encode(sha256('\x00000000000000000000000000000000'::bytea || f.email::bytea), 'hex'), 'ref', 'pii:actor.email')),
         'auth', json_build_object('method', f.method, 'provider', f.provider, 'session_id', f.session),
-        'source', json_build_object('ip', json_build_object('c', 'sha256:' || encode(sha256(f.ip::bytea), 'hex'), 'ref', 'pii:source.ip'), 'user_agent_class', 'browser'),
+        'source', json_build_object('ip', json_build_object('c', 'sha256:' || encode(sha256('\x00000000000000000000000000000000'::bytea || f.ip::bytea), 'hex'), 'ref', 'pii:source.ip'), 'user_agent_class', 'browser'),
         'application', json_build_object('name', f.application, 'version', '1'), 'request', json_build_object('id', md5('r' || f.n), 'method', 'GET', 'path', f.route, 'status', 200, 'duration_ms', 3),
         'targets', json_build_array(json_build_object('type', 'quarantine_item', 'id', f.item, 'label', NULL)),
         'correlation', json_build_object('mail_id', NULL, 'item_id', f.item, 'causation_id', NULL),
@@ -57,11 +58,11 @@ SELECT f.id, f.retention, f.at, 'mailward_app', convert_to(json_build_object(
     f.workspace_id, f.action, 'result', f.outcome, f.actor_type, f.user_id::text, ARRAY[f.item::text], f.actor_blind, f.ip_blind
 FROM public.fill_event f ORDER BY f.n;
 
-INSERT INTO audit.pii (event_id, path, value, salt, blind)
-SELECT f.id, x.path, x.value, '\x00000000000000000000000000000000', x.blind
-FROM public.fill_event f, LATERAL (VALUES ('actor.email', f.email, f.actor_blind), ('source.ip', f.ip, f.ip_blind),
-    (CASE WHEN f.action LIKE 'quarantine.%' THEN 'targets.0.value' END, f.box, f.box_blind)) x(path, value, blind)
-WHERE x.path IS NOT NULL ORDER BY f.n;
+INSERT INTO audit.pii (event_id, path, sealed, blind)
+SELECT f.id, x.path, x.sealed, x.blind
+FROM public.fill_event f JOIN who w ON w.email = f.email JOIN place l ON l.ip = f.ip JOIN box b ON b.email = f.box,
+    LATERAL (VALUES ('actor.email', w.sealed, w.blind), ('source.ip', l.sealed, l.blind), (CASE WHEN f.action LIKE 'quarantine.%' THEN 'targets.0.value' END, b.sealed, b.blind)) x(path, sealed, blind)
+WHERE x.path IS NOT NULL;
 
 INSERT INTO audit.leaf (seq, event_id, retention, leaf_hash)
 SELECT (SELECT coalesce(max(seq), -1) FROM audit.leaf) + row_number() OVER (ORDER BY f.n), f.id, f.retention, sha256(uuid_send(f.id)) FROM public.fill_event f;

@@ -145,7 +145,7 @@ type auditExportCmd struct {
 	From      time.Time `help:"Bundle: from this time on (2026-11-01T00:00:00Z)."`
 	To        time.Time `help:"Bundle: to before this time."`
 	Anonymous bool      `help:"Bundle: leave personal values out; the commitments to them stay."`
-	Format    string    `default:"ndjson" enum:"ndjson,csv" help:"Printed: ndjson or csv."`
+	Format    string    `default:"ndjson" enum:"ndjson,csv,csv-plain,ocsf,ecs,cef" help:"Printed: ndjson, csv (ends in records that say what it came to), csv-plain, ocsf, ecs or cef."`
 	Action    string    `help:"Printed: only this action; a * at the end stands for anything."`
 	Actor     string    `help:"Printed: only this actor (id or e-mail address)."`
 }
@@ -172,13 +172,11 @@ func (cmd *auditExportCmd) Run(ctx context.Context, c *cli, e *env) error {
 	if ev, err = log.BeginExport(ctx, ev); err != nil {
 		return fmt.Errorf("the export cannot be put on record, so it is refused: %w", err)
 	}
-	var sum audit.Summary
 	if cmd.File != "" {
 		err = cmd.bundle(ctx, sealer, e, ws)
-	} else {
-		sum, err = log.Export(ctx, audit.Filter{Action: cmd.Action, Actor: cmd.Actor}, audit.Format(cmd.Format), e.out)
+		return errors.Join(err, log.EndExport(ctx, ev, audit.Summary{}, err))
 	}
-	return errors.Join(err, log.EndExport(ctx, ev, sum, err))
+	return log.Export(ctx, ev, audit.Selection{Filter: audit.Filter{Action: cmd.Action, Actor: cmd.Actor}, Format: audit.Format(cmd.Format)}, e.out)
 }
 
 // bundle writes beside the target and renames, so that half of one is never
