@@ -152,7 +152,7 @@ func (s *Server) exportEvents(ctx context.Context, p identity.Principal, in *eve
 		Targets: []audit.Target{{Type: "audit", ID: "events", Label: string(format)}},
 		After: map[string]any{"actor": audit.Personal(f.Actor), "action": f.Action, "target": f.Target, "outcome": f.Outcome,
 			"workspace": in.Workspace, "ip": audit.Personal(f.IP), "application": f.Application, "route": f.Route, "method": f.Method, "provider": f.Provider,
-			"approval": f.Approval, "link": f.Link, "q": audit.Personal(f.Query), "from": f.From, "to": f.To, "format": string(format)}}
+			"approval": f.Approval, "link": f.Link, "q": audit.Personal(f.Query), "from": recordedTime(f.From), "to": recordedTime(f.To), "format": string(format)}}
 	ev, err := s.deps.Audit.BeginExport(ctx, ev)
 	if err != nil {
 		return nil, fmt.Errorf("record the export: %w", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -371,6 +373,73 @@ func TestAPI_AuditFeed(t *testing.T) {
 		if status, _, _ := s.call(token, "GET", "/audit/feed?cursor="+bad, ""); status != 422 {
 			t.Errorf("cursor %s: %d", bad, status)
 		}
+	}
+}
+
+// The example of docs/audit.md is run as it stands there.
+func TestAPI_AuditFeedExampleCopiesEachEventOnce(t *testing.T) {
+	t.Parallel()
+	testenv.Require(t, "go")
+	s := newRealSite(t, identity.SingleOperator)
+	token, file := s.token(identity.Auditor), filepath.Join(t.TempDir(), "events.ndjson")
+	program := filepath.Join(t.TempDir(), "copyaudit")
+	if out, err := exec.Command("go", "build", "-o", program, "../docs/examples/copyaudit").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	copied := func() string {
+		for n := 1; n > 0; {
+			var err error
+			if n, err = s.audit.Sequence(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command(program, s.URL, file)
+		cmd.Env = append(os.Environ(), "MAILWARD_TOKEN="+token)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return string(out)
+		}
+		return ""
+	}
+	numbers := func() (list []int64) {
+		b, err := os.ReadFile(file)
+		must(t, err)
+		for line := range strings.Lines(string(b)) {
+			var ev struct{ Seq int64 }
+			must(t, json.Unmarshal([]byte(line), &ev))
+			list = append(list, ev.Seq)
+		}
+		return list
+	}
+	record := func() {
+		must(t, s.audit.Record(context.Background(), audit.Event{Action: audit.Logout, Actor: pg.System("x", "y")}))
+	}
+	record()
+	if msg := copied(); msg != "" {
+		t.Fatal(msg)
+	}
+	first := len(numbers())
+	// A run that was killed has written more than it could say.
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteString(`{"half`)
+	must(t, errors.Join(err, f.Close()))
+	record()
+	if msg := copied(); msg != "" {
+		t.Fatal(msg)
+	}
+	list := numbers()
+	if len(list) <= first {
+		t.Errorf("%d events after %d", len(list), first)
+	}
+	for i, n := range list {
+		if n != int64(i) {
+			t.Fatalf("number %d stands at %d", n, i)
+		}
+	}
+	token = s.token(identity.Viewer)
+	if msg := copied(); !strings.Contains(msg, "403") {
+		t.Errorf("somebody who may not export: %q", msg)
 	}
 }
 

@@ -321,12 +321,12 @@ func (f *fakeRecord) Export(ctx context.Context, ev audit.Event, sel audit.Selec
 			_, err = fmt.Fprintf(w, "%s,%s\n", r.ID, text(r.Fields(), "action"))
 		}
 	}
-	ev.ID, ev.Phase = uuid.Nil, "result"
+	ev.ID, ev.Phase, ev.After = uuid.Nil, "result", map[string]any{"count": len(page.Items)}
 	return errors.Join(err, f.Record(ctx, ev))
 }
 
 func (f *fakeRecord) Exports(context.Context, uuid.UUID) ([]audit.ExportJob, error) {
-	job := func(n byte, format audit.Format, state string, done float64, manifest string) audit.ExportJob {
+	job := func(n int, format audit.Format, state string, done float64, manifest string) audit.ExportJob {
 		return audit.ExportJob{ID: id(n), Format: format, State: state, Written: 12000, Done: done, Manifest: []byte(manifest), Began: testNow}
 	}
 	return []audit.ExportJob{job(61, audit.OCSF, "running", 0.4, ""), job(62, audit.CSV, "complete", 1, `{"events": 12000, "sha256": "abc", "complete_below_seq": 90000}`), job(63, audit.CEF, "failed", 0.1, "{}"),
@@ -336,7 +336,7 @@ func (f *fakeRecord) Exports(context.Context, uuid.UUID) ([]audit.ExportJob, err
 func (f *fakeRecord) Views(context.Context, uuid.UUID) ([]audit.View, error) { return f.views, nil }
 
 func (f *fakeRecord) SaveView(_ context.Context, _ pg.Actor, name, query string) error {
-	f.views = append(f.views, audit.View{ID: id(byte(70 + len(f.views))), Name: name, Query: query})
+	f.views = append(f.views, audit.View{ID: id(70 + len(f.views)), Name: name, Query: query})
 	return nil
 }
 

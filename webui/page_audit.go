@@ -46,6 +46,7 @@ func (s *pages) getAudit(c echo.Context) error {
 	if isFragment(c, "results") {
 		return s.render(c, http.StatusOK, auditResults(p, v, true))
 	}
+	s.flash(c, p)
 	return s.render(c, http.StatusOK, auditPage(p, v))
 }
 

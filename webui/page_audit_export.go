@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
@@ -113,7 +114,7 @@ func (s *pages) getAuditExport(c echo.Context) error {
 	ev, err := s.record.BeginExport(ctx, audit.Event{
 		Action: audit.AuditExport, Actor: who.Actor, Roles: who.Roles, Workspace: f.Workspace, Retention: audit.Retention3Years,
 		Targets: []audit.Target{{Type: "audit", ID: "event", Label: string(format)}},
-		After:   map[string]any{"format": string(format), "range": v.Range, "from": f.From, "to": f.To, "filter": v.recorded()},
+		After:   map[string]any{"format": string(format), "range": v.Range, "from": recordedTime(f.From), "to": recordedTime(f.To), "filter": v.recorded()},
 	})
 	if err != nil {
 		return s.failure(c, fmt.Errorf("record the export: %w", err))
@@ -127,6 +128,14 @@ func (s *pages) getAuditExport(c echo.Context) error {
 		panic(http.ErrAbortHandler) // half a file must not look like a whole one
 	}
 	return nil
+}
+
+// recordedTime is nil where a span has no such end.
+func recordedTime(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UTC().Format(time.RFC3339Nano)
 }
 
 // recorded is the filter for the event of an export: what may be about a person is
