@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -626,6 +627,11 @@ func TestSession_InTheBrowser(t *testing.T) {
 		}
 	}
 	eventually(t, "page views on record", func() bool { return len(s.events(audit.PageView)) >= 5 })
+	// What keeps the polling of one page off the record hides no other page.
+	do("GET", "/queue", nil, "HX-Request", "true", "HX-Target", "section#health")
+	eventually(t, "the view of a page that claims to be polling", func() bool {
+		return slices.ContainsFunc(s.events(audit.PageView), func(e map[string]any) bool { return text(e, "request", "path") == "/queue" })
+	})
 	if res := do("POST", "/logout", url.Values{}); res.StatusCode != 303 {
 		t.Errorf("logout: %d", res.StatusCode)
 	}
