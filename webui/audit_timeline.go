@@ -32,7 +32,7 @@ const maxOthers = 8
 func (v auditView) others() (out []idLink) {
 	for _, r := range v.Items {
 		for _, l := range r.Links() {
-			if l.ID != v.Around && !slices.Contains(out, l) && len(out) < maxOthers {
+			if l.ID != v.Around && l.Key != "cause" && !slices.Contains(out, l) && len(out) < maxOthers {
 				out = append(out, l)
 			}
 		}
@@ -43,7 +43,7 @@ func (v auditView) others() (out []idLink) {
 	return out
 }
 
-var linkOrder = []string{"incident", "item", "mail", "session", "token", "cause"}
+var linkOrder = []string{"incident", "item", "mail", "session", "token"}
 
 func formatOptions(p *frame) (out []option) {
 	for _, f := range audit.Formats() {

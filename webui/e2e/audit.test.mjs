@@ -168,6 +168,17 @@ test('audit: an export of exactly this filter says what it came to, in the file 
   })
 })
 
+test('audit: a page that is left open says that something is new, and shows it when asked', async () => {
+  const pill = watching.locator('#fresh a')
+  await pill.waitFor({ timeout: 30_000 })
+  assert.match(await pill.innerText(), /new events?/)
+  if (shots) await watching.screenshot({ path: join(shots, 'audit-fresh.png') })
+  const before = await rows(watching).first().innerText()
+  await pill.click()
+  await watching.waitForFunction((old) => document.querySelector('[data-row]')?.innerText !== old, before)
+  assert.deepEqual(watching.problems, [])
+})
+
 test('audit: no accessibility violation and no overflow, in both themes, wide and narrow, in German', async () => {
   let session
   await withPage(async (page) => {
@@ -202,15 +213,4 @@ test('audit: no accessibility violation and no overflow, in both themes, wide an
   }
   await look(context, 'light')
   assert.deepEqual(found, [])
-})
-
-test('audit: a page that is left open says that something is new, and shows it when asked', async () => {
-  const pill = watching.locator('#fresh a')
-  await pill.waitFor({ timeout: 30_000 })
-  assert.match(await pill.innerText(), /new events?/)
-  if (shots) await watching.screenshot({ path: join(shots, 'audit-fresh.png') })
-  const before = await rows(watching).first().innerText()
-  await pill.click()
-  await watching.waitForFunction((old) => document.querySelector('[data-row]')?.innerText !== old, before)
-  assert.deepEqual(watching.problems, [])
 })
