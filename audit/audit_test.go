@@ -3,7 +3,9 @@ package audit
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/csv"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -244,7 +246,7 @@ func TestList_PagesWithoutGapsOrDoubles(t *testing.T) {
 	}
 }
 
-func TestWriteCSV_NoFormulas(t *testing.T) {
+func TestExport_CSVHasNoFormulasAndIsCountedAndHashed(t *testing.T) {
 	t.Parallel()
 	db := testenv.Postgres(t)
 	l, ctx := newLog(db), context.Background()
@@ -254,8 +256,21 @@ func TestWriteCSV_NoFormulas(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := l.WriteCSV(ctx, Filter{Action: Login}, &b); err != nil {
+	begun, err := l.BeginExport(ctx, Event{Action: AuditExport, Actor: pg.Operator("x")})
+	if err != nil {
 		t.Fatal(err)
+	}
+	if err := l.Export(ctx, begun, Selection{Filter: Filter{Action: Login}, Format: CSVPlain}, &b); err != nil {
+		t.Fatal(err)
+	}
+	p, err := l.List(ctx, Filter{Action: AuditExport, Link: begun.ID.String(), Limit: 1})
+	if err != nil || len(p.Items) != 1 {
+		t.Fatal(err)
+	}
+	m := p.Items[0].Fields()
+	if hash := sha256.Sum256(b.Bytes()); at(m, "phase") != "result" || at(m, "change", "after", "count") != "6" || at(m, "change", "after", "sha256") != hex.EncodeToString(hash[:]) ||
+		at(m, "correlation", "causation_id") != begun.ID.String() || at(m, "change", "after", "first") > at(m, "change", "after", "last") {
+		t.Errorf("the end of the export on record: %v", m)
 	}
 	recs, err := csv.NewReader(&b).ReadAll()
 	if err != nil || len(recs) != 7 {

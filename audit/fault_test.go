@@ -239,7 +239,7 @@ func TestStream_LosesNothingWhenTheWriterFails(t *testing.T) {
 	}
 }
 
-func TestRunStream_TakesOverWhenTheConnectionIsCut(t *testing.T) {
+func TestRunSink_TakesOverWhenTheConnectionIsCut(t *testing.T) {
 	t.Parallel()
 	db := testenv.Postgres(t)
 	l := newLog(db)

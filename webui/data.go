@@ -82,10 +82,16 @@ type mails interface {
 type record interface {
 	List(ctx context.Context, f audit.Filter) (audit.Page, error)
 	Record(ctx context.Context, ev audit.Event) error
+	BeginExport(ctx context.Context, ev audit.Event) (audit.Event, error)
+	Export(ctx context.Context, begun audit.Event, sel audit.Selection, w io.Writer) error
+	Exports(ctx context.Context, owner uuid.UUID) ([]audit.ExportJob, error)
+	Views(ctx context.Context, owner uuid.UUID) ([]audit.View, error)
+	SaveView(ctx context.Context, who pg.Actor, name, query string) error
+	DeleteView(ctx context.Context, who pg.Actor, id uuid.UUID) error
+	Workspaces(ctx context.Context, only []uuid.UUID) ([]audit.Workspace, error)
 	RecordLater(ctx context.Context, ev audit.Event)
 	Status(ctx context.Context) (audit.Status, error)
 	Findings(ctx context.Context) ([]string, error)
-	WriteCSV(ctx context.Context, f audit.Filter, w io.Writer) error
 	Retention(ctx context.Context) ([]audit.RetentionClass, error)
 	Purgeable(ctx context.Context) ([]audit.Month, error)
 }

@@ -1,6 +1,7 @@
 package webui
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"mailward/audit"
+	"mailward/audit/proof"
 	"mailward/quarantine"
 )
 
@@ -53,7 +55,31 @@ type auditRow struct {
 	Diff                         []diffLine
 	JSON                         string
 	Workspace                    uuid.UUID // zero: the installation
+	Raw                          string    // the bytes as they are stored
+	Cause, Incident, Token       string
+	Proven                       bool // the leaf is what the bytes make
 }
+
+// idLink is an id of an event that others may share.
+type idLink struct{ Key, ID string }
+
+// Links are the ids that lead to what belongs together.
+func (r auditRow) Links() (out []idLink) {
+	for _, l := range []idLink{{"session", r.Session}, {"token", r.Token}, {"mail", r.Mail}, {"item", r.Item}, {"incident", r.Incident}, {"cause", r.Cause}} {
+		if isID(l.ID) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func isID(s string) bool {
+	_, err := uuid.Parse(s)
+	return err == nil && len(s) == 36
+}
+
+// day is the day of a time in a filter.
+func day(s string) string { return s[:min(len(s), len(time.DateOnly))] }
 
 type auditTarget struct{ Type, ID, Label, Value string }
 
@@ -110,6 +136,11 @@ func auditRowOf(row audit.Row) auditRow {
 		IP: text(f, "source", "ip"), Agent: text(f, "source", "user_agent_class"), Method: text(f, "auth", "method"), Session: text(f, "auth", "session_id"),
 		Request: text(f, "request", "id"), Route: strings.TrimSpace(text(f, "request", "method") + " " + text(f, "request", "path")), Status: text(f, "request", "status"),
 		Mail: text(f, "correlation", "mail_id"), Item: text(f, "correlation", "item_id"),
+	}
+	r.Raw, r.Token, r.Cause, r.Incident = string(row.Bytes), text(f, "auth", "credential_id"), text(f, "correlation", "causation_id"), text(f, "correlation", "incident_id")
+	if row.Seq != nil {
+		leaf := proof.Leaf(*row.Seq, row.RecordedAt, row.Bytes)
+		r.Proven = bytes.Equal(leaf[:], row.LeafHash)
 	}
 	at, err := time.Parse(time.RFC3339Nano, text(f, "time"))
 	if err != nil {

@@ -3,6 +3,7 @@ package webui
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -229,6 +230,7 @@ type fakeRecord struct {
 	fail   error
 	tamper int
 	live   bool // events carry the time of day
+	views  []audit.View
 }
 
 func (f *fakeRecord) List(_ context.Context, q audit.Filter) (audit.Page, error) {
@@ -311,14 +313,47 @@ func (f *fakeRecord) Retention(context.Context) ([]audit.RetentionClass, error) 
 
 func (f *fakeRecord) Purgeable(context.Context) ([]audit.Month, error) { return nil, nil }
 
-func (f *fakeRecord) WriteCSV(ctx context.Context, q audit.Filter, w io.Writer) error {
-	page, err := f.List(ctx, q)
+func (f *fakeRecord) BeginExport(ctx context.Context, ev audit.Event) (audit.Event, error) {
+	ev.ID, ev.Phase = uuid.Must(uuid.NewV7()), "intent"
+	return ev, f.Record(ctx, ev)
+}
+
+func (f *fakeRecord) Export(ctx context.Context, ev audit.Event, sel audit.Selection, w io.Writer) error {
+	page, err := f.List(ctx, sel.Filter)
 	for _, r := range page.Items {
 		if err == nil {
 			_, err = fmt.Fprintf(w, "%s,%s\n", r.ID, text(r.Fields(), "action"))
 		}
 	}
-	return err
+	ev.ID, ev.Phase, ev.After = uuid.Nil, "result", map[string]any{"count": len(page.Items)}
+	return errors.Join(err, f.Record(ctx, ev))
+}
+
+func (f *fakeRecord) Exports(context.Context, uuid.UUID) ([]audit.ExportJob, error) {
+	job := func(n int, format audit.Format, state string, done float64, manifest string) audit.ExportJob {
+		return audit.ExportJob{ID: id(n), Format: format, State: state, Written: 12000, Done: done, Manifest: []byte(manifest), Began: testNow}
+	}
+	return []audit.ExportJob{job(61, audit.OCSF, "running", 0.4, ""), job(62, audit.CSV, "complete", 1, `{"events": 12000, "sha256": "abc", "complete_below_seq": 90000}`), job(63, audit.CEF, "failed", 0.1, "{}"),
+		job(64, audit.ECS, "silent", 0.1, "")}, nil
+}
+
+func (f *fakeRecord) Views(context.Context, uuid.UUID) ([]audit.View, error) { return f.views, nil }
+
+func (f *fakeRecord) SaveView(_ context.Context, _ pg.Actor, name, query string) error {
+	f.views = append(f.views, audit.View{ID: id(70 + len(f.views)), Name: name, Query: query})
+	return nil
+}
+
+func (f *fakeRecord) DeleteView(_ context.Context, _ pg.Actor, view uuid.UUID) error {
+	n := len(f.views)
+	if f.views = slices.DeleteFunc(f.views, func(v audit.View) bool { return v.ID == view }); len(f.views) == n {
+		return audit.ErrNotFound
+	}
+	return nil
+}
+
+func (f *fakeRecord) Workspaces(context.Context, []uuid.UUID) ([]audit.Workspace, error) {
+	return []audit.Workspace{{ID: id(1), Name: "Ours"}, {ID: id(2), Name: "Theirs"}}, nil
 }
 
 // fakeMonitor has seen an hour.

@@ -93,6 +93,16 @@ func (v *Person) auditFilter(f audit.Filter) audit.Filter {
 	return f
 }
 
+// eventsWith keeps a person to the events of those workspaces where they have a
+// right, or to all where they have it everywhere.
+func (v *Person) eventsWith(right string, f audit.Filter) audit.Filter {
+	list, all := v.principal.Workspaces(identity.Right(right))
+	if f.Workspaces, f.NoInstallation = nil, false; !all {
+		f.Workspaces, f.NoInstallation = list, true
+	}
+	return f
+}
+
 // Initials stand in the round picture.
 func (v *Person) Initials() string {
 	src := v.Name
@@ -240,5 +250,5 @@ var flashes = []string{"flash.erased", "flash.purged", "flash.released", "flash.
 	"flash.linked", "flash.totp", "flash.totp.removed", "flash.passkey", "flash.passkey.removed", "flash.session", "flash.sessions",
 	"flash.approval.approve", "flash.approval.deny", "flash.user.saved", "flash.user.waiting", "flash.space.saved", "flash.token.revoked", "flash.retention.saved", "flash.retention.waiting",
 	"flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
-	"flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted",
+	"flash.view.saved", "flash.view.deleted", "flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted",
 	"flash.intel.sync", "flash.intel.saved", "flash.intel.ended"}

@@ -165,6 +165,9 @@ func (l lang) Day(t time.Time) string {
 	return t.Format("2 Jan 2006")
 }
 
+// Clock is a time of day.
+func (l lang) Clock(t time.Time) string { return t.In(l.zone).Format("15:04:05") }
+
 // Ago is how long ago something was.
 func (l lang) Ago(d time.Duration) string {
 	if d < 5*time.Second {

@@ -250,7 +250,7 @@ func (s *Server) note(c echo.Context, status int, start time.Time) {
 	r := c.Request()
 	rt, known := s.find(r.Method, c.Path())
 	api := strings.HasPrefix(r.URL.Path, "/api/")
-	if known && rt.Public || !known && !api || isFragment(c, "health") || isFragment(c, "trial") {
+	if known && rt.Public || !known && !api || polling(c) {
 		return
 	}
 	ok := status < 400
@@ -306,6 +306,15 @@ func (s *Server) noteStranger(r *http.Request, ev *audit.Event) {
 	case ev.OutcomeCode == "":
 		ev.OutcomeCode = "login_required"
 	}
+}
+
+// polled are the parts of pages that ask by themselves, by the routes that have
+// them: elsewhere the same header hides nothing.
+var polled = map[string]string{"/health": "health", "/yara/:id/backtests/:backtest": "trial", "/audit/fresh": "fresh", "/audit/exports": "exports"}
+
+func polling(c echo.Context) bool {
+	part, ok := polled[c.Path()]
+	return ok && isFragment(c, part)
 }
 
 // writeProblem answers with RFC 9457 problem details.

@@ -79,6 +79,7 @@ type pages struct {
 	releases *quarantine.Store // for decisions on releases
 	intel    *intel.Store
 	feeds    *intel.Feeds
+	treeHead func(ctx context.Context) (*audit.TreeHead, error) // signs the audit; nil in tests of pages alone
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -124,16 +125,26 @@ func (s *pages) register(r router) {
 	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
 	s.registerRules(r)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
-	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
 	if s.seal != nil {
 		s.registerIntegrity(r)
 	}
+	s.registerAudit(r)
 	s.registerPolicies(r)
 	s.registerDLP(r)
 	s.registerPeople(r)
 	s.registerWorkspaces(r)
 	s.registerRetention(r)
 	s.registerIntel(r)
+}
+
+func (s *pages) registerAudit(r router) {
+	r.page(http.MethodGet, "/audit/fresh", rightAuditRead, audit.PageView, s.getAuditFresh)
+	r.page(http.MethodPost, "/audit/views", rightAuditRead, "audit.saved_view.create", s.postAuditView)
+	r.page(http.MethodPost, "/audit/views/:id/delete", rightAuditRead, "audit.saved_view.delete", s.postAuditViewDelete)
+	r.page(http.MethodGet, "/audit/exports", rightAuditExport, audit.PageView, s.getAuditExports)
+	r.page(http.MethodGet, "/audit/exports/:id/manifest", rightAuditExport, audit.PageView, s.getAuditManifest)
+	r.page(http.MethodGet, "/audit/export", rightAuditExport, audit.AuditExport, s.getAuditExport)
+	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditExport)
 }
 
 func (s *pages) registerRules(r router) {
@@ -342,7 +353,7 @@ func (s *pages) failure(c echo.Context, err error) error {
 		return s.fail(c, http.StatusConflict, err)
 	case errors.Is(err, quarantine.ErrGone):
 		return s.fail(c, http.StatusGone, err)
-	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor),
+	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor), errors.Is(err, audit.ErrBadView),
 		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, errBadInput),
 		errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired), errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired):
 		return s.fail(c, http.StatusBadRequest, err)

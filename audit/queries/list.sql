@@ -1,23 +1,37 @@
 -- One page of events, newest first. Empty text and null select all.
--- $1 workspaces, $2 action, $3 action prefix (LIKE), $4 actor (an address, an id
--- or a type), $5 target, $6 outcome, $7 free text, $8 from, $9 to, $10 cursor
--- (id), $11 limit, $12 whether events of the whole installation count too, $13 actions to leave out
-SELECT e.id, e.recorded_at, e.db_role, e.bytes, l.seq, l.leaf_hash
-FROM audit.event e LEFT JOIN audit.leaf l ON l.event_id = e.id AND l.retention = e.retention
-WHERE ($1::uuid[] IS NULL OR e.workspace_id = ANY ($1) OR ($12 AND e.workspace_id IS NULL))
-  AND ($2 = '' OR e.action = $2)
-  AND ($3 = '' OR e.action LIKE $3)
-  AND ($13::text[] IS NULL OR e.action <> ALL ($13))
-  AND ($4 = '' OR CASE WHEN strpos($4, '@') > 0 THEN e.actor_blind = ANY ((SELECT audit.tokens($4))::bytea[])
-                       ELSE e.actor_id = lower($4) OR e.actor_type = lower($4) END)
-  AND ($5 = '' OR e.target_ids @> ARRAY[$5])
-  AND ($6 = '' OR e.outcome = $6)
-  -- The blind indexes are asked once, not for each row.
-  AND ($7 = '' OR e.id::text = lower($7) OR e.target_ids @> ARRAY[$7] OR strpos(e.action, lower($7)) > 0
-       OR e.actor_blind = ANY ((SELECT audit.tokens($7))::bytea[]) OR e.ip_blind = ANY ((SELECT audit.tokens($7))::bytea[])
-       OR e.id IN (SELECT p.event_id FROM audit.pii p WHERE p.blind = ANY ((SELECT audit.tokens($7))::bytea[])))
-  AND ($8::timestamptz IS NULL OR e.id >= audit.uuid_at($8))
-  AND ($9::timestamptz IS NULL OR e.id < audit.uuid_at($9))
-  AND ($10::uuid IS NULL OR e.id < $10)
-ORDER BY e.id DESC
-LIMIT $11;
+-- $1 workspaces, $2 whether events of the whole installation count too, $3 one
+-- workspace, $4 action, $5 actions to leave out, $6 id of the actor, $7 type of
+-- the actor, $8 token of the actor's address, $9 target, $10 outcome, $11 token
+-- of the source address, $12 application, $13 route, $14 way of signing in, $15
+-- its provider, $16 approval (none, given), $17 an id that the event names, $18
+-- token of another personal value, $19 from, $20 to, $21 cursor (id), $22 only
+-- newer than this id, $23 limit
+SELECT h.id, h.recorded_at, h.db_role, h.bytes, l.seq, l.leaf_hash
+FROM (
+    SELECT e.id, e.retention, e.recorded_at, e.db_role, e.bytes FROM audit.event e
+    WHERE ($4::text IS NULL OR e.action = $4)
+      AND ($1::uuid[] IS NULL OR e.workspace_id = ANY ($1) OR ($2 AND e.workspace_id IS NULL))
+      AND ($3::uuid IS NULL OR e.workspace_id = $3)
+      AND ($5::text[] IS NULL OR e.action <> ALL ($5))
+      AND ($6 = '' OR e.actor_id = $6)
+      AND ($7 = '' OR e.actor_type = $7)
+      AND ($8::bytea IS NULL OR e.actor_blind = $8)
+      AND ($9 = '' OR e.target_ids @> ARRAY[$9])
+      AND ($10 = '' OR e.outcome = $10)
+      AND ($11::bytea IS NULL OR e.ip_blind = $11)
+      AND ($12 = '' OR e.facts ->> 'application' = $12)
+      AND ($13 = '' OR e.facts ->> 'route' = $13)
+      AND ($14 = '' OR e.facts ->> 'method' = $14)
+      AND ($15 = '' OR e.facts ->> 'provider' = $15)
+      AND ($16 = '' OR e.facts ->> 'approval' = $16)
+      AND ($17 = '' OR e.links @> ARRAY[$17])
+      -- An array: the ids are looked up once and then found by the index.
+      AND ($18::bytea IS NULL OR e.id = ANY (ARRAY(SELECT p.event_id FROM audit.pii p WHERE p.blind = $18 AND p.path <> ALL ('{actor.email,source.ip}'))))
+      AND ($19::timestamptz IS NULL OR e.id >= audit.uuid_at($19))
+      AND ($20::timestamptz IS NULL OR e.id < audit.uuid_at($20))
+      AND ($21::uuid IS NULL OR e.id < $21)
+      AND ($22::uuid IS NULL OR e.id > $22)
+    ORDER BY e.id DESC
+    LIMIT $23
+) h LEFT JOIN audit.leaf l ON l.event_id = h.id AND l.retention = h.retention
+ORDER BY h.id DESC;

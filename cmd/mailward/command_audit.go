@@ -145,7 +145,7 @@ type auditExportCmd struct {
 	From      time.Time `help:"Bundle: from this time on (2026-11-01T00:00:00Z)."`
 	To        time.Time `help:"Bundle: to before this time."`
 	Anonymous bool      `help:"Bundle: leave personal values out; the commitments to them stay."`
-	Format    string    `default:"ndjson" enum:"ndjson,csv" help:"Printed: ndjson or csv."`
+	Format    string    `default:"ndjson" enum:"ndjson,csv,csv-plain,ocsf,ecs,cef" help:"Printed: ndjson, csv (ends in records that say what it came to), csv-plain, ocsf, ecs or cef."`
 	Action    string    `help:"Printed: only this action; a * at the end stands for anything."`
 	Actor     string    `help:"Printed: only this actor (id or e-mail address)."`
 }
@@ -169,30 +169,14 @@ func (cmd *auditExportCmd) Run(ctx context.Context, c *cli, e *env) error {
 		what["format"] = "bundle"
 	}
 	ev := audit.Event{Action: audit.AuditExport, Actor: operator(), Phase: "intent", ReasonCode: "command_line", Workspace: ws, Retention: audit.Retention3Years, After: what}
-	if ev.ID, err = uuid.NewV7(); err == nil {
-		err = log.Record(ctx, ev)
-	}
-	if err != nil {
+	if ev, err = log.BeginExport(ctx, ev); err != nil {
 		return fmt.Errorf("the export cannot be put on record, so it is refused: %w", err)
 	}
-	err = cmd.write(ctx, log, sealer, e, ws)
-	ev.Correlation.CausationID, ev.ID, ev.Phase = ev.ID.String(), uuid.Nil, "result"
-	if err != nil {
-		ev.Outcome, ev.OutcomeDetail = "failure", "the export was not written to its end"
+	if cmd.File != "" {
+		err = cmd.bundle(ctx, sealer, e, ws)
+		return errors.Join(err, log.EndExport(ctx, ev, audit.Summary{}, err))
 	}
-	return errors.Join(err, log.Record(context.WithoutCancel(ctx), ev))
-}
-
-// write is the export itself.
-func (cmd *auditExportCmd) write(ctx context.Context, log *audit.Log, sealer *seal.Sealer, e *env, ws uuid.UUID) error {
-	f := audit.Filter{Action: cmd.Action, Actor: cmd.Actor}
-	switch {
-	case cmd.File != "":
-		return cmd.bundle(ctx, sealer, e, ws)
-	case cmd.Format == "csv":
-		return log.WriteCSV(ctx, f, e.out)
-	}
-	return log.WriteNDJSON(ctx, f, e.out)
+	return log.Export(ctx, ev, audit.Selection{Filter: audit.Filter{Action: cmd.Action, Actor: cmd.Actor}, Format: audit.Format(cmd.Format)}, e.out)
 }
 
 // bundle writes beside the target and renames, so that half of one is never

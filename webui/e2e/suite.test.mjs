@@ -88,11 +88,6 @@ test('every page: no accessibility violation, no overflow, no error, in both the
     }],
     ['message', mail],
     ['health', '/health'],
-    ['audit', '/audit'],
-    ['audit-open', '/audit', async (page) => {
-      await page.locator('[data-row] a[data-open]').first().click()
-      await page.locator('.expand').waitFor()
-    }],
     ['keys', '/audit', async (page) => {
       await page.keyboard.press('?')
       await page.locator('#keys[open]').waitFor()
@@ -345,25 +340,6 @@ test('deleting asks for a reason and leaves the facts', async () => {
     await page.waitForURL(new RegExp(`/quarantine/${item}$`))
     await page.locator('.item-head').getByText('Deleted').waitFor()
     assert.equal(await page.locator('[data-act=release]').count(), 0, 'a deleted mail can be released')
-  })
-})
-
-test('audit: expand, permanent link, filter, CSV of exactly this filter', async () => {
-  await withPage(async (page) => {
-    await page.goto(base + '/audit?action=auth.*')
-    await page.locator('[data-row] a[data-open]').first().click()
-    await page.locator('.expand').waitFor()
-    const link = await page.locator('.expand a[href*="id="]').last().getAttribute('href')
-    await page.goto(base + link)
-    await page.locator('.expand').waitFor()
-    await page.goto(base + '/audit')
-    await page.selectOption('select[name=action]', 'quarantine.release.*')
-    await page.waitForURL(/action=quarantine/)
-    await page.waitForFunction(() => document.querySelector('#export')?.getAttribute('href')?.includes('quarantine.release'))
-    const [file] = await Promise.all([page.waitForEvent('download'), page.click('#export')])
-    const text = (await (await file.createReadStream()).toArray()).join('')
-    assert.match(text, /quarantine\.release/)
-    assert.doesNotMatch(text, /auth\.login/)
   })
 })
 

@@ -1,0 +1,33 @@
+-- list.sql for several actions, $4: a page of each, from its own index, and of
+-- these the newest. The inner order names the action, which is one and the same
+-- there, so that no other index will do. A test holds the two files together.
+SELECT h.id, h.recorded_at, h.db_role, h.bytes, l.seq, l.leaf_hash
+FROM unnest($4::text[]) a(action) CROSS JOIN LATERAL (
+    SELECT e.id, e.retention, e.recorded_at, e.db_role, e.bytes FROM audit.event e
+    WHERE e.action = a.action
+      AND ($1::uuid[] IS NULL OR e.workspace_id = ANY ($1) OR ($2 AND e.workspace_id IS NULL))
+      AND ($3::uuid IS NULL OR e.workspace_id = $3)
+      AND ($5::text[] IS NULL OR e.action <> ALL ($5))
+      AND ($6 = '' OR e.actor_id = $6)
+      AND ($7 = '' OR e.actor_type = $7)
+      AND ($8::bytea IS NULL OR e.actor_blind = $8)
+      AND ($9 = '' OR e.target_ids @> ARRAY[$9])
+      AND ($10 = '' OR e.outcome = $10)
+      AND ($11::bytea IS NULL OR e.ip_blind = $11)
+      AND ($12 = '' OR e.facts ->> 'application' = $12)
+      AND ($13 = '' OR e.facts ->> 'route' = $13)
+      AND ($14 = '' OR e.facts ->> 'method' = $14)
+      AND ($15 = '' OR e.facts ->> 'provider' = $15)
+      AND ($16 = '' OR e.facts ->> 'approval' = $16)
+      AND ($17 = '' OR e.links @> ARRAY[$17])
+      -- An array: the ids are looked up once and then found by the index.
+      AND ($18::bytea IS NULL OR e.id = ANY (ARRAY(SELECT p.event_id FROM audit.pii p WHERE p.blind = $18 AND p.path <> ALL ('{actor.email,source.ip}'))))
+      AND ($19::timestamptz IS NULL OR e.id >= audit.uuid_at($19))
+      AND ($20::timestamptz IS NULL OR e.id < audit.uuid_at($20))
+      AND ($21::uuid IS NULL OR e.id < $21)
+      AND ($22::uuid IS NULL OR e.id > $22)
+    ORDER BY e.action, e.id DESC
+    LIMIT $23
+) h LEFT JOIN audit.leaf l ON l.event_id = h.id AND l.retention = h.retention
+ORDER BY h.id DESC
+LIMIT $23;

@@ -1,0 +1,233 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// search is a filter as list.sql takes it. What can be one of several values
+// (tokens of an address, meanings of a text) makes several of them, each with
+// one value to look up: so every one has an index that ends after a page.
+type search struct {
+	workspaces   []uuid.UUID
+	installation bool
+	workspace    *uuid.UUID
+	actions      []string // nil: all
+	skip         []string
+	actorID      string
+	actorType    string
+	actor, ip    []byte // tokens
+	value        []byte // token of another personal value
+	target, link string
+	outcome      string
+	application  string
+	route        string
+	method       string
+	provider     string
+	approval     string
+	from, to     *time.Time
+	cursor       *uuid.UUID
+	newer        *uuid.UUID
+	limit        int
+}
+
+func (s search) run(ctx context.Context, l *Log) ([]Row, error) {
+	text, action := listSQL, any(nil)
+	switch len(s.actions) {
+	case 0:
+	case 1:
+		action = s.actions[0]
+	default:
+		text, action = listActionsSQL, s.actions
+	}
+	rows, err := l.db.Query(ctx, text, s.args(action)...)
+	if err != nil {
+		return nil, fmt.Errorf("list audit events: %w", err)
+	}
+	items, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		return nil, fmt.Errorf("list audit events: %w", err)
+	}
+	return items, nil
+}
+
+func (s search) args(action any) []any {
+	return []any{s.workspaces, s.installation, s.workspace, action, s.skip, s.actorID, s.actorType, s.actor, s.target, s.outcome, s.ip,
+		s.application, s.route, s.method, s.provider, s.approval, s.link, s.value, s.from, s.to, s.cursor, s.newer, s.limit}
+}
+
+// searches are what a filter comes to; none where it can select nothing.
+func (l *Log) searches(ctx context.Context, f Filter) ([]search, error) {
+	s := search{workspaces: f.Workspaces, installation: !f.NoInstallation, skip: f.Skip, target: clean(f.Target), link: strings.ToLower(clean(f.Link)),
+		outcome: clean(f.Outcome), application: clean(f.Application), route: clean(f.Route), method: clean(f.Method), provider: clean(f.Provider),
+		approval: clean(f.Approval), from: nilTime(f.From), to: nilTime(f.To), limit: f.Limit + 1}
+	if f.Cursor != "" {
+		if s.cursor = parseID(f.Cursor); s.cursor == nil {
+			return nil, ErrBadCursor
+		}
+	}
+	if f.Newer != uuid.Nil {
+		s.newer = &f.Newer
+	}
+	if f.Workspace != uuid.Nil {
+		s.workspace = &f.Workspace
+	}
+	var err error
+	if s.actions, err = l.actions(ctx, f.Action); err != nil || s.actions != nil && len(s.actions) == 0 {
+		return nil, err
+	}
+	all := []search{s}
+	if actor := strings.ToLower(strings.TrimSpace(clean(f.Actor))); strings.Contains(actor, "@") {
+		all, err = l.perToken(ctx, all, actor, func(s *search, token []byte) { s.actor = token })
+	} else if parseID(actor) != nil {
+		all[0].actorID = actor
+	} else {
+		all[0].actorType = actor
+	}
+	if err == nil && f.IP != "" {
+		all, err = l.perToken(ctx, all, ipText(f.IP), func(s *search, token []byte) { s.ip = token })
+	}
+	if err == nil && f.Query != "" {
+		all, err = l.meanings(ctx, all, strings.TrimSpace(clean(f.Query)))
+	}
+	return all, err
+}
+
+// perToken makes a search for each token of a personal value.
+func (l *Log) perToken(ctx context.Context, in []search, value string, set func(*search, []byte)) ([]search, error) {
+	rows, err := l.db.Query(ctx, tokensSQL, clean(value))
+	if err != nil {
+		return nil, fmt.Errorf("look up a personal value: %w", err)
+	}
+	tokens, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		return nil, fmt.Errorf("look up a personal value: %w", err)
+	}
+	var out []search
+	for _, s := range in {
+		for _, t := range tokens {
+			one := s
+			set(&one, t)
+			out = append(out, one)
+		}
+	}
+	return out, nil
+}
+
+// meanings makes the searches for a free text: an id that events name, a
+// personal value wherever it stands, or a target or a part of the action.
+func (l *Log) meanings(ctx context.Context, in []search, text string) (out []search, err error) {
+	if parseID(text) != nil {
+		for _, s := range in {
+			if id := strings.ToLower(text); s.link == "" || s.link == id {
+				s.link = id
+				out = append(out, s)
+			}
+		}
+		return out, nil
+	}
+	if _, err := netip.ParseAddr(text); err == nil || strings.Contains(text, "@") {
+		for _, set := range []func(*search, []byte){
+			func(s *search, t []byte) { s.actor = t }, func(s *search, t []byte) { s.ip = t }, func(s *search, t []byte) { s.value = t },
+		} {
+			more, err := l.perToken(ctx, in, ipText(text), func(s *search, t []byte) {
+				before := *s
+				if set(s, t); before.actor != nil && !bytes.Equal(before.actor, s.actor) || before.ip != nil && !bytes.Equal(before.ip, s.ip) {
+					s.limit = 0 // the event cannot have both
+				}
+			})
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, more...)
+		}
+		return slices.DeleteFunc(out, func(s search) bool { return s.limit == 0 }), nil
+	}
+	names, err := l.Actions(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(a string) bool { return !strings.Contains(a, strings.ToLower(text)) })
+	for _, s := range in {
+		if s.target == "" || s.target == text {
+			one := s
+			one.target = text
+			out = append(out, one)
+		}
+		if s.actions != nil {
+			names = slices.DeleteFunc(slices.Clone(names), func(a string) bool { return !slices.Contains(s.actions, a) })
+		}
+		if len(names) > 0 {
+			s.actions = names
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+// newest merges what several searches found: each event once, newest first.
+func newest(found [][]Row, limit int) []Row {
+	all := slices.Concat(found...)
+	slices.SortFunc(all, func(a, b Row) int { return bytes.Compare(b.ID[:], a.ID[:]) })
+	all = slices.CompactFunc(all, func(a, b Row) bool { return a.ID == b.ID })
+	return all[:min(len(all), limit)]
+}
+
+// actions are the names that a filter's text stands for; nil where it says
+// nothing.
+func (l *Log) actions(ctx context.Context, text string) ([]string, error) {
+	var out []string
+	for _, a := range strings.Split(clean(text), ",") {
+		a = strings.TrimSpace(a)
+		prefix, is := strings.CutSuffix(a, "*")
+		switch {
+		case a == "":
+		case !is:
+			out = append(out, a)
+		default:
+			found, err := l.Actions(ctx, prefix)
+			if err != nil {
+				return nil, err
+			}
+			out = append(append([]string{}, out...), found...)
+		}
+	}
+	return out, nil
+}
+
+// Actions are the actions that begin so and have happened, in order.
+func (l *Log) Actions(ctx context.Context, prefix string) ([]string, error) {
+	rows, err := l.db.Query(ctx, actionsSQL, clean(prefix))
+	if err != nil {
+		return nil, fmt.Errorf("list audit actions: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list audit actions: %w", err)
+	}
+	return names, nil
+}
+
+// ipText writes an IP address as events hold it; other text stays.
+func ipText(s string) string {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.Unmap().String()
+	}
+	return s
+}
+
+func parseID(s string) *uuid.UUID {
+	id, err := uuid.Parse(s)
+	if err != nil || len(s) != 36 {
+		return nil
+	}
+	return &id
+}
