@@ -77,11 +77,9 @@ func (l *Log) List(ctx context.Context, f Filter) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	found := make([][]Row, len(searches))
-	for i, one := range searches {
-		if found[i], err = one.run(ctx, l); err != nil {
-			return Page{}, err
-		}
+	found, err := l.runAll(ctx, searches)
+	if err != nil {
+		return Page{}, err
 	}
 	items := newest(found, f.Limit+1)
 	var p Page

@@ -23,7 +23,6 @@ var (
 	listSQL           = pg.Query(queryFiles, "list")
 	actionsSQL        = pg.Query(queryFiles, "actions")
 	feedSQL           = pg.Query(queryFiles, "feed")
-	listActionsSQL    = pg.Query(queryFiles, "list_actions")
 	tokensSQL         = pg.Query(queryFiles, "tokens")
 	getSQL            = pg.Query(queryFiles, "get")
 	piiSQL            = pg.Query(queryFiles, "pii")

@@ -13,16 +13,6 @@ import (
 	"mailward/internal/testenv"
 )
 
-func TestListSQL_BothFormsAreOne(t *testing.T) {
-	t.Parallel()
-	from := func(s string) string { return s[strings.Index(s, "SELECT h.id"):] }
-	want := strings.NewReplacer("FROM (\n", "FROM unnest($4::text[]) a(action) CROSS JOIN LATERAL (\n",
-		"($4::text IS NULL OR e.action = $4)", "e.action = a.action", "    ORDER BY e.id DESC", "    ORDER BY e.action, e.id DESC", "ORDER BY h.id DESC;", "ORDER BY h.id DESC\nLIMIT $23;").Replace(from(listSQL))
-	if got := from(listActionsSQL); got != want {
-		t.Errorf("list_actions.sql has drifted from list.sql:\n%s\nwant\n%s", got, want)
-	}
-}
-
 func TestList_EveryFilterFindsItsOwn(t *testing.T) {
 	t.Parallel()
 	db := testenv.Postgres(t)
