@@ -69,6 +69,7 @@ type server struct {
 	dir      string
 	conf     string
 	smtp     string
+	env      []string // beside ours, for mailward serve
 	http     string
 	mu       sync.Mutex // guards cmd, logs
 	cmd      *exec.Cmd
@@ -127,6 +128,7 @@ func (s *server) start() {
 func (s *server) launch() {
 	s.t.Helper()
 	cmd := exec.Command(filepath.Join(binDir, "mailward"), "serve", "--config", s.conf)
+	cmd.Env = append(os.Environ(), s.env...)
 	cmd.Stdout, cmd.Stderr = &lockedWriter{mu: &s.mu, w: &s.out}, &lockedWriter{mu: &s.mu, w: &s.err}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

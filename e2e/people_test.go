@@ -16,6 +16,7 @@ import (
 // the browser: workspaces, users, tokens and what waits for a second person. Then
 // it looks for the mail that told the second one.
 func TestPeople(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, "node", "chromium")
 	hop := testenv.NextHop(t)
 	s := newServer(t, hop.Addr, "")
@@ -27,7 +28,7 @@ func TestPeople(t *testing.T) {
 		t.Fatal(err)
 	}
 	site := "http://localhost:" + s.http[strings.LastIndex(s.http, ":")+1:]
-	t.Setenv("MAILWARD_HTTP_PUBLIC_URL", site)
+	s.env = []string{"MAILWARD_HTTP_PUBLIC_URL=" + site}
 	s.start()
 	const second = "second@" + ourDomain
 	make := exec.Command(filepath.Join(binDir, "mailward"), "user", "create", "--email", second, "--name", "Second Person", "--role", "approver", "--install-role", "operator", "--password-stdin", "--config", s.conf)

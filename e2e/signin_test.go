@@ -20,6 +20,7 @@ import (
 // TestSignIn hands an installation with a provider of single sign-on to the
 // browser, and then looks at what stands in the record.
 func TestSignIn(t *testing.T) {
+	t.Parallel()
 	testenv.Require(t, "node", "chromium")
 	hop := testenv.NextHop(t)
 	s := newServer(t, hop.Addr, "")
@@ -36,7 +37,7 @@ func TestSignIn(t *testing.T) {
 	if err := conf.Close(); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("MAILWARD_HTTP_PUBLIC_URL", site)
+	s.env = []string{"MAILWARD_HTTP_PUBLIC_URL=" + site}
 	s.start()
 	if r := s.sendMail("mallory@sender.example", []string{"bob@ours.example"}, yaraOnly("Invoice 4711")); code(r) != 250 {
 		t.Fatal(r)

@@ -93,6 +93,15 @@ func (v *Person) auditFilter(f audit.Filter) audit.Filter {
 	return f
 }
 
+// chosen narrows a filter to the workspace that the person has chosen in the
+// frame, where they may see its events.
+func (v *Person) chosen(f audit.Filter) audit.Filter {
+	if v.Space != uuid.Nil && (!f.NoInstallation || slices.Contains(f.Workspaces, v.Space)) {
+		f.Workspaces, f.NoInstallation = []uuid.UUID{v.Space}, true
+	}
+	return f
+}
+
 // eventsWith keeps a person to the events of those workspaces where they have a
 // right, or to all where they have it everywhere.
 func (v *Person) eventsWith(right string, f audit.Filter) audit.Filter {

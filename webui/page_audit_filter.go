@@ -193,11 +193,11 @@ func (s *pages) readAuditQuery(c echo.Context, q url.Values, right string) (audi
 			v.Outcome = o
 		}
 	}
-	f := s.person(c).eventsWith(right, audit.Filter{
+	f := s.person(c).chosen(s.person(c).eventsWith(right, audit.Filter{
 		Actor: v.Actor, Action: v.Action, Target: v.Target, Outcome: v.Outcome,
 		IP: v.IP, Application: v.Application, Route: v.Route, Method: v.Method, Provider: v.Provider, Approval: v.Approval, Link: v.Around,
 		Query: v.Query, Cursor: q.Get("after"), Limit: auditPageSize,
-	})
+	}))
 	if id, err := uuid.Parse(q.Get("workspace")); err == nil {
 		v.Workspace, f.Workspace = id.String(), id
 	}

@@ -61,7 +61,7 @@ test('workspaces: made, renamed, chosen in the frame, archived', async () => {
     await saved(page, 'Saved.')
 
     await page.goto(base + '/audit')
-    assert.equal(await page.locator('.filters [name=space] option').count(), 3)
+    assert.equal(await page.locator('.filters [name=workspace] option').count(), 3)
     await page.locator('td.space', { hasText: 'Client Ltd' }).first().waitFor()
     await looksGood(page, 'audit-spaces')
     await page.setViewportSize({ width: 1440, height: 900 })
@@ -70,7 +70,7 @@ test('workspaces: made, renamed, chosen in the frame, archived', async () => {
     await chooser.getByRole('button').click()
     await page.waitForURL(base + '/audit')
     assert.equal(await page.locator('.side .space-chooser select').evaluate((s) => s.selectedOptions[0].text), 'Client Ltd')
-    assert.equal(await page.locator('.filters [name=space]').count(), 0)
+    assert.equal(await page.locator('.filters [name=workspace]').count(), 0)
     await page.goto(base + '/quarantine')
     await looksGood(page, 'quarantine-space')
     await page.setViewportSize({ width: 1440, height: 900 })
