@@ -88,11 +88,10 @@ func (a *AuthSettings) check() error {
 }
 
 // verdict is what DMARC means for one recipient: an action, or "" with the
-// reason why a failure is passed over.
+// reason why a failure is passed over. No reason means that nothing is wanted.
 type verdict struct {
 	action Action
-	why    string
-	origin Origin // of the setting that says so
+	why    Line
 }
 
 // judge applies a recipient's settings to a mail. Only a failure has something
@@ -104,16 +103,15 @@ func (a Auth) judge(r Recipient) verdict {
 	settings := r.Policy.Auth.over(nil)
 	mode, sealers := r.Policy.Origin(LineDMARC), r.Policy.Origin(LineSealers)
 	if settings.DMARC == ReportOnly {
-		return verdict{origin: mode, why: fmt.Sprintf("the mail fails DMARC for %s, which is only reported for %s", a.Domain, r.Domain.Name)}
+		return verdict{why: say(mode, "dmarc.report", plainArg(a.Domain), plainArg(r.Domain.Name))}
 	}
 	if s, ok := a.vouched(settings.TrustedARCSealers); ok {
-		return verdict{origin: sealers, why: fmt.Sprintf("the mail fails DMARC for %s, but %s, which is trusted, says that it was in order before it was forwarded", a.Domain, s)}
+		return verdict{why: say(sealers, "dmarc.vouched", plainArg(a.Domain), plainArg(s))}
 	}
-	v := verdict{Quarantine, fmt.Sprintf("it fails DMARC for %s, whose policy is %s; %s says quarantine", a.Domain, a.Policy, mode), mode}
 	if settings.DMARC == Honour && a.Wanted == "reject" {
-		v = verdict{Reject, fmt.Sprintf("it fails DMARC for %s, whose policy is reject; %s honours that", a.Domain, mode), mode}
+		return verdict{Reject, say(mode, "dmarc.reject", plainArg(a.Domain), originArg(mode))}
 	}
-	return v
+	return verdict{Quarantine, say(mode, "dmarc.quarantine", plainArg(a.Domain), plainArg(a.Policy), originArg(mode))}
 }
 
 // vouched finds the sealer whose word counts. The newest must be trusted, or

@@ -164,7 +164,7 @@ func (p Policy) setsThatCount(findings []Finding) (left []Finding, lines []Line)
 	from := p.Origin(LineDLP)
 	for _, f := range findings {
 		if name := f.Meta["set_name"]; f.Engine == DLPEngine && name != "" && !slices.Contains(p.DLPSets, name) && !slices.Contains(p.DLPSets, f.Meta["set"]) {
-			lines = append(lines, lineOf(from, "%s leaves out what the DLP set %s found", from, name))
+			lines = append(lines, say(from, "dlp.left", originArg(from), plainArg(name)))
 			continue
 		}
 		left = append(left, f)
@@ -176,8 +176,7 @@ func (p Policy) setsThatCount(findings []Finding) (left []Finding, lines []Line)
 func (o *outcome) act(r Recipient) {
 	var from Origin
 	o.Action, from = r.Policy.action(o.Class, o.Direction)
-	o.Why = fmt.Sprintf("%s says %s for %s mail", from, o.Action, o.Class)
-	o.explain(lineOf(from, "%s", o.Why))
+	o.because(say(from, "action", originArg(from), actionArg(o.Action), classArg(o.Class)))
 }
 
 // action is what is done with a class of mail, and which layer says so. A word
@@ -196,22 +195,22 @@ func (o *outcome) block(h hit) {
 		o.Class = h.Class
 	}
 	if !stricter(h.Entry.Action, o.Action) {
-		o.explain(h.line("%s asks for %s, which is done anyway", h.Entry, h.Entry.Action))
+		o.explain(h.say("entry.idle", actionArg(h.Entry.Action)))
 		return
 	}
-	o.Action, o.Why = h.Entry.Action, cut(fmt.Sprintf("%s says %s", h.Entry, h.Entry.Action))
-	o.explain(h.line("%s", o.Why))
+	o.Action = h.Entry.Action
+	o.because(h.say("entry.asks", actionArg(h.Entry.Action)))
 }
 
 // authenticate applies what the author's domain wants.
 func (o *outcome) authenticate(a Auth, r Recipient) {
 	v := a.judge(r)
-	if v.why == "" {
+	if v.why.Text == "" {
 		return
 	}
-	o.explain(lineOf(v.origin, "%s", v.why))
+	o.explain(v.why)
 	if v.action == "" {
-		o.notes = append(o.notes, v.why)
+		o.notes = append(o.notes, v.why.Text)
 		return
 	}
 	f := a.finding()
@@ -219,7 +218,7 @@ func (o *outcome) authenticate(a Auth, r Recipient) {
 		o.Class = f.Class
 	}
 	if stricter(v.action, o.Action) {
-		o.Action, o.Why, o.DMARC = v.action, v.why, a.Domain
+		o.Action, o.Why, o.DMARC = v.action, v.why.Text, a.Domain
 	}
 }
 
@@ -229,7 +228,7 @@ func (d Decision) Deferred(why string) Decision {
 	d.Recipients, d.Reasons, d.Action = slices.Clone(d.Recipients), append(slices.Clone(d.Reasons), why), Defer
 	for i := range d.Recipients {
 		d.Recipients[i].Action, d.Recipients[i].Why = Defer, why
-		d.Recipients[i].Explain = append(slices.Clone(d.Recipients[i].Explain), plainLine("%s", why))
+		d.Recipients[i].Explain = append(slices.Clone(d.Recipients[i].Explain), Line{Text: cut(why)})
 	}
 	return d
 }
@@ -309,7 +308,7 @@ func failClosed(d *Decision, recipients []Recipient) {
 			continue
 		}
 		d.Recipients[i].Action, d.Recipients[i].Why = a, why[a]
-		d.Recipients[i].explain(lineOf(from, "%s; %s says %s", silent, from, a))
+		d.Recipients[i].explain(say(from, "silent", plainArg(strings.Join(d.FailedEngines, ", ")), originArg(from), actionArg(a)))
 		if !slices.Contains(d.Reasons, why[a]) {
 			d.Reasons = append(d.Reasons, why[a])
 		}
@@ -325,8 +324,7 @@ func mergeActions(d *Decision) {
 		for i := range d.Recipients {
 			if d.Recipients[i].Action != Defer {
 				d.Recipients[i].Action = Defer
-				d.Recipients[i].Why = "another recipient's copy is deferred, and a mail has one reply"
-				d.Recipients[i].explain(plainLine("%s", d.Recipients[i].Why))
+				d.Recipients[i].because(say(Origin{}, "merge.deferred"))
 			}
 		}
 	}
@@ -335,7 +333,7 @@ func mergeActions(d *Decision) {
 			if d.Recipients[i].Action == Reject {
 				d.Recipients[i].Action = Quarantine
 				d.Recipients[i].Why += "; quarantined instead, since other recipients get the mail"
-				d.Recipients[i].explain(plainLine("quarantined instead of rejected, since other recipients get the mail"))
+				d.Recipients[i].explain(say(Origin{}, "merge.reject"))
 			}
 		}
 	}

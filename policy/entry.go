@@ -235,7 +235,9 @@ func (r Recipient) ours() string {
 
 // String names an entry in a sentence.
 func (e *Entry) String() string {
-	what := map[string]string{MatchSender: "the sender", MatchDomain: "the sender's domain", MatchClient: "the client", MatchLink: "links to",
-		MatchAttachment: "the attachment", MatchSubject: "the subject"}[e.Match]
-	return fmt.Sprintf("the %s entry for %s %s (%s; %s answers for it)", e.Kind, what, e.Value, e.Reason, e.Owner)
+	return fmt.Sprintf("the %s entry for %s %s (%s; %s answers for it)", e.Kind, matchWords[e.Match], e.Value, e.Reason, e.Owner)
 }
+
+// matchWords are what entries match, in a sentence.
+var matchWords = map[string]string{MatchSender: "the sender", MatchDomain: "the sender's domain", MatchClient: "the client", MatchLink: "links to",
+	MatchAttachment: "the attachment", MatchSubject: "the subject"}

@@ -132,7 +132,7 @@ func lift(findings []Finding, hits []hit, r Recipient) (left []Finding, lifted [
 			continue
 		}
 		if !h.proven {
-			lines = append(lines, plainLine("%s does not count: neither SPF nor DKIM shows that the mail is from there", h.Entry))
+			lines = append(lines, say(Origin{}, "entry.proof", entryArgs(h.Entry)...))
 			continue
 		}
 		var gone []string
@@ -151,7 +151,7 @@ func lift(findings []Finding, hits []hit, r Recipient) (left []Finding, lifted [
 		}
 		lifted = append(lifted, classes...)
 		if len(gone) > 0 || signs(left, classes) {
-			lines = append(lines, h.line("%s sets aside what was found as %s", h.Entry, joinClasses(h.Classes)))
+			lines = append(lines, h.say("entry.lifts", classesArg(h.Classes)))
 		}
 	}
 	return left, lifted, lines
@@ -172,9 +172,11 @@ func joinClasses(list []Class) string {
 	return strings.Join(names, ", ")
 }
 
-// line is a sentence about an entry.
-func (h hit) line(format string, args ...any) Line {
-	return Line{Text: cut(fmt.Sprintf(format, args...)), Layer: "entry", EntryID: h.ID, Version: h.Version}
+// say makes a sentence about an entry.
+func (h hit) say(id string, args ...string) Line {
+	l := say(Origin{Layer: "entry", Version: h.Version}, id, entryArgs(h.Entry, args...)...)
+	l.EntryID = h.ID
+	return l
 }
 
 // EntryEngine is the engine of the finding that a block entry makes.

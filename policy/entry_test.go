@@ -169,12 +169,26 @@ func TestDecide_Explains(t *testing.T) {
 	r := Recipient{Address: "a@x.example", Domain: Domain{Name: "x.example"}, Policy: p}
 	in := Input{Recipients: []Recipient{r}, Report: Report{Findings: []Finding{{Engine: PhishingEngine, Name: "link", Score: 1}, {Engine: PhishingEngine, Name: "form", Score: 3}}}}
 	got := Decide(in).Recipients[0].Explain
-	want := []Line{
-		{Text: "its signs of phishing add up to 7.5: link 4.5 (its weight comes from the policy of the workspace), form 3; from 6 on it counts as phishing; the threshold comes from the policy of the group Finance", Layer: LayerGroup, PolicyID: uuid.UUID{3}, Version: 9},
-		{Text: "the policy of x.example says quarantine for phishing mail", Layer: LayerDomain, PolicyID: uuid.UUID{2}, Version: 2},
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %+v", got)
+	for i, want := range []struct {
+		en, de, layer string
+		id            byte
+		version       int64
+	}{
+		{"its signs of phishing add up to 7.5: link 4.5, form 3; from 6 on it counts as phishing; the threshold comes from the policy of the group Finance",
+			"Ihre Anzeichen für <class phishing> ergeben zusammen <number 7.5>: link 4.5, form 3. Ab <number 6> gilt sie als <class phishing>. Die Schwelle bestimmt <origin group:Finance>", LayerGroup, 3, 9},
+		{"the weight of link comes from the policy of the workspace", "Das Gewicht von link bestimmt <origin workspace:>", LayerWorkspace, 1, 4},
+		{"the policy of x.example says quarantine for phishing mail", "<origin domain:x.example> verlangt für <class phishing>: <action quarantine>", LayerDomain, 2, 2},
+	} {
+		if i >= len(got) {
+			t.Fatalf("only %+v", got)
+		}
+		l := got[i]
+		if l.Text != want.en || l.Layer != want.layer || l.PolicyID != (uuid.UUID{want.id}) || l.Version != want.version {
+			t.Errorf("got %+v", l)
+		}
+		if de := l.In("de", func(kind, value string) string { return "<" + kind + " " + value + ">" }); de != want.de {
+			t.Errorf("in German: %s", de)
+		}
 	}
 	in.Report = Report{Engines: []EngineAnswer{{Engine: "clamav"}}}
 	d := Decide(in)

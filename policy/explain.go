@@ -1,7 +1,7 @@
 package policy
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -9,7 +9,9 @@ import (
 
 // Line is one sentence of an explanation, and what it rests on.
 type Line struct {
-	Text     string    `json:"text"`
+	Text     string    `json:"text" doc:"in English"`
+	ID       string    `json:"id,omitempty" doc:"the name of the sentence; with args it can be said in another language"`
+	Args     []string  `json:"args,omitempty" doc:"kind:value each"`
 	Layer    string    `json:"layer,omitempty" doc:"built-in, workspace, domain or group; entry, for an allow or block entry"`
 	PolicyID uuid.UUID `json:"policy_id,omitzero"`
 	EntryID  uuid.UUID `json:"entry_id,omitzero"`
@@ -21,14 +23,6 @@ const (
 	maxLines    = 12
 	maxLineSize = 400
 )
-
-// lineOf is a sentence that rests on a line of a policy.
-func lineOf(o Origin, format string, args ...any) Line {
-	return Line{Text: cut(fmt.Sprintf(format, args...)), Layer: o.Layer, PolicyID: o.PolicyID, Version: o.Version}
-}
-
-// plainLine is a sentence that rests on no policy.
-func plainLine(format string, args ...any) Line { return Line{Text: cut(fmt.Sprintf(format, args...))} }
 
 // cut keeps a sentence within its bound, at the border of a character.
 func cut(s string) string {
@@ -47,6 +41,12 @@ func (d *RecipientDecision) explain(lines ...Line) {
 	}
 }
 
+// because adds the sentence that is the reason for the action.
+func (d *RecipientDecision) because(l Line) {
+	d.Why = l.Text
+	d.explain(l)
+}
+
 // foundLine says which finding made the class.
 func foundLine(findings []Finding, c Class) (Line, bool) {
 	var first *Finding
@@ -61,9 +61,8 @@ func foundLine(findings []Finding, c Class) (Line, bool) {
 	if first == nil {
 		return Line{}, false
 	}
-	more := ""
 	if n > 1 {
-		more = fmt.Sprintf(" and %d more", n-1)
+		return say(Origin{}, "found.more", plainArg(first.Engine), plainArg(first.Name), plainArg(strconv.Itoa(n-1)), classArg(c)), true
 	}
-	return plainLine("%s found %s%s, which makes it %s", first.Engine, first.Name, more, c), true
+	return say(Origin{}, "found", plainArg(first.Engine), plainArg(first.Name), classArg(c)), true
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -243,7 +244,7 @@ func (in Input) askSandbox(r Recipient, o *outcome) {
 		if a == Hold {
 			o.Action = Quarantine
 			o.Why += "; no sandbox is set up, so it is quarantined"
-			o.explain(plainLine("no sandbox is set up, so it is quarantined"))
+			o.explain(say(Origin{}, "sandbox.absent"))
 		}
 		return
 	}
@@ -252,24 +253,24 @@ func (in Input) askSandbox(r Recipient, o *outcome) {
 		if a == Hold {
 			o.Action = Quarantine
 			o.Why += "; nothing in it is a file that a sandbox could run, so it is quarantined"
-			o.explain(lineOf(from, "nothing in it is a file that a sandbox could run, so it is quarantined"))
+			o.explain(say(from, "sandbox.nothing"))
 		}
 		return
 	}
 	if a != Hold {
 		o.Action, o.Else = Hold, a
-		why := fmt.Sprintf("%s is of a kind that %s has the sandbox run first", describe(parts[0]), from)
-		o.Why += "; but " + why
-		o.explain(lineOf(from, "%s", why))
+		why := say(from, "sandbox.first", plainArg(describe(parts[0])), originArg(from))
+		o.Why += "; but " + why.Text
+		o.explain(why)
 	}
 	o.Detonate, o.Wait = parts, r.Policy.SandboxTimeout()
 }
 
 func describe(p Part) string {
 	if p.Name != "" {
-		return fmt.Sprintf("its part %q", p.Name)
+		return strconv.Quote(p.Name)
 	}
-	return "its part " + p.Path
+	return p.Path
 }
 
 // SandboxVerdict is what the sandbox says of all files of a mail together.
@@ -310,29 +311,35 @@ func AfterSandbox(in Input, v SandboxVerdict) []RecipientDecision {
 	out, hits := make([]RecipientDecision, 0, len(in.Recipients)), in.Entries.find(in)
 	for _, r := range in.Recipients {
 		rd := in.decideFor(r, hits)
-		rd.Action, rd.Why = afterSandbox(in, r, rd, v)
+		policyNow := rd.Why
+		action, why := afterSandbox(in, r, rd, v)
+		rd.Action = action
+		if rd.because(why); why.ID == "sandbox.policy" {
+			rd.Why += ": " + policyNow
+		}
 		out = append(out, rd.RecipientDecision)
 	}
 	return out
 }
 
-func afterSandbox(in Input, r Recipient, o outcome, v SandboxVerdict) (Action, string) {
-	name, now, class := r.Policy.Origin(LineSandbox), o.Action, o.Class
+func afterSandbox(in Input, r Recipient, o outcome, v SandboxVerdict) (Action, Line) {
+	from, now := r.Policy.Origin(LineSandbox), o.Action
+	goes := now == Hold || now == Deliver || now == Tag
 	switch {
 	case v == SandboxMalicious || v == SandboxSuspicious:
-		return Quarantine, "the sandbox calls it " + string(v)
+		return Quarantine, say(Origin{}, "sandbox.bad", plainArg(string(v)))
 	case len(in.Report.Failed()) > 0:
-		return Quarantine, "no answer from " + strings.Join(in.Report.Failed(), ", ") + " on arrival: the sandbox does not stand in for it"
-	case v == SandboxClean && (now == Hold || now == Deliver || now == Tag):
-		return Deliver, "the sandbox found nothing"
+		return Quarantine, say(Origin{}, "sandbox.engines", plainArg(strings.Join(in.Report.Failed(), ", ")))
+	case v == SandboxClean && goes:
+		return Deliver, say(Origin{}, "sandbox.clean")
 	case v == SandboxClean:
-		return Quarantine, fmt.Sprintf("the sandbox found nothing, but the policy of now says %s for %s mail: %s", now, class, o.Why)
+		return Quarantine, say(Origin{}, "sandbox.policy", actionArg(now), classArg(o.Class))
 	}
 	switch on := r.Policy.sandbox().OnTimeout; {
 	case on == TimeoutKeep:
-		return Hold, fmt.Sprintf("the sandbox gave no verdict; %s keeps such mail for a person", name)
-	case on == TimeoutDeliver && (now == Hold || now == Deliver || now == Tag):
-		return Deliver, fmt.Sprintf("the sandbox gave no verdict; %s delivers such mail all the same", name)
+		return Hold, say(from, "sandbox.keep", originArg(from))
+	case on == TimeoutDeliver && goes:
+		return Deliver, say(from, "sandbox.deliver", originArg(from))
 	}
-	return Quarantine, fmt.Sprintf("the sandbox gave no verdict; %s quarantines such mail", name)
+	return Quarantine, say(from, "sandbox.quarantine", originArg(from))
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -78,7 +79,7 @@ func (p Policy) classWithout(findings []Finding, lifted []Class) (Class, []Line)
 			}
 		}
 		if sum >= p.threshold(c) {
-			return c, []Line{p.sumLine(c, sum, findings)}
+			return c, p.sumLines(c, sum, findings)
 		}
 	}
 	return content, nil
@@ -87,8 +88,8 @@ func (p Policy) classWithout(findings []Finding, lifted []Class) (Class, []Line)
 // shownSigns bounds how many signs a sentence names.
 const shownSigns = 6
 
-// sumLine says in words how signs have made a class.
-func (p Policy) sumLine(c Class, sum float64, findings []Finding) Line {
+// sumLines say how signs have made a class, and which policies weigh them.
+func (p Policy) sumLines(c Class, sum float64, findings []Finding) []Line {
 	var signs []Finding
 	for _, f := range findings {
 		if counts(f, c) && p.weight(f) != 0 {
@@ -96,23 +97,23 @@ func (p Policy) sumLine(c Class, sum float64, findings []Finding) Line {
 		}
 	}
 	slices.SortStableFunc(signs, func(a, b Finding) int { return cmp.Compare(p.weight(b), p.weight(a)) })
+	from := p.Origin(LineThreshold + string(c))
+	args := []string{classArg(c), numberArg(sum), "", numberArg(p.threshold(c)), originArg(from)}
+	id, more := "signs", len(signs)-shownSigns
+	if more > 0 {
+		id, signs = "signs.more", signs[:shownSigns]
+		args = slices.Insert(args, 3, plainArg(strconv.Itoa(more)))
+	}
 	var names []string
-	for _, f := range signs[:min(len(signs), shownSigns)] {
-		name := fmt.Sprintf("%s %s", f.Name, number(p.weight(f)))
+	var weights []Line
+	for _, f := range signs {
+		names = append(names, f.Name+" "+number(p.weight(f)))
 		if o := p.Origin(LineWeight + f.Name); o.Layer != LayerBuiltIn {
-			name += " (its weight comes from " + o.String() + ")"
+			weights = append(weights, say(o, "weight", plainArg(f.Name), originArg(o)))
 		}
-		names = append(names, name)
 	}
-	if n := len(signs) - len(names); n > 0 {
-		names = append(names, fmt.Sprintf("%d more", n))
-	}
-	what := "its signs"
-	if c == Phishing {
-		what = "its signs of phishing"
-	}
-	o := p.Origin(LineThreshold + string(c))
-	return lineOf(o, "%s add up to %s: %s; from %s on it counts as %s; the threshold comes from %s", what, number(sum), strings.Join(names, ", "), number(p.threshold(c)), c, o)
+	args[2] = plainArg(strings.Join(names, ", "))
+	return append([]Line{say(from, id, args...)}, weights...)
 }
 
 // number writes a score: without decimals where it has none.

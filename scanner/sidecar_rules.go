@@ -84,12 +84,15 @@ func (s *Sidecar) TryRules(ctx context.Context, mail *os.File, set RuleSet) (Tri
 	return *resp.Trial, nil
 }
 
-// RulesInForce lists the rules that mails are scanned with now.
+// RulesInForce lists the rules that mails are scanned with now. [Info.Detail] says
+// why newer ones were not taken over, if so.
 func (s *Sidecar) RulesInForce(ctx context.Context) ([]RuleSpace, Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	resp, err := s.do(ctx, sidecar.Request{Op: sidecar.OpRules})
-	return resp.InForce, infoOf(resp), err
+	info := infoOf(resp)
+	info.Detail = resp.Problem
+	return resp.InForce, info, err
 }
 
 // setFile puts a set into memory that nobody can change, for the sidecar.

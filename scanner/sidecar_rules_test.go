@@ -188,7 +188,13 @@ func TestSidecar_StartsWithoutABrokenSet(t *testing.T) {
 	if i, err := side.Check(context.Background()); err != nil || i.Managed == broken || i.Rules == 0 {
 		t.Fatalf("%+v, error %v", i, err)
 	}
+	if _, i, err := side.RulesInForce(context.Background()); err != nil || !strings.HasPrefix(i.Detail, `rule set "Test set": rule "broken": syntax error`) {
+		t.Errorf("why it is not in force: %+v, error %v", i.Detail, err)
+	}
 	waitManaged(t, side, writeSets(t, dir, setOf("rule whole { condition: false }")))
+	if _, i, err := side.RulesInForce(context.Background()); err != nil || i.Detail != "" {
+		t.Errorf("what was wrong is still said: %+v, error %v", i.Detail, err)
+	}
 }
 
 // A rule that takes for ever is named; the mail has no verdict, and none the

@@ -47,6 +47,14 @@ type ruleCheck struct {
 	}
 }
 
+type ruleFileInput struct {
+	Body struct {
+		Space  string `json:"space" minLength:"1" maxLength:"512" doc:"the file, as the status of the rule sets lists it"`
+		On     bool   `json:"on"`
+		Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"why; it goes on record"`
+	}
+}
+
 type ruleSetDelete struct {
 	ByID
 	Version int64 `query:"version" minimum:"1" required:"true" doc:"of the set, as you have read it"`
@@ -101,6 +109,10 @@ func (s *Server) registerRules() {
 			set, _, err := rules.Create(ctx, p.Actor(), in.Body.draft())
 			return &one[ruleset.Set]{Body: set}, err
 		}, big)
+	register(s, endpoint{http.MethodPut, "/yara/files", "switch-rule-file", "Switches a file of rules off, or on again", identity.RulesWrite, http.StatusNoContent},
+		func(ctx context.Context, p identity.Principal, in *ruleFileInput) (*nothing, error) {
+			return &nothing{}, rules.SwitchFile(ctx, p.Actor(), in.Body.Space, in.Body.On, in.Body.Reason)
+		})
 	register(s, endpoint{http.MethodGet, "/yara/sets/{id}", "get-rule-set", "One rule set with its newest source", identity.RulesRead, 0},
 		func(ctx context.Context, _ identity.Principal, in *ByID) (*one[ruleSetDetail], error) {
 			d, err := s.ruleSetDetail(ctx, in.uuid())

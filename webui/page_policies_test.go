@@ -280,13 +280,15 @@ func TestMessage_Explains(t *testing.T) {
 	b := s.login()
 	r := s.decided("bob@ours.example", policy.Spam)
 	r.ID, r.ReceivedAt = uuid.Must(uuid.NewV7()), time.Now()
-	r.Recipients = []policy.RecipientDecision{{Address: "bob@ours.example", Action: policy.Tag, Class: policy.Spam, Explain: []policy.Line{{Text: "its signs add up to 7.5", Layer: "group", Version: 3}, {Text: "an entry", EntryID: id(4)}}},
+	r.Recipients = []policy.RecipientDecision{{Address: "bob@ours.example", Action: policy.Tag, Class: policy.Spam, Explain: []policy.Line{{Text: "its signs add up to 7.5", Layer: "group", Version: 3, ID: "signs", Args: []string{"class:spam", "number:7.5", ":LINK 7.5", "number:5", "origin:group:Finance"}}, {Text: "an entry", EntryID: id(4)}}},
 		{Address: "eve@ours.example", Action: policy.Tag, Why: "an old record"}}
 	r.Auth = []byte(`{"spf":{"result":"pass","domain":"x.example"},"dkim":[{"result":"pass","domain":"x.example","aligned":true}],"dmarc":{"result":"pass","spf_aligned":true},
 		"arc":{"result":"pass","seen":[{"instance":1,"sealer":"list.example","spf":"fail","dkim":[{"result":"pass"}],"dmarc":"pass","from":"x.example"}]}}`)
 	must(t, s.ledger.Decided(context.Background(), r))
 	page := b.get("/messages/"+r.ID.String(), 200)
-	b.wants(page, "the mail", "its signs add up to 7.5", "version 3", "/policies/entries/"+id(4).String(), "an old record", "ARC chain", "list.example", "saw SPF fail, DKIM pass, DMARC pass")
+	b.wants(page, "the mail", "its signs of spam add up to 7.5: LINK 7.5; from 5 on it counts as spam; the threshold comes from the policy of the group Finance", "version 3", "/policies/entries/"+id(4).String(), "an old record", "ARC chain", "list.example", "saw SPF fail, DKIM pass, DMARC pass")
+	b.lang = "de"
+	b.wants(b.get("/messages/"+r.ID.String(), 200), "the mail in German", "Ihre Anzeichen für Spam ergeben zusammen 7,5: LINK 7.5. Ab 5 gilt sie als Spam. Die Schwelle bestimmt die Richtlinie der Gruppe Finance", "an entry")
 	if n := strings.Count(page, "aligned"); n < 2 {
 		t.Errorf("%d checks are shown as aligned", n)
 	}

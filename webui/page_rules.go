@@ -41,6 +41,7 @@ type ruleSets interface {
 	Delete(ctx context.Context, actor pg.Actor, id uuid.UUID, version int64) error
 	Slow(ctx context.Context) ([]ruleset.SlowCount, error)
 	Status(ctx context.Context) (ruleset.RulesStatus, error)
+	SwitchFile(ctx context.Context, actor pg.Actor, space string, on bool, reason string) error
 	StartBacktest(ctx context.Context, actor pg.Actor, id uuid.UUID, number, mails int, workspaces []uuid.UUID) (ruleset.Backtest, error)
 	Backtest(ctx context.Context, id uuid.UUID) (ruleset.Backtest, error)
 	Backtests(ctx context.Context, set uuid.UUID) ([]ruleset.Backtest, error)
@@ -449,7 +450,7 @@ func rulesTone(st ruleset.RulesStatus) string {
 	switch {
 	case !st.Shared && st.Sets == 0:
 		return "none"
-	case !st.Shared || st.Late || st.Problem != "":
+	case !st.Shared || st.Late || st.Problem != "" || st.Refused != "":
 		return "warn"
 	case !st.Current():
 		return "info"
@@ -464,7 +465,7 @@ func rulesText(st ruleset.RulesStatus) string {
 		return "rules.status.notshared"
 	case st.InForce == "":
 		return "rules.status.unknown"
-	case st.Late || st.Problem != "":
+	case st.Late || st.Problem != "" || st.Refused != "":
 		return "rules.status.late"
 	case !st.Current():
 		return "rules.status.takingover"

@@ -27,10 +27,13 @@ type fakeRules struct {
 	versions map[uuid.UUID][]ruleset.SetVersion
 	trials   []ruleset.Backtest
 	acts     []string
+	files    []ruleset.RuleFile
 }
 
 func newFakeRules() *fakeRules {
-	f := &fakeRules{versions: map[uuid.UUID][]ruleset.SetVersion{}}
+	since := testNow.Add(-time.Hour)
+	f := &fakeRules{versions: map[uuid.UUID][]ruleset.SetVersion{}, files: []ruleset.RuleFile{{RuleSpace: scanner.RuleSpace{Space: "mailward/html.yar", Rules: []string{"HTML_Smuggling"}}}, {RuleSpace: scanner.RuleSpace{Space: "yara/x.yar", Rules: []string{"X"}}},
+		{RuleSpace: scanner.RuleSpace{Space: "yara/<b>.yar", Off: true}, Reason: "too many <i>false</i> alarms", Actor: "Ann", Since: &since}}}
 	for i, name := range []string{"Campaign <b>2026</b>", "Macros", "Old ones"} {
 		set := ruleset.Set{ID: id(700 + i), Name: name, Description: "Found by the SOC", Class: policy.Malware, Score: 8, Enabled: i == 0, Number: 1, Latest: 2, Rules: []string{"One", "Two"}, SHA256: strings.Repeat("ab", 32),
 			Version: 3, CreatedAt: testNow.Add(-48 * time.Hour), UpdatedAt: testNow.Add(-time.Hour)}
@@ -132,7 +135,12 @@ func (f *fakeRules) Slow(context.Context) ([]ruleset.SlowCount, error) {
 
 func (f *fakeRules) Status(context.Context) (ruleset.RulesStatus, error) {
 	return ruleset.RulesStatus{Shared: true, Wanted: "0123456789ab", InForce: "0123456789ab", Sets: 1, Version: "ba9876543210", Rules: 17,
-		Files: []scanner.RuleSpace{{Space: "mailward/html.yar", Rules: []string{"HTML_Smuggling"}}, {Space: "yara/x.yar", Rules: []string{"X"}}}}, nil
+		Files: f.files}, nil
+}
+
+func (f *fakeRules) SwitchFile(_ context.Context, _ pg.Actor, space string, on bool, reason string) error {
+	f.acts = append(f.acts, fmt.Sprintf("file %s %t %s", space, on, reason))
+	return nil
 }
 
 func (f *fakeRules) StartBacktest(_ context.Context, _ pg.Actor, _ uuid.UUID, n, mails int, ws []uuid.UUID) (ruleset.Backtest, error) {
@@ -200,6 +208,9 @@ func TestRulesPages_Act(t *testing.T) {
 		{set + "/delete", form(), 303, "/yara", "delete"},
 		{set + "/backtest", form("number", "1", "mails", "5000"), 303, set + "/backtests/" + id(720).String(), "backtest 1 1000 1"},
 		{set + "/backtest", form("mails", "0"), 303, set + "/backtests/" + id(720).String(), "backtest 2 0 1"},
+		{"/yara/files", url.Values{"space": {"yara/x.yar"}, "reason": {"too many hits"}}, 303, "/yara", "file yara/x.yar false too many hits"},
+		{"/yara/files", url.Values{"space": {"yara/x.yar"}, "on": {"yes"}, "reason": {"mended"}}, 303, "/yara", "file yara/x.yar true mended"},
+		{"/yara/files", url.Values{"space": {"yara/x.yar"}, "reason": {" "}}, 400, "", ""},
 		{"/yara/" + id(999).String(), form(), 404, "", ""},
 	} {
 		s.rules.acts = nil

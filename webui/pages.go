@@ -129,6 +129,7 @@ func (s *pages) registerRules(r router) {
 	r.page(http.MethodGet, "/yara/new", rightRulesWrite, audit.PageView, s.getNewRules)
 	r.page(http.MethodPost, "/yara", rightRulesWrite, "yara.set.create", s.postNewRules)
 	r.page(http.MethodPost, "/yara/check", rightRulesWrite, audit.PageView, s.postRulesCheck)
+	r.page(http.MethodPost, "/yara/files", rightRulesWrite, "yara.file.create", s.postRulesFile)
 	r.page(http.MethodGet, "/yara/:id", rightRulesRead, audit.PageView, s.getRuleSet)
 	r.page(http.MethodPost, "/yara/:id", rightRulesWrite, "yara.set.update", s.postRuleSet)
 	r.page(http.MethodPost, "/yara/:id/check", rightRulesWrite, audit.PageView, s.postRulesCheck)

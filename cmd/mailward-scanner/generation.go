@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +11,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -29,6 +33,7 @@ type generation struct {
 	opt    options
 	log    *slog.Logger
 	socket *os.File
+	told   *os.File
 	files  ruleFiles
 	rules  *os.File // files, as workers read them
 
@@ -40,26 +45,26 @@ type generation struct {
 
 // firstRules reads the rules at the start. Managed sets that do not compile are
 // left out then, since somebody has to be able to mend them in the web UI; the
-// gateway sees by the fingerprint that they are not in force.
-func firstRules(opt options, log *slog.Logger) (ruleFiles, *os.File, error) {
-	files, err := readRules(opt)
-	if err != nil {
-		return files, nil, err
+// gateway sees by the fingerprint that they are not in force, and is told why.
+// Files that are switched off stay off.
+func firstRules(opt options, log *slog.Logger) (files ruleFiles, sealed *os.File, problem error, err error) {
+	if files, err = readRules(opt); err != nil {
+		return files, nil, nil, err
 	}
 	managed, merr := readManaged(opt.Managed)
+	files.Managed.Off = managed.Off
 	if merr == nil && len(managed.Sets) > 0 {
 		with := files
 		with.Managed = managed
-		var sealed *os.File
 		if sealed, merr = tryRules(opt, with); merr == nil {
-			return with, sealed, nil
+			return with, sealed, nil, nil
 		}
 	}
 	if merr != nil {
 		log.Error("the managed rule sets are not in force", "error", merr)
 	}
-	sealed, err := tryRules(opt, files)
-	return files, sealed, err
+	sealed, err = tryRules(opt, files)
+	return files, sealed, merr, err
 }
 
 // tryRules compiles the rules in a process of their own, since hostile ones must
@@ -74,14 +79,14 @@ func tryRules(opt options, files ruleFiles) (*os.File, error) {
 	cmd.Stdout, cmd.Stderr = nil, nil
 	if out, err := cmd.CombinedOutput(); err != nil {
 		sealed.Close()
-		return nil, fmt.Errorf("%s", out)
+		return nil, errors.New(strings.TrimSpace(strings.TrimPrefix(string(out), "mailward-scanner: ")))
 	}
 	return sealed, nil
 }
 
 func (p *parent) start(ctx context.Context, files ruleFiles, rules *os.File) *generation {
 	ctx, cancel := context.WithCancel(ctx)
-	g := &generation{opt: p.opt, log: p.log, socket: p.socket, files: files, rules: rules, cancel: cancel, ready: make(chan struct{})}
+	g := &generation{opt: p.opt, log: p.log, socket: p.socket, told: p.told, files: files, rules: rules, cancel: cancel, ready: make(chan struct{})}
 	for range workerCount(p.opt) {
 		g.wg.Go(func() { g.keep(ctx) })
 	}
@@ -104,6 +109,7 @@ func (p *parent) watch(ctx context.Context) {
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
 	seen := p.managedMark()
+	var inFolders error // what is wrong in the folders stays wrong when a set changes
 	for {
 		folders := false
 		select {
@@ -117,9 +123,43 @@ func (p *parent) watch(ctx context.Context) {
 			}
 		}
 		seen = p.managedMark()
-		if err := p.reload(ctx, folders); err != nil {
+		err := p.reload(ctx, folders)
+		if err != nil {
 			p.log.Error("new rules are not taken over, the old ones stay", "error", err.Error())
 		}
+		if folders {
+			inFolders = err
+		}
+		p.note(cmp.Or(err, inFolders))
+	}
+}
+
+// noteFile makes memory that the parent writes and workers read.
+func noteFile() (write, read *os.File, err error) {
+	fd, err := unix.MemfdCreate("problem", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make memory file: %w", err)
+	}
+	write = os.NewFile(uintptr(fd), "problem")
+	if err = write.Truncate(maxProblem); err == nil {
+		read, err = os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+	}
+	if err != nil {
+		write.Close()
+		return nil, nil, fmt.Errorf("make memory file: %w", err)
+	}
+	return write, read, nil
+}
+
+// note lets workers say why the newest rules are not in force; nil: they are. One
+// write, so that a reader sees one or the other.
+func (p *parent) note(problem error) {
+	text := make([]byte, maxProblem)
+	if problem != nil {
+		copy(text, problem.Error())
+	}
+	if _, err := p.problem.WriteAt(text, 0); err != nil {
+		p.log.Warn("state of the rules not noted", "error", err)
 	}
 }
 
@@ -210,7 +250,7 @@ func (g *generation) runOne(ctx context.Context) error {
 	if g.opt.User != "" {
 		cmd.Args = append(cmd.Args, "--user", g.opt.User, "--jail", g.opt.Jail)
 	}
-	cmd.ExtraFiles = []*os.File{g.socket, g.rules, tell}
+	cmd.ExtraFiles = []*os.File{g.socket, g.rules, tell, g.told}
 	cmd.SysProcAttr = attributes()
 	err = cmd.Start()
 	tell.Close()

@@ -21,11 +21,15 @@ const (
 	listenerFD = 3 + iota
 	rulesFD
 	readyFD
+	problemFD
 )
+
+// maxProblem bounds what is said about rules that were not taken over, in bytes.
+const maxProblem = 4096
 
 // runParent listens, and keeps workers that serve. It never reads a mail.
 func runParent(ctx context.Context, opt options, log *slog.Logger) error {
-	files, sealed, err := firstRules(opt, log)
+	files, sealed, problem, err := firstRules(opt, log)
 	if err != nil {
 		return fmt.Errorf("the YARA rules do not compile: %w", err)
 	}
@@ -54,6 +58,12 @@ func runParent(ctx context.Context, opt options, log *slog.Logger) error {
 		}
 	}
 	p := &parent{opt: opt, log: log, socket: f}
+	if p.problem, p.told, err = noteFile(); err != nil {
+		return err
+	}
+	defer p.problem.Close()
+	defer p.told.Close()
+	p.note(problem)
 	p.gen = p.start(ctx, files, sealed)
 	log.Info("scanner ready", "socket", opt.Socket, "workers", workerCount(opt), "user", opt.User)
 	p.watch(ctx)
@@ -102,6 +112,8 @@ type parent struct {
 	opt     options
 	log     *slog.Logger
 	socket  *os.File
+	problem *os.File // what the workers say of rules that were not taken over
+	told    *os.File // the same, as they get it: only to be read
 	gen     *generation
 	retired sync.WaitGroup // generations that finish what is under way
 }

@@ -202,12 +202,20 @@ func compileRules(files ruleFiles) (ruleSet, error) {
 		all = append(slices.Clip(all), f)
 	}
 	for _, f := range all {
+		if set.managed[f.Space].ID == "" && slices.Contains(files.Managed.Off, f.Space) {
+			set.spaces = append(set.spaces, sidecar.RuleSpace{Space: f.Space, Off: true, Rules: []string{}})
+			continue
+		}
 		hash.Write([]byte(f.Space))
 		hash.Write([]byte(f.Text))
 		if f.Time.After(set.newest) {
 			set.newest = f.Time
 		}
-		if err := addRules(c, f); err != nil {
+		name := f.Space
+		if m, ok := set.managed[f.Space]; ok {
+			name = fmt.Sprintf("rule set %q", m.Name)
+		}
+		if err := addRules(c, f, name); err != nil {
 			return set, err
 		}
 	}
@@ -220,17 +228,22 @@ func compileRules(files ruleFiles) (ruleSet, error) {
 	return set, nil
 }
 
-func addRules(c *yara.Compiler, f ruleFile) error {
+// addRules compiles one file or set. Its mistakes are called by name.
+func addRules(c *yara.Compiler, f ruleFile, name string) error {
 	err := c.AddString(f.Text, f.Space)
 	if err == nil {
 		return nil
 	}
 	var problems []error
 	for _, m := range c.Errors {
-		problems = append(problems, fmt.Errorf("%s:%d: %s", f.Space, m.Line, m.Text))
+		if m.Line > 0 {
+			problems = append(problems, fmt.Errorf("%s, line %d: %s", name, m.Line, m.Text))
+		} else {
+			problems = append(problems, fmt.Errorf("%s: %s", name, m.Text))
+		}
 	}
 	if len(problems) == 0 {
-		return fmt.Errorf("%s: %w", f.Space, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return errors.Join(problems...)
 }
@@ -252,10 +265,19 @@ func (set *ruleSet) list() {
 }
 
 // compiler is the worker's side of [sidecar.OpCompile].
-type compiler struct{ set ruleSet }
+type compiler struct {
+	set     ruleSet
+	problem *os.File // what [parent.note] has written last
+}
 
 // InForce implements [sidecar.Compiler].
-func (c compiler) InForce() []sidecar.RuleSpace { return c.set.spaces }
+func (c compiler) InForce() ([]sidecar.RuleSpace, string) {
+	b, err := io.ReadAll(io.NewSectionReader(c.problem, 0, maxProblem))
+	if err != nil {
+		return c.set.spaces, ""
+	}
+	return c.set.spaces, strings.ToValidUTF8(strings.TrimRight(string(b), "\x00"), "\uFFFD")
+}
 
 // Compile implements [sidecar.Compiler].
 func (compiler) Compile(s sidecar.RuleSet) (sidecar.Candidate, sidecar.Compiled) {

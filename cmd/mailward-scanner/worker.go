@@ -51,7 +51,7 @@ func runWorker(ctx context.Context, opt options, log *slog.Logger) error {
 	if _, err := os.NewFile(readyFD, "ready").Write([]byte{1}); err != nil {
 		return fmt.Errorf("tell that we are ready: %w", err)
 	}
-	w := &sidecar.Worker{Matcher: m, Compiler: compiler{set}, Inflate: inflate, Limits: sidecar.DefaultLimits(), Log: log, Exit: func() { os.Exit(3) }, MaxRequests: 20_000,
+	w := &sidecar.Worker{Matcher: m, Compiler: compiler{set, os.NewFile(problemFD, "problem")}, Inflate: inflate, Limits: sidecar.DefaultLimits(), Log: log, Exit: func() { os.Exit(3) }, MaxRequests: 20_000,
 		About: sidecar.Response{Version: "libyara " + yaraVersion, RulesVersion: set.version, RulesTime: set.newest, Rules: set.count, Managed: set.fingerprint}}
 	return w.Run(ctx, l.(*net.UnixListener))
 }

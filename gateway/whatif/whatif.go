@@ -160,7 +160,8 @@ func (res *Result) add(r ledger.Row, t Trial) {
 		if !c.Changed() {
 			continue
 		}
-		c.Before.Explain, c.After.Explain = nil, nil // a list needs the last word only
+		// A list needs the last word only.
+		c.Before.Explain, c.After.Explain = nil, c.After.Explain[max(0, len(c.After.Explain)-1):]
 		if res.Changed++; len(res.Examples) < maxExamples {
 			res.Examples = append(res.Examples, Example{r.ID, r.ReceivedAt, r.HeaderFrom, r.Subject, c})
 		}

@@ -38,12 +38,17 @@ type RulesStatus struct {
 	// Late says that they have differed for longer than a takeover lasts.
 	Late    bool   `json:"late"`
 	Problem string `json:"problem,omitempty"`
-	// Files are the rules that are not managed here.
-	Files []scanner.RuleSpace `json:"files" nullable:"false"`
+	// Refused is what the scanner says of rules that it has not taken over.
+	Refused string `json:"refused,omitempty"`
+	// Files are the rules that are not kept here.
+	Files []RuleFile `json:"files" nullable:"false"`
 }
 
 // Current says whether what should be in force is.
 func (s RulesStatus) Current() bool { return s.InForce == s.Wanted || !s.Shared && s.Sets == 0 }
+
+// CanSwitch says whether a file of rules can be switched off and on.
+func (s RulesStatus) CanSwitch() bool { return s.Shared && s.InForce != "" }
 
 // Run keeps the folder of the sidecar as the database says, and counts slow
 // rules, until ctx ends.
@@ -108,7 +113,15 @@ func (s *Store) bundle(ctx context.Context) (scanner.RuleBundle, error) {
 	if err != nil {
 		return scanner.RuleBundle{}, fmt.Errorf("read rule sets: %w", err)
 	}
-	return scanner.RuleBundle{Sets: list}, nil
+	off, err := s.filesOff(ctx)
+	if err != nil {
+		return scanner.RuleBundle{}, err
+	}
+	b := scanner.RuleBundle{Sets: list}
+	for _, f := range off {
+		b.Off = append(b.Off, f.Space)
+	}
+	return b, nil
 }
 
 // publish writes what is to be in force, unless it is there. It reads again
@@ -183,18 +196,18 @@ func (s *Store) Status(ctx context.Context) (RulesStatus, error) {
 	if err != nil {
 		return RulesStatus{}, err
 	}
-	st := RulesStatus{Shared: s.dir != "", Wanted: b.Fingerprint(), Sets: len(b.Sets), Files: []scanner.RuleSpace{}}
+	off, err := s.filesOff(ctx)
+	if err != nil {
+		return RulesStatus{}, err
+	}
+	st := RulesStatus{Shared: s.dir != "", Wanted: b.Fingerprint(), Sets: len(b.Sets)}
 	spaces, info, err := s.deps.Sidecar.RulesInForce(ctx)
 	if err != nil {
 		st.Problem = "the scanner does not answer"
 	} else {
-		st.InForce, st.Version, st.Rules = info.Managed, info.Database, info.Rules
+		st.InForce, st.Version, st.Rules, st.Refused = info.Managed, info.Database, info.Rules, info.Detail
 	}
-	for _, space := range spaces {
-		if space.Set == "" {
-			st.Files = append(st.Files, space)
-		}
-	}
+	st.Files = filesOf(spaces, off)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.problem != "" {

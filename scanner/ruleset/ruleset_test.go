@@ -265,6 +265,46 @@ func TestStore_PublishesWhatIsEnabled(t *testing.T) {
 	wait(t, "nothing in force again", func() bool { st := current(); return st.Current() && st.Sets == 0 })
 }
 
+// TestStore_SwitchesFiles: a file that is switched off is not matched with, and
+// says why; one that is not there cannot be.
+func TestStore_SwitchesFiles(t *testing.T) {
+	t.Parallel()
+	f, ctx := newFixture(t), context.Background()
+	f.run(f.Run)
+	file := func() RuleFile {
+		st, err := f.Status(ctx)
+		must(t, err)
+		if i := slices.IndexFunc(st.Files, func(x RuleFile) bool { return x.Space == "mailward/html.yar" }); i >= 0 && st.Current() {
+			return st.Files[i]
+		}
+		return RuleFile{}
+	}
+	wait(t, "the file in force", func() bool { return len(file().Rules) > 0 })
+	if err := f.SwitchFile(ctx, f.user, "mailward/none.yar", false, "no such file"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	must(t, f.SwitchFile(ctx, f.user, "mailward/html.yar", false, "false alarms on Monday"))
+	must(t, f.SwitchFile(ctx, f.user, "mailward/html.yar", false, "twice"))
+	wait(t, "the file off", func() bool { x := file(); return x.Off && len(x.Rules) == 0 })
+	if x := file(); x.Reason != "false alarms on Monday" || x.Actor != "ann@ours.example" || x.Since == nil {
+		t.Errorf("%+v", x)
+	}
+	must(t, f.SwitchFile(ctx, f.user, "mailward/html.yar", true, "mended"))
+	wait(t, "the file on again", func() bool { x := file(); return !x.Off && len(x.Rules) > 0 })
+	p, err := f.audit.List(ctx, audit.Filter{Limit: 100})
+	must(t, err)
+	var said []string
+	for _, row := range p.Items {
+		if action := row.Fields()["action"].(string); strings.HasPrefix(action, "yara.file.") {
+			text := fmt.Sprint(row.Fields())
+			said = append(said, fmt.Sprintf("%s %t %t %t", action, strings.Contains(text, "false alarms on Monday"), strings.Contains(text, "mended"), strings.Contains(text, f.user.UserID.String())))
+		}
+	}
+	if want := []string{"yara.file.delete true true true", "yara.file.create true false true"}; !slices.Equal(said, want) {
+		t.Errorf("on record: %v", said)
+	}
+}
+
 func TestWriteFile_IsWholeAndOnlyWhereNeeded(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "new")

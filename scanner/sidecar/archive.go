@@ -49,7 +49,7 @@ type span struct{ start, end int64 }
 // opener is what opens a container of the type that the bytes say; nil: it is none.
 func opener(kind, name string, data []byte) func(*container) error {
 	has := func(at int, magic string) bool {
-		return len(data) >= at+len(magic) && string(data[at:at+len(magic)]) == magic
+		return at >= 0 && len(data) >= at+len(magic) && string(data[at:at+len(magic)]) == magic
 	}
 	switch {
 	case has(0, zipLocal), has(0, "PK\x05\x06"), kind == "application/zip", endsAsZip(data):
@@ -82,8 +82,9 @@ func opener(kind, name string, data []byte) func(*container) error {
 		return openMacBinary
 	case looksCMS(data):
 		return openCMS
-	case has(7, "**ACE**"), has(2, "-lh") && has(6, "-"), has(2, "-lz") && has(6, "-"), has(0, "\x60\xea") && extension(name) == ".arj":
-		return openNone
+	case has(7, "**ACE**"), has(2, "-lh") && has(6, "-"), has(2, "-lz") && has(6, "-"), has(0, "\x60\xea") && extension(name) == ".arj",
+		has(0, "MSWIM\x00\x00\x00"), has(0, "070701"), has(0, "070707"), has(0, "vhdxfile"), has(len(data)-512, "conectix"), has(len(data)-512, "koly\x00\x00\x00\x04"):
+		return openNone // also disks that Windows (VHD, VHDX) and macOS (DMG) show as folders
 	case isMailName(name):
 		return openMail
 	case looksBinHex(name, data):

@@ -168,3 +168,21 @@ func TestWorkbook_BigSheets(t *testing.T) {
 		t.Errorf("too much besides: %+v", f)
 	}
 }
+
+// What people can open and we cannot is never let through as if it were nothing.
+func TestArchives_ThatWeCannotOpen(t *testing.T) {
+	t.Parallel()
+	disk := func(footer string) string {
+		return strings.Repeat("\x00", 4096) + footer + strings.Repeat("\x00", 512-len(footer))
+	}
+	for name, data := range map[string]string{"a.vhd": disk("conectix"), "a.dmg": disk("koly\x00\x00\x00\x04"), "a.vhdx": "vhdxfile" + disk(""), "a.wim": "MSWIM\x00\x00\x00" + disk(""), "a.cpio": "070701" + disk(""),
+		"a.lzh": "\x20\x00-lh5-" + disk(""), "a.bin": disk("conectix")} {
+		r, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits()}).scan(attached(name, []byte(data)))
+		if err != nil || len(r.Findings) != 1 || r.Findings[0].Class != policy.Unscannable {
+			t.Errorf("%s: %+v, error %v", name, r.Findings, err)
+		}
+	}
+	if r, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits()}).scan(attached("a.bin", []byte(disk("conectiX")))); err != nil || len(r.Findings) > 0 {
+		t.Errorf("a file of zeros: %+v, error %v", r.Findings, err)
+	}
+}

@@ -117,6 +117,7 @@ type Response struct {
 	Compiled     *Compiled        `json:"compiled,omitempty"`
 	Trial        *Trial           `json:"trial,omitempty"`
 	InForce      []RuleSpace      `json:"in_force,omitempty"`
+	Problem      string           `json:"problem,omitempty"` // why the newest rules are not in force
 }
 
 // Exchange is the client's side: one request with its descriptors, one answer.

@@ -20,6 +20,8 @@ const (
 	maxBundle = 24 << 20 // bytes of all sets as JSON
 	maxIssues = 200      // reported of one set
 	maxListed = 10_000   // rules of one set
+	maxOff    = 1000     // files that are switched off
+	maxSpace  = 512      // bytes of a file's name
 )
 
 // SignClass is what a set or the meta data of a rule gives as its class so that
@@ -45,6 +47,7 @@ type RuleSet struct {
 // gateway writes and the sidecar reads.
 type Bundle struct {
 	Sets []RuleSet `json:"sets"`
+	Off  []string  `json:"off,omitempty"` // files of rules, by their [RuleSpace], that are not compiled
 }
 
 // Fingerprint names the bundle's content: the same sets in any order have the same.
@@ -54,6 +57,9 @@ func (b Bundle) Fingerprint() string {
 	h := sha256.New()
 	for _, s := range sets {
 		fmt.Fprintf(h, "%q %q %d %q %g %q\n", s.ID, s.Name, s.Version, s.Class, s.Score, s.Source)
+	}
+	for _, space := range slices.Sorted(slices.Values(b.Off)) {
+		fmt.Fprintf(h, "off %q\n", space)
 	}
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
@@ -85,7 +91,7 @@ func ReadBundle(r io.Reader) (Bundle, error) {
 	if err := json.Unmarshal(raw, &b); err != nil {
 		return Bundle{}, fmt.Errorf("read rule sets: %w", err)
 	}
-	if len(b.Sets) > MaxSets {
+	if len(b.Sets) > MaxSets || len(b.Off) > maxOff || slices.ContainsFunc(b.Off, func(s string) bool { return len(s) > maxSpace }) {
 		return Bundle{}, errBundle
 	}
 	seen := map[string]bool{}
@@ -143,7 +149,8 @@ func (c *Compiled) Add(i Issue) {
 type RuleSpace struct {
 	Space string   `json:"space"`
 	Set   string   `json:"set,omitempty"` // id of a managed set
-	Rules []string `json:"rules"`
+	Off   bool     `json:"off,omitempty"` // a file that is switched off, and has no rules then
+	Rules []string `json:"rules" nullable:"false"`
 }
 
 // Candidate are rules that are tried, and not in force.
@@ -157,8 +164,9 @@ type Compiler interface {
 	// Compile compiles one set. Without errors the candidate is not nil, and is
 	// the caller's to close.
 	Compile(s RuleSet) (Candidate, Compiled)
-	// InForce lists what the worker matches.
-	InForce() []RuleSpace
+	// InForce lists what the worker matches, and says why newer rules were not
+	// taken over, if so.
+	InForce() (spaces []RuleSpace, problem string)
 }
 
 // SlowRule is a rule that took longer than any may.

@@ -35,6 +35,9 @@ func TestBundle_RefusesWhatIsNoBundle(t *testing.T) {
 		"score":      {with(func(s *RuleSet) { s.Score = 101 }), false},
 		"negative":   {with(func(s *RuleSet) { s.Score = -1 }), false},
 		"big source": {with(func(s *RuleSet) { s.Source = strings.Repeat("x", MaxSource+1) }), false},
+		"off":        {Bundle{Off: []string{"yara/x.yar"}}, true},
+		"long off":   {Bundle{Off: []string{strings.Repeat("x", maxSpace+1)}}, false},
+		"many off":   {Bundle{Off: make([]string, maxOff+1)}, false},
 		"many sets":  {Bundle{Sets: make([]RuleSet, MaxSets+1)}, false},
 	} {
 		text, err := tt.b.Encode()
@@ -55,6 +58,9 @@ func TestBundle_RefusesWhatIsNoBundle(t *testing.T) {
 		t.Error("the order of the sets changes their fingerprint")
 	}
 	y.Score = 2
+	if (Bundle{Off: []string{"a", "b"}}).Fingerprint() != (Bundle{Off: []string{"b", "a"}}).Fingerprint() || (Bundle{Off: []string{"a"}}).Fingerprint() == (Bundle{}).Fingerprint() {
+		t.Error("files that are switched off do not count for the fingerprint as a set")
+	}
 	if (Bundle{Sets: []RuleSet{x, y}}).Fingerprint() == (Bundle{Sets: []RuleSet{x}}).Fingerprint() {
 		t.Error("different sets have the same fingerprint")
 	}

@@ -94,7 +94,7 @@ func (w *Worker) answer(req Request, files []*os.File) (resp Response, done func
 	case OpPing:
 	case OpRules:
 		if w.Compiler != nil {
-			resp.InForce = w.Compiler.InForce()
+			resp.InForce, resp.Problem = w.Compiler.InForce()
 		}
 	case OpCompile:
 		_, compiled, err := w.compile(first)

@@ -65,7 +65,11 @@ func (r *reader) streams(c *compound, macros *bytes.Buffer) error {
 			return ErrBytes
 		}
 		b = b[:min(len(b), maxStream)]
-		if src := vbaSource(b); src != nil {
+		src := vbaSource(b)
+		if strings.EqualFold(c.entries[e.parent].Name, "VBA") {
+			r.stomped(b, src)
+		}
+		if src != nil {
 			if err := r.took(len(src)); err != nil {
 				return err
 			}

@@ -54,6 +54,9 @@ func smuggled(build string) []byte {
 func TestTricks(t *testing.T) {
 	t.Parallel()
 	doc := func(source string) []byte { return buildCFB("", stream{"VBA", "M", module(source)}) }
+	compiled := func(code, source string) []byte {
+		return buildCFB("", stream{"VBA", "M", append([]byte(code), module(source)...)})
+	}
 	xls := func(macro bool, name string, formula ...byte) []byte {
 		return buildCFB("", stream{"", "Workbook", buildXLS(macro, name, formula)})
 	}
@@ -69,6 +72,9 @@ func TestTricks(t *testing.T) {
 		hit, miss         []byte
 	}{
 		{"Document.Macro.AutoExec", "a.doc", "application/msword", doc("Sub AutoOpen()\r\nCreateObject(\"Wscr\" & \"ipt.Shell\").Run \"calc\"\r\nEnd Sub"), doc("Sub Total()\r\nRange(\"A1\").Value = 1\r\nEnd Sub")},
+		{"Document.Macro.OtherSource", "a.doc", "application/msword", compiled("\x01\x16\x03\x00 WScript.Shell", "Sub AutoOpen()\r\nEnd Sub"), compiled("\x01\x16\x03\x00 WScript.Shell", "Sub Run()\r\nCreateObject(\"wscript.shell\")\r\nEnd Sub")},
+		{"Document.Macro.NoSource", "a.doc", "application/msword", buildCFB("", stream{"VBA", "M", append([]byte("\x01\x16\x01\x00"), make([]byte, 600)...)}), buildCFB("", stream{"VBA", "dir", append([]byte("\x01\x16\xb2\x00"), make([]byte, 600)...)})},
+		{"Document.Macro.NoSource", "a.doc", "application/msword", buildCFB("", stream{"VBA", "M", append([]byte("\x01\x16\x03\x00"), make([]byte, 600)...)}), compiled("\x01\x16\x03\x00", "Sub Run()\r\nEnd Sub")},
 		{"Document.XLM.AutoExec", "a.xls", "application/vnd.ms-excel", xls(true, "Auto_Open", 0x42, 1, 0x6e, 0), xls(false, "Area", 0x42, 1, 4, 0)},
 		{"Document.DDE.Command", "a.xls", "application/vnd.ms-excel", buildCFB("", stream{"", "Workbook", append(record(recBegin, make([]byte, 8)...), record(recSupBook, append([]byte{0, 0, 18, 0, 0}, "cmd\x03 /c calc.exe !"...)...)...)}), xls(false, "x")},
 		{"Document.EquationExploit", "a.doc", "application/msword", buildCFB("", stream{"", "Equation Native", equation(60)}), buildCFB("", stream{"", "Equation Native", equation(10)})},

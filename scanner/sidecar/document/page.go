@@ -44,7 +44,10 @@ var (
 // where it leads by itself. Nearly all pages are mails without any of it, which
 // a search for a few words tells faster than patterns do.
 func (r *reader) page() error {
-	b := plainText(r.file.Data)
+	b, err := r.decoded(plainText(r.file.Data), r.file.ext())
+	if err != nil {
+		return err
+	}
 	low := lower(b)
 	if err := r.late(); err != nil {
 		return err

@@ -35,13 +35,9 @@ var scriptExt = map[string]string{
 func (r *reader) script() error {
 	ext, b := r.file.ext(), r.file.Data[:min(len(r.file.Data), maxScript)]
 	b = plainText(b)
-	if plain, ok := decodeScript(b); ok && (ext == ".jse" || ext == ".vbe" || bytes.Contains(b, scriptEnd)) {
-		if err := r.took(len(plain)); err != nil {
-			return err
-		}
-		b = plain
-		r.suspect("Script.Encoded", 8, "it holds a script that is encoded so that nobody can read it")
-		r.code(scriptLanguage(ext), b)
+	b, err := r.decoded(b, ext)
+	if err != nil {
+		return err
 	}
 	switch ext {
 	case ".url", ".website":
@@ -71,6 +67,20 @@ func (r *reader) script() error {
 		}
 	}
 	return nil
+}
+
+// decoded is a text with its encoded scripts as they were written.
+func (r *reader) decoded(b []byte, ext string) ([]byte, error) {
+	if !bytes.Contains(b, scriptStart) || ext != ".jse" && ext != ".vbe" && !bytes.Contains(b, scriptEnd) {
+		return b, nil
+	}
+	plain := decodeScript(b)
+	if err := r.took(len(plain)); err != nil {
+		return nil, err
+	}
+	r.suspect("Script.Encoded", 8, "it holds a script that is encoded so that nobody can read it")
+	r.code(scriptLanguage(ext), plain)
+	return plain, nil
 }
 
 // scriptLanguage is that of an encoded script.

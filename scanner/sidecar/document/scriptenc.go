@@ -56,15 +56,14 @@ var scriptLetters = func() (letters [3][128]byte) {
 }()
 
 // decodeScript decodes every block in b, and leaves what is between them as it
-// is. ok is false where there is none.
-func decodeScript(b []byte) (plain []byte, ok bool) {
+// is.
+func decodeScript(b []byte) (plain []byte) {
 	for {
 		before, block, found := bytes.Cut(b, scriptStart)
 		plain = append(plain, before...)
 		if !found {
-			return plain, ok
+			return plain
 		}
-		ok = true
 		code, rest := scriptBlock(block)
 		plain = decodeBlock(plain, code)
 		b = rest

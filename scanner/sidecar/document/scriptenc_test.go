@@ -47,7 +47,7 @@ func TestScriptEncoder(t *testing.T) {
 		}
 	}
 	encoded := encodeScript(all.String())
-	if got, ok := decodeScript(encoded); !ok || string(got) != all.String() {
+	if got := decodeScript(encoded); string(got) != all.String() {
 		t.Fatalf("%q", got)
 	}
 	call := encodeScript("CreateObject(\"WScript.Shell\").Run \"calc\"")
@@ -58,13 +58,17 @@ func TestScriptEncoder(t *testing.T) {
 			t.Errorf("%s: %+v, %q", name, f.Findings, f.Code)
 		}
 	}
+	page := append(append([]byte("<html><script language=JScript.Encode>"), encodeScript("new ActiveXObject(\"WScript.Shell\").Run(\"calc\")")...), "</script></html>"...)
+	if f := open(t, "a.html", "text/html", page); !has(f, "Script.Encoded") || !has(f, "HTML.ActiveX") {
+		t.Errorf("an encoded script in a page: %+v", f)
+	}
 	if f := open(t, "a.vbe", "text/plain", encodeScript("x = 1")); has(f, "Script.Calls") || !has(f, "Script.Encoded") {
 		t.Errorf("the twin: %+v", f.Findings)
 	}
 	if f := open(t, "a.txt", "text/plain", []byte("a script begins with #@~^ and is not here")); len(f.Findings) > 0 {
 		t.Errorf("a text about it: %+v", f.Findings)
 	}
-	if got, _ := decodeScript([]byte("#@~^DgAAAA==\\ko$K6,JCV^GJqAQAAA==^#~@")); !strings.HasPrefix(string(got), `MsgBox "H`) {
+	if got := decodeScript([]byte("#@~^DgAAAA==\\ko$K6,JCV^GJqAQAAA==^#~@")); !strings.HasPrefix(string(got), `MsgBox "H`) {
 		t.Errorf("%q", got)
 	}
 }

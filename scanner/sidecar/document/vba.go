@@ -101,6 +101,37 @@ func reverse(b []byte) []byte {
 	return out
 }
 
+// programStart begins the stream of a module that Office has compiled (MS-OVBA
+// §2.3.4.3: the performance cache, whose form is not published).
+var programStart = []byte{0x01, 0x16}
+
+// stomped judges what a module was compiled to against its source, which is what
+// scanners and people read. Office runs the compiled form where it is of its own
+// version, so that a source that says something else, or is gone, is there to
+// deceive ("VBA stomping"). Texts of the source stand in the compiled form as
+// they are.
+func (r *reader) stomped(stream, source []byte) {
+	// The stream "dir", which is compressed, may begin with the same two bytes, but
+	// its third is at least 0xb0.
+	if !bytes.HasPrefix(stream, programStart) || len(stream) < 4 || stream[2] > 0x0f || stream[3] != 0 {
+		return
+	}
+	if source == nil {
+		r.suspect("Document.Macro.NoSource", 8, "a macro in it is there only in compiled form: its source was taken out")
+		return
+	}
+	compiled, low := lower(stream[:bytes.Index(stream, []byte("\x00Attribut"))]), lower(source)
+	var only []string
+	for _, w := range dangerous {
+		if w = strings.TrimSpace(w); len(w) > 6 && !strings.Contains(w, "(") && bytes.Contains(compiled, []byte(w)) && !bytes.Contains(low, []byte(w)) && len(only) < 10 {
+			only = append(only, w)
+		}
+	}
+	if len(only) > 0 {
+		r.suspect("Document.Macro.OtherSource", 8, "a macro in it was compiled from another source than the one that is shown", "calls", strings.Join(only, ", "))
+	}
+}
+
 // vbaSource is the source in a stream that is a module of a VBA project; nil: it
 // is none. MS-OVBA §2.3.4.3: the source starts with its attributes.
 func vbaSource(stream []byte) []byte {

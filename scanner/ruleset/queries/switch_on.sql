@@ -1,0 +1,2 @@
+-- Switches a file on again. $1 file
+DELETE FROM yara_file_off WHERE space = $1;
