@@ -57,10 +57,11 @@ type Kind string
 const (
 	Release   Kind = "release"
 	RoleGrant Kind = "role_grant"
+	Export    Kind = "export" // of held mails as evidence
 )
 
 // Kinds are all that can wait.
-func Kinds() []Kind { return []Kind{Release, RoleGrant} }
+func Kinds() []Kind { return []Kind{Release, RoleGrant, Export} }
 
 // querier is a pool or a transaction.
 type querier interface {

@@ -47,6 +47,16 @@ const (
 	APICall          = "api.call"
 	PageView         = "web.view"
 	AuditExport      = "audit.export"
+	EvidenceRequest  = "evidence.export.request"
+	EvidenceExecute  = "evidence.export.execute" // decided by one person alone
+	EvidenceApprove  = "evidence.export.approve"
+	EvidenceDeny     = "evidence.export.deny"
+	EvidenceRead     = "evidence.export.read" // the mails are read from here on
+	EvidenceStored   = "evidence.export.stored"
+	EvidenceSealed   = "evidence.export.sealed" // its receipt is stored, too
+	EvidenceFailed   = "evidence.export.failed"
+	EvidenceDownload = "evidence.download"
+	EvidenceDamaged  = "evidence.damaged" // bytes are not those that were hashed
 	PolicyTry        = "policy.try" // mail is read to see what a policy would do
 	GuardViolation   = "guard.violation"
 	Retention400Days = "sec-400d"

@@ -57,10 +57,10 @@ func (r *report) facts() {
 		approver = r.t("fact.approver.none")
 	}
 	r.fact(r.t("fact.approver"), approver, 10, "B")
+	r.Ln(1)
 	r.fact(r.t("hash.of", r.HashOf), "", 10, "")
-	r.SetY(r.GetY() - 0.5)
 	r.SetX(margin + 4)
-	r.mono(9)
+	r.SetFont("mono", "B", 10)
 	r.ink(strong)
 	r.CellFormat(width-8, 5, r.Hash, "", 1, "L", false, 0, "")
 	r.SetX(margin + 4)

@@ -1,6 +1,9 @@
 package pdf
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // Defang makes an address one that nothing turns into a link: hxxps://evil[.]example.
 func Defang(s string) string {
@@ -16,3 +19,9 @@ func Defang(s string) string {
 	}
 	return scheme + "://" + host
 }
+
+var linkLike = regexp.MustCompile(`(?i)\b(?:https?|ftp)://[^\s<>"']+|\bwww\.[^\s<>"']+`)
+
+// DefangText does it to all addresses in a text: readers of PDF make links of those
+// that look like one.
+func DefangText(s string) string { return linkLike.ReplaceAllStringFunc(s, Defang) }

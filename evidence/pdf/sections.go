@@ -142,11 +142,12 @@ func (r *report) parts(m Mail) {
 
 func (r *report) headers(m Mail) {
 	r.heading(r.t("sec.headers"))
+	r.note(r.t("links.note"))
 	for i, h := range m.Headers {
 		if i == maxHeaders {
 			break
 		}
-		r.code(r.line(h.Name, 60), r.line(h.Value, 2000))
+		r.code(r.line(h.Name, 60), r.line(DefangText(h.Value), 2000))
 	}
 	r.more(len(m.Headers), maxHeaders)
 	if len(m.Headers) == 0 {
@@ -157,7 +158,7 @@ func (r *report) headers(m Mail) {
 func (r *report) text(m Mail) {
 	r.heading(r.t("sec.text"))
 	r.note(r.t(m.TextNote))
-	runes := []rune(r.clean(m.Text))
+	runes := []rune(r.clean(DefangText(m.Text)))
 	cut := len(runes) > maxText
 	if cut {
 		runes = runes[:maxText]

@@ -14,6 +14,7 @@ import (
 	"github.com/makiuchi-d/gozxing/qrcode"
 	"golang.org/x/image/font/gofont/gobold"
 	"golang.org/x/image/font/gofont/gomono"
+	"golang.org/x/image/font/gofont/gomonobold"
 	"golang.org/x/image/font/gofont/goregular"
 	"golang.org/x/image/font/sfnt"
 )
@@ -53,6 +54,17 @@ func loadWords(lang string) (words, error) {
 	return w, nil
 }
 
+// Words gives the texts of a language to who fills in a document.
+func Words(lang string) func(key string) string {
+	w, err := loadWords(lang)
+	return func(key string) string {
+		if s, ok := w[key]; err == nil && ok {
+			return s
+		}
+		return key
+	}
+}
+
 // t is a text. Numbers and foreign text are arguments.
 func (r *report) t(key string, args ...any) string {
 	s, ok := r.words[key]
@@ -76,6 +88,7 @@ func addFonts(f *fpdf.Fpdf) {
 	f.AddUTF8FontFromBytes("go", "", goregular.TTF)
 	f.AddUTF8FontFromBytes("go", "B", gobold.TTF)
 	f.AddUTF8FontFromBytes("mono", "", gomono.TTF)
+	f.AddUTF8FontFromBytes("mono", "B", gomonobold.TTF)
 }
 
 func (r *report) font(style string, size float64) { r.SetFont("go", style, size) }
