@@ -131,7 +131,8 @@ func decided(ctx context.Context, tx pgx.Tx, id uuid.UUID) (map[string]any, erro
 	var row, asked, agreed []byte
 	var by, approver *uuid.UUID
 	var subject uuid.UUID
-	if err := tx.QueryRow(ctx, decisionSQL, id).Scan(&mode, &row, &by, &subject, &asked, &agreed, &approver); err != nil {
+	var items []uuid.UUID
+	if err := tx.QueryRow(ctx, decisionSQL, id).Scan(&mode, &row, &by, &subject, &asked, &agreed, &approver, &items); err != nil {
 		return nil, fmt.Errorf("read decision on an export: %w", err)
 	}
 	installed, err := approval.FourEyes(ctx, tx)
@@ -146,7 +147,7 @@ func decided(ctx context.Context, tx pgx.Tx, id uuid.UUID) (map[string]any, erro
 	}
 	var a, b event
 	var detail map[string]any
-	if json.Unmarshal(row, &detail) != nil || detail["export_id"] != id.String() || json.Unmarshal(asked, &a) != nil {
+	if json.Unmarshal(row, &detail) != nil || detail["export_id"] != id.String() || !sameItems(detail["items"], items) || json.Unmarshal(asked, &a) != nil {
 		return nil, fmt.Errorf("%w: the audit has no event for it", ErrForged)
 	}
 	want, first := audit.EvidenceExecute, id
@@ -172,6 +173,20 @@ func decided(ctx context.Context, tx pgx.Tx, id uuid.UUID) (map[string]any, erro
 		}
 	}
 	return detail, nil
+}
+
+// sameItems compares the mails of the decision with those of the row.
+func sameItems(decided any, items []uuid.UUID) bool {
+	list, _ := decided.([]any)
+	if len(list) != len(items) {
+		return false
+	}
+	for i, id := range items {
+		if list[i] != id.String() {
+			return false
+		}
+	}
+	return true
 }
 
 // failed puts off what may work later, and gives up what will not.
