@@ -285,7 +285,7 @@ func TestExport_RefusedWithoutRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.db.Admin(t).Exec(ctx, "REVOKE EXECUTE ON FUNCTION audit.append(uuid, bytea, jsonb) FROM mailward_app, PUBLIC"); err != nil {
+	if _, err := f.db.Admin(t).Exec(ctx, "ALTER EVENT TRIGGER mailward_ddl DISABLE; REVOKE EXECUTE ON FUNCTION audit.append(uuid, bytea, jsonb) FROM mailward_app, PUBLIC"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.Ask(ctx, f.users[0], nil, request(item)); !errors.Is(err, audit.ErrUnwritable) {
