@@ -281,7 +281,7 @@ func (m *making) commands(st tsa.Stamp) []string {
 		"openssl ts -verify -data " + receipt.FileCore + " -in " + receipt.FileStamp + " -CAfile " + receipt.FileTSARoot + " -untrusted " + receipt.FileTSAChain + " -attime " + strconv.FormatInt(st.Time.Unix(), 10),
 		"openssl pkeyutl -verify -pubin -inkey " + receipt.FileLogKey + " -rawin -in " + receipt.FileCheckpoint + " -sigfile " + receipt.FileSealed,
 		"pdfsig -nocert " + receipt.FileReport,
-		"pdfdetach -saveall -o embedded " + receipt.FileReport,
+		"pdfdetach -saveall -o ../embedded " + receipt.FileReport,
 		"mailward receipt verify .",
 	}
 	return list
@@ -298,9 +298,9 @@ func (m *making) instructions(r receipt.Receipt) error {
 	for i, a := range m.embedded {
 		n := m.mails[i]
 		if a.Name == n.file {
-			inside += "  sha256sum embedded/" + a.Name + "\n"
+			inside += "  sha256sum ../embedded/" + a.Name + "\n"
 		} else {
-			inside += "  7z x -pinfected embedded/" + a.Name + " -so | sha256sum\n"
+			inside += "  7z x -pinfected ../embedded/" + a.Name + " -so | sha256sum\n"
 		}
 		inside += "    " + n.SHA256 + "\n"
 	}

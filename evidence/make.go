@@ -93,6 +93,9 @@ func (s *Store) make(ctx context.Context, id uuid.UUID, tries int, read readEven
 // readMails reads the bytes and compares them with what came in. From here on only
 // these bytes are used.
 func (m *making) readMails(ctx context.Context) error {
+	if _, err := m.Audit.Sequence(ctx); err != nil { // the report names events by number
+		return err
+	}
 	for i, id := range m.Items {
 		it, err := m.Quarantine.Get(ctx, id)
 		if err != nil {

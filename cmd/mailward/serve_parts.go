@@ -333,6 +333,7 @@ func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 		return err
 	}
 	p.loop("delivery", failed, p.queue.Run)
+	p.loop("exports of evidence", failed, p.evidence.Run)
 	p.loop("trials of rules", failed, p.rules.RunBacktests)
 	return nil
 }

@@ -1,6 +1,7 @@
 package pdf
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -66,7 +67,11 @@ func (r *report) facts() {
 	r.SetX(margin + 4)
 	r.font("", 8.5)
 	r.ink(soft)
-	r.CellFormat(width-8, 5, r.t("fact.same"), "", 1, "L", false, 0, "")
+	same := "fact.same"
+	if len(r.Mails) > 1 {
+		same = "fact.same.set"
+	}
+	r.CellFormat(width-8, 5, r.t(same), "", 1, "L", false, 0, "")
 	if r.PageNo() == 1 { // a long set goes on, without its frame
 		r.SetDrawColor(accent[0], accent[1], accent[2])
 		r.SetLineWidth(0.5)
@@ -111,8 +116,8 @@ func (r *report) oneMail(m Mail) {
 func (r *report) manyMails() {
 	r.fact(r.t("fact.item"), r.t("fact.items", len(r.Mails)), 12, "B")
 	for i, m := range r.Mails {
-		r.fact(fmt.Sprint(i+1), fmt.Sprintf("%s\n%s → %s, %s\n%s: %s", r.subject(m), r.line(m.EnvelopeFrom, 80), r.line(addresses(m), 80), r.time(m.ReceivedAt),
-			r.word("class", string(m.Class)), r.line(why(m), 120)), 9, "")
+		r.fact(fmt.Sprint(i+1), fmt.Sprintf("%s\n%s → %s, %s\n%s: %s\nSHA-256 %s", r.subject(m), r.line(m.EnvelopeFrom, 80), r.line(addresses(m), 80), r.time(m.ReceivedAt),
+			r.word("class", string(m.Class)), r.line(why(m), 120), m.SHA256), 8.2, "")
 	}
 }
 
@@ -172,7 +177,7 @@ func (r *report) summary() (out []string) {
 		if from == "" {
 			from = r.t("null.sender")
 		}
-		out = append(out, r.t("sum.received", r.time(m.ReceivedAt), from, r.clean(m.ClientIP), len(m.Recipients), r.subject(m)),
+		out = append(out, r.t("sum.received", r.time(m.ReceivedAt), from, cmp.Or(r.clean(m.ClientIP), r.t("unknown")), len(m.Recipients), r.subject(m)),
 			r.t("sum.class", r.word("class", string(m.Class)), r.line(strings.Join(m.Reasons, "; "), 500))+" "+r.fate(m))
 		if len(r.Mails) > 1 && len(out) >= 6 { // the rest stands with each mail
 			out = append(out, r.t("sum.more", len(r.Mails)-3))

@@ -240,6 +240,10 @@ type column struct {
 
 // table writes rows that may have several lines, with its head on each page.
 func (r *report) table(cols []column, rows [][]string) {
+	if len(rows) == 0 {
+		r.para(r.t("none"))
+		return
+	}
 	head := func() {
 		r.font("B", 8)
 		r.ink(strong)
