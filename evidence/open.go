@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -121,3 +122,6 @@ func (d *Download) write(w io.Writer) error {
 	}
 	return z.Close()
 }
+
+// FileName is the name for whoever saves it: without folders.
+func (d *Download) FileName() string { return path.Base(d.Name) }

@@ -59,6 +59,9 @@ func (s *Server) registerAPI() {
 	s.registerTokens()
 	s.registerWorkspaces()
 	s.registerApprovals()
+	if s.deps.Evidence != nil {
+		s.registerEvidence()
+	}
 }
 
 // endpoint is one call of the API.
@@ -133,6 +136,9 @@ func (s *Server) problem(err error) error {
 	var throttled *identity.ThrottledError
 	var broken *ruleset.BrokenError
 	var known huma.StatusError
+	if p := evidenceProblem(err); p != nil {
+		return p
+	}
 	switch {
 	case errors.As(err, &known):
 		return err
@@ -177,7 +183,7 @@ func publicText(err error) string {
 		}
 	}
 	t := err.Error()
-	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "approval: ", "dlp: ", "ruleset: "} {
+	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "approval: ", "dlp: ", "ruleset: ", "ask for an export: ", "evidence: "} {
 		t = strings.Replace(t, pkg, "", 1)
 	}
 	return t

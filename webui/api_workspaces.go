@@ -146,6 +146,8 @@ func decideRequest(ctx context.Context, d Deps, p identity.Principal, f approval
 	switch {
 	case r.Kind == approval.RoleGrant:
 		err = d.Identity.DecideGrant(ctx, p, id, yes, comment)
+	case r.Kind == approval.Export && d.Evidence != nil:
+		err = d.Evidence.Decide(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
 	case r.Kind != approval.Release || r.ItemID == nil:
 		err = approval.ErrNotFound
 	case r.State != "requested":

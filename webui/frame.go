@@ -131,7 +131,7 @@ type frame struct {
 	Now     time.Time
 
 	Spaces         []identity.Space // of the person, where they have several
-	SingleOperator bool // four eyes are off, and that is said on every page
+	SingleOperator bool             // four eyes are off, and that is said on every page
 	assets         *assets
 }
 
@@ -239,5 +239,5 @@ var flashes = []string{"flash.released", "flash.requested", "flash.deleted", "fl
 	"flash.policy.saved", "flash.policy.reset", "flash.entry.saved", "flash.entry.deleted", "flash.group.saved", "flash.group.deleted", "flash.domain.saved", "flash.domain.deleted",
 	"flash.linked", "flash.totp", "flash.totp.removed", "flash.passkey", "flash.passkey.removed", "flash.session", "flash.sessions",
 	"flash.approval.approve", "flash.approval.deny", "flash.user.saved", "flash.user.waiting", "flash.space.saved", "flash.token.revoked", "flash.retention.saved", "flash.retention.waiting",
-	"flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
+	"flash.evidence.asked", "flash.evidence.made", "flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
 	"flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted"}

@@ -96,14 +96,17 @@ func (s *pages) showApprovals(c echo.Context, status int, wrong string) error {
 // approvalText says in one sentence what exactly will happen.
 func approvalText(p *frame, r approval.Request) string {
 	var d struct {
-		Email, Name, Role, Subject, From string
-		Recipients                       []string
+		Email, Name, Role, Subject, From, Case string
+		Recipients, Items                      []string
 	}
 	if json.Unmarshal(r.Detail, &d) != nil {
 		return ""
 	}
 	if r.Kind == approval.Release {
 		return p.T("approval.will.release", plain(d.Subject, 200), plain(d.From, 200), plain(strings.Join(d.Recipients, ", "), 1000))
+	}
+	if r.Kind == approval.Export {
+		return p.N("approval.will.export", len(d.Items), plain(d.Case, 100), plain(strings.Join(d.Items, ", "), 2000))
 	}
 	where := r.WorkspaceName
 	if r.Workspace == nil {
@@ -138,7 +141,7 @@ func (s *pages) postApproval(c echo.Context) error {
 		return s.showApprovals(c, http.StatusUnprocessableEntity, wrong)
 	}
 	v := s.person(c)
-	_, err = decideRequest(c.Request().Context(), Deps{Identity: s.people, Quarantine: s.releases}, v.principal, approvalFilterOf(v), id, word == "approve", form.Reason)
+	_, err = decideRequest(c.Request().Context(), Deps{Identity: s.people, Quarantine: s.releases, Evidence: s.exports}, v.principal, approvalFilterOf(v), id, word == "approve", form.Reason)
 	if err != nil {
 		return s.failure(c, err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"mailward/approval"
 	"mailward/audit"
+	"mailward/evidence"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
@@ -72,6 +73,7 @@ type pages struct {
 	rules    ruleSets
 	people   *identity.Store
 	releases *quarantine.Store // for decisions on releases
+	exports  *evidence.Store   // nil in tests of pages alone
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -122,6 +124,9 @@ func (s *pages) register(r router) {
 	s.registerDLP(r)
 	s.registerPeople(r)
 	s.registerWorkspaces(r)
+	if s.exports != nil {
+		s.registerEvidence(r)
+	}
 }
 
 func (s *pages) registerRules(r router) {
@@ -223,6 +228,9 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 		}
 		look.Items = append(look.Items, navItem{Key: "a", Section: "approvals", Href: "/approvals", Icon: "circle-check", Title: f.T("nav.approvals"), Count: n, Tone: "warn", CountLabel: f.T("nav.approvals.count")})
 	}
+	if f.Can(rightViewMeta) && s.exports != nil {
+		look.Items = append(look.Items, navItem{Key: "v", Section: "evidence", Href: "/evidence", Icon: "file-lock", Title: f.T("nav.evidence")})
+	}
 	if f.Can(rightUsersWrite) {
 		rules.Items = append(rules.Items, navItem{Key: "u", Section: "users", Href: "/users", Icon: "user", Title: f.T("nav.users")})
 	}
@@ -319,10 +327,10 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, evidence.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
-		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):
+		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse), errors.Is(err, evidence.ErrState), errors.Is(err, evidence.ErrDamaged):
 		return s.fail(c, http.StatusConflict, err)
 	case errors.Is(err, quarantine.ErrGone):
 		return s.fail(c, http.StatusGone, err)

@@ -17,6 +17,7 @@ import (
 
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/health"
@@ -56,6 +57,7 @@ type Deps struct {
 	Scanner    *scanner.Scanner // for mail that a policy is tried with
 	Spooler    *message.Spooler
 	Rules      *ruleset.Store
+	Evidence   *evidence.Store
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }
@@ -122,6 +124,7 @@ func (s *Server) newPages() error {
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), ids: s.deps.Identity, publicURL: strings.TrimRight(s.cfg.PublicURL, "/"), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, monitor: s.deps.Health,
 		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine,
+		exports:    s.deps.Evidence,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
 	}
 	return nil
