@@ -57,7 +57,7 @@ func (s *pages) postExport(c echo.Context) error {
 	req := evidence.Request{Items: []uuid.UUID{it.ID}, Case: evidence.Case{Reference: short(c.FormValue("case")), Title: c.FormValue("title"), Purpose: c.FormValue("purpose")}, Reason: form.Reason,
 		Language: oneOf(c.FormValue("language"), "en", "de")}
 	if strings.TrimSpace(req.Case.Reference) == "" {
-		return s.wrongExport(c, form, "export.wrong.case")
+		return s.wrongExport(c, form, "act.wrong.case")
 	}
 	if form.Wrong == "" {
 		if form.WrongPass, err = s.stepUp(c); err != nil {
@@ -70,7 +70,7 @@ func (s *pages) postExport(c echo.Context) error {
 	v := s.person(c)
 	e, err := s.exports.Ask(c.Request().Context(), v.Actor, v.Roles, req)
 	if errors.Is(err, evidence.ErrInvalid) {
-		return s.wrongExport(c, form, "export.wrong.new")
+		return s.wrongExport(c, form, "act.wrong.newcase")
 	}
 	if err != nil {
 		return s.failure(c, err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -50,10 +51,7 @@ func (cmd *evidenceExportCmd) Run(ctx context.Context, c *cli, e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := store.Make(ctx, id); err != nil {
-		return err
-	}
-	x, err := store.Get(ctx, id)
+	x, err := made(ctx, store, id)
 	if err != nil {
 		return err
 	}
@@ -61,6 +59,25 @@ func (cmd *evidenceExportCmd) Run(ctx context.Context, c *cli, e *env) error {
 		return fmt.Errorf("export %s is %s %s: see mailward doctor and the log", x.ID, x.State, x.Error)
 	}
 	return cmd.fetch(ctx, store, x, e)
+}
+
+// made makes an export, or waits for the worker of a running gateway that was
+// faster.
+func made(ctx context.Context, store *evidence.Store, id uuid.UUID) (evidence.Export, error) {
+	for {
+		if err := store.Make(ctx, id); err != nil {
+			return evidence.Export{}, err
+		}
+		x, err := store.Get(ctx, id)
+		if err != nil || x.State != evidence.Running && x.State != evidence.Approved {
+			return x, err
+		}
+		select {
+		case <-ctx.Done():
+			return x, ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
 }
 
 func (cmd *evidenceExportCmd) export(ctx context.Context, store *evidence.Store) (uuid.UUID, error) {
