@@ -63,6 +63,9 @@ func (s *Server) registerAPI() {
 	s.registerTokens()
 	s.registerWorkspaces()
 	s.registerApprovals()
+	if s.deps.Evidence != nil {
+		s.registerEvidence()
+	}
 }
 
 // endpoint is one call of the API.
@@ -138,6 +141,9 @@ func (s *Server) problem(err error) error {
 	var broken *ruleset.BrokenError
 	var refused *audit.RefusedError
 	var known huma.StatusError
+	if p := evidenceProblem(err); p != nil {
+		return p
+	}
 	switch {
 	case errors.As(err, &known):
 		return err
@@ -184,7 +190,7 @@ func publicText(err error) string {
 		}
 	}
 	t := err.Error()
-	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "approval: ", "dlp: ", "ruleset: "} {
+	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "approval: ", "dlp: ", "ruleset: ", "ask for an export: ", "evidence: "} {
 		t = strings.Replace(t, pkg, "", 1)
 	}
 	return t

@@ -26,6 +26,9 @@ import (
 
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
+	"mailward/evidence/store"
+	"mailward/evidence/tsa"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
@@ -65,6 +68,7 @@ type realSite struct {
 	rules   *ruleset.Store
 	intel   *intel.Store
 	feeds   *intel.Feeds
+	exports *evidence.Store
 }
 
 func newRealSite(t *testing.T, fourEyes string) *realSite {
@@ -112,7 +116,13 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	must(t, err)
 	keyDir := t.TempDir()
 	s.seal = seal.New(seal.Config{Origin: "mx.ours.example/audit"}, seal.Deps{DB: db.DB, Audit: s.audit, Keys: seal.Local{Dir: keyDir}, Local: seal.File{Path: filepath.Join(keyDir, "head.json")}})
-	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
+	stamps, err := tsa.OpenLocal(keyDir, "mx.ours.example", time.Now)
+	must(t, err)
+	signer, err := tsa.OpenSigner(keyDir, "mx.ours.example", time.Now)
+	must(t, err)
+	s.exports = evidence.New(evidence.Config{Hostname: "mx.ours.example", Version: "test"}, evidence.Deps{DB: db.DB, Audit: s.audit, Seal: s.seal, Quarantine: s.held, Ledger: s.ledger, Approvals: s.ids.Approvals(),
+		Vault: store.Folder{Dir: filepath.Join(dir, "evidence")}, TSA: stamps, Signer: signer, Keys: seal.Local{Dir: filepath.Join(keyDir, "receipt")}, Log: log})
+	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
 		Policies: policies, DLP: sets, Rules: s.rules, Intel: s.intel, Feeds: s.feeds, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())

@@ -18,6 +18,7 @@ import (
 	"mailward/approval"
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
@@ -80,6 +81,7 @@ type pages struct {
 	intel    *intel.Store
 	feeds    *intel.Feeds
 	treeHead func(ctx context.Context) (*audit.TreeHead, error) // signs the audit; nil in tests of pages alone
+	exports  *evidence.Store                                    // nil in tests of pages alone
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -135,6 +137,9 @@ func (s *pages) register(r router) {
 	s.registerWorkspaces(r)
 	s.registerRetention(r)
 	s.registerIntel(r)
+	if s.exports != nil {
+		s.registerEvidence(r)
+	}
 }
 
 func (s *pages) registerAudit(r router) {
@@ -249,6 +254,9 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 		}
 		look.Items = append(look.Items, navItem{Key: "a", Section: "approvals", Href: "/approvals", Icon: "circle-check", Title: f.T("nav.approvals"), Count: n, Tone: "warn", CountLabel: f.T("nav.approvals.count")})
 	}
+	if f.Can(rightViewMeta) && s.exports != nil {
+		look.Items = append(look.Items, navItem{Key: "v", Section: "evidence", Href: "/evidence", Icon: "file-lock", Title: f.T("nav.evidence")})
+	}
 	if f.Can(rightUsersWrite) {
 		rules.Items = append(rules.Items, navItem{Key: "u", Section: "users", Href: "/users", Icon: "user", Title: f.T("nav.users")})
 	}
@@ -346,10 +354,10 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound), errors.Is(err, evidence.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
-		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):
+		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse), errors.Is(err, evidence.ErrState), errors.Is(err, evidence.ErrDamaged):
 		return s.fail(c, http.StatusConflict, err)
 	case errors.Is(err, quarantine.ErrGone):
 		return s.fail(c, http.StatusGone, err)

@@ -10,9 +10,9 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":             {"approval", "audit", "audit/proof", "audit/seal", "audit/sink", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "identity/sso", "intel", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
+	"cmd/mailward":             {"approval", "audit", "audit/proof", "audit/seal", "audit/sink", "evidence", "evidence/receipt", "evidence/store", "evidence/tsa", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "identity/sso", "intel", "internal/bao", "internal/dns", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "internal/worm", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
 	"cmd/mailward-scanner":     {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
-	"webui":                    {"approval", "audit", "audit/proof", "audit/seal", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "intel", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
+	"webui":                    {"approval", "audit", "audit/proof", "audit/seal", "evidence", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "intel", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
 	"gateway":                  {"audit", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
 	"gateway/facts":            {"gateway/ledger", "mailauth", "policy", "scanner/content"},
 	"gateway/whatif":           {"gateway/facts", "gateway/ledger", "policy"},
@@ -21,6 +21,11 @@ var mayImport = map[string][]string{
 	"gateway/limit":            {},
 	"gateway/queue":            {"audit", "gateway/hop", "gateway/ledger", "internal/message", "internal/pg", "policy", "quarantine"},
 	"gateway/ledger":           {"internal/message", "internal/pg", "policy"},
+	"evidence":                 {"approval", "audit", "audit/proof", "audit/seal", "evidence/pdf", "evidence/receipt", "evidence/store", "evidence/tsa", "gateway/ledger", "internal/pg", "internal/worm", "policy", "quarantine"},
+	"evidence/pdf":             {"policy"},
+	"evidence/receipt":         {"audit/proof"},
+	"evidence/store":           {"internal/worm"},
+	"evidence/tsa":             {"audit/proof"},
 	"health":                   {"internal/pg"},
 	"mailauth":                 {"internal/dns", "internal/message"},
 	"quarantine":               {"approval", "audit", "internal/message", "internal/pg", "policy"},
@@ -41,7 +46,7 @@ var mayImport = map[string][]string{
 	"approval":                 {"audit", "internal/pg"},
 	"audit":                    {"audit/proof", "internal/pg"},
 	"audit/proof":              {},
-	"audit/seal":               {"audit", "audit/proof", "internal/bao", "internal/pg"},
+	"audit/seal":               {"audit", "audit/proof", "internal/bao", "internal/pg", "internal/worm"},
 	"audit/sink":               {"audit"},
 	"internal/bao":             {},
 	"internal/dns":             {},
@@ -49,6 +54,7 @@ var mayImport = map[string][]string{
 	"internal/pg":              {"migrations"},
 	"internal/standalone":      {},
 	"internal/timerslack":      {},
+	"internal/worm":            {},
 	"internal/testenv":         {"internal/pg", "internal/standalone"},
 	"migrations":               {},
 	"bench":                    {"audit", "internal/message", "internal/pg", "internal/standalone", "policy", "scanner", "scanner/phishing"},
@@ -95,6 +101,8 @@ func TestImports_OfOthersPackages(t *testing.T) {
 	t.Parallel()
 	only := map[string][]string{
 		"github.com/emersion/go-smtp":              {"gateway"},
+		"github.com/minio/minio-go/v7":             {"internal/worm"},
+		"codeberg.org/go-pdf/fpdf":                 {"evidence/pdf"},
 		"net/smtp":                                 {},
 		"github.com/a-h/templ":                     {"webui"},
 		"github.com/labstack/echo/v4":              {"webui"},

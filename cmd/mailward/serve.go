@@ -18,6 +18,7 @@ import (
 
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
 	"mailward/gateway"
 	"mailward/gateway/history"
 	"mailward/gateway/hop"
@@ -74,6 +75,7 @@ type program struct {
 	feeds      *intel.Feeds
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
+	evidence   *evidence.Store
 	spooler    *message.Spooler
 	scanner    *scanner.Scanner
 	clamd      *scanner.Clamd
@@ -245,6 +247,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		return err
 	}
 	if p.seal, err = p.newSealer(p.queue); err != nil {
+		return err
+	}
+	if err := p.buildEvidence(); err != nil {
 		return err
 	}
 	p.gateway, err = gateway.New(gateway.Config{
