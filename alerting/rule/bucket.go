@@ -40,9 +40,9 @@ func SlotOf(ms float64) int {
 // slotTop is the longest latency of a slot.
 func slotTop(slot int) float64 { return math.Pow(slotBase, float64(slot)) }
 
-// value makes one number of the buckets of one key; has is false where nothing
+// Value makes one number of the buckets of one key; has is false where nothing
 // was measured.
-func value(kind Kind, buckets []Bucket) (v float64, has bool) {
+func Value(kind Kind, buckets []Bucket) (v float64, has bool) {
 	switch kind {
 	case Count:
 		for _, b := range buckets {
@@ -105,7 +105,7 @@ const minUsual = 7
 func Usual(m Metric, window time.Duration, hours map[time.Time][]Bucket, alive []time.Time) (float64, bool) {
 	var list []float64
 	for _, h := range alive {
-		v, has := value(m.Kind, hours[h])
+		v, has := Value(m.Kind, hours[h])
 		if m.Kind == Count {
 			list = append(list, v*window.Hours())
 		} else if has {

@@ -84,10 +84,10 @@ func TestPercentile(t *testing.T) {
 	for ms := 1; ms <= 1000; ms++ {
 		list = append(list, Bucket{Slot: SlotOf(float64(ms)), Count: 1})
 	}
-	if got, has := value(P95, list); !has || got < 950 || got > 950*slotBase {
+	if got, has := Value(P95, list); !has || got < 950 || got > 950*slotBase {
 		t.Errorf("95 of 100 of 1 to 1000 ms: %v", got)
 	}
-	if _, has := value(P95, nil); has {
+	if _, has := Value(P95, nil); has {
 		t.Error("nothing has a percentile")
 	}
 	for _, ms := range []float64{0, -1, math.NaN(), math.Inf(1), 1e300} {

@@ -159,7 +159,7 @@ func (r Rule) reading(w Window, k Key, m Moment) Reading {
 			}
 		}
 	}
-	in.Value, in.Has = value(metric.Kind, buckets)
+	in.Value, in.Has = Value(metric.Kind, buckets)
 	if metric.Kind == Count && metric.Missing == "" {
 		in.Has = w.Alive // nothing counted is zero, if somebody counts
 	}
