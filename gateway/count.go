@@ -26,7 +26,7 @@ func (deaf) Latency(string, uuid.UUID, string, float64) {}
 func (m *mail) domains() (list []string) {
 	seen := map[string]bool{}
 	for _, r := range m.recipients {
-		if name := r.Domain.Name; !seen[name] {
+		if name := r.Ours; !seen[name] {
 			seen[name] = true
 			list = append(list, name)
 		}
@@ -41,7 +41,7 @@ func (s *Server) count(m *mail, d policy.Decision) {
 	for _, r := range d.For(policy.Quarantine, policy.Hold) {
 		for _, to := range m.recipients {
 			if to.Address == r.Address {
-				held[to.Domain.Name] = true
+				held[to.Ours] = true
 			}
 		}
 	}

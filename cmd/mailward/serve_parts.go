@@ -334,6 +334,7 @@ func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 	}
 	p.loop("delivery", failed, p.queue.Run)
 	p.loop("trials of rules", failed, p.rules.RunBacktests)
+	p.runAlerts(failed)
 	return nil
 }
 
