@@ -40,6 +40,9 @@ const (
 	TokensWrite Right = "tokens_write"
 	RulesRead   Right = "rules_read"
 	RulesWrite  Right = "rules_write" // for the installation: every mail meets every rule
+	AlertsRead  Right = "alerts_read"
+	AlertsAct   Right = "alerts_act"   // take an alert in hand, silence
+	AlertsWrite Right = "alerts_write" // rules and channels
 )
 
 // Roles are all roles, the strongest first.
@@ -51,17 +54,17 @@ func grants(r Role) []Right {
 	switch r {
 	case Admin:
 		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Approve, Delete, PolicyWrite, DomainWrite,
-			AuditRead, AuditExport, HealthRead, UsersWrite, TokensWrite, RulesRead, RulesWrite}
+			AuditRead, AuditExport, HealthRead, UsersWrite, TokensWrite, RulesRead, RulesWrite, AlertsRead, AlertsAct, AlertsWrite}
 	case Approver:
-		return []Right{ViewMeta, ViewHeaders, ViewBody, Approve, HealthRead, RulesRead}
+		return []Right{ViewMeta, ViewHeaders, ViewBody, Approve, HealthRead, RulesRead, AlertsRead, AlertsAct}
 	case Analyst:
-		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Delete, HealthRead, RulesRead}
+		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Delete, HealthRead, RulesRead, AlertsRead, AlertsAct}
 	case Auditor:
-		return []Right{ViewMeta, ViewHeaders, AuditRead, AuditExport, HealthRead, RulesRead}
+		return []Right{ViewMeta, ViewHeaders, AuditRead, AuditExport, HealthRead, RulesRead, AlertsRead}
 	case Operator:
-		return []Right{HealthRead, RulesRead, RulesWrite}
+		return []Right{HealthRead, RulesRead, RulesWrite, AlertsRead, AlertsAct, AlertsWrite}
 	case Viewer:
-		return []Right{ViewMeta, HealthRead}
+		return []Right{ViewMeta, HealthRead, AlertsRead}
 	}
 	return nil
 }

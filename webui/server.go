@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"mailward/alerting"
 	"mailward/audit"
 	"mailward/audit/seal"
 	"mailward/gateway/ledger"
@@ -56,6 +57,7 @@ type Deps struct {
 	Scanner    *scanner.Scanner // for mail that a policy is tried with
 	Spooler    *message.Spooler
 	Rules      *ruleset.Store
+	Alerts     *alerting.Store
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }

@@ -1,8 +1,11 @@
 package rule
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -157,5 +160,18 @@ func TestTick_InhibitionAndKeys(t *testing.T) {
 	}
 	if len(sent) != 1 || sent[0].Alert.Rule != db.ID {
 		t.Errorf("forty mails: %+v", sent)
+	}
+}
+
+func TestSpec_IsWrittenForPeople(t *testing.T) {
+	t.Parallel()
+	s := spike()
+	b, err := json.Marshal(s)
+	if err != nil || !strings.Contains(string(b), `"window":"5m0s"`) || strings.Count(string(b), `"cooldown"`) != 1 {
+		t.Fatalf("%v: %s", err, b)
+	}
+	var back Spec
+	if err := json.Unmarshal(b, &back); err != nil || !reflect.DeepEqual(back, s) {
+		t.Errorf("%v: %+v", err, back)
 	}
 }
