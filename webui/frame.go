@@ -174,4 +174,5 @@ var flashes = []string{"flash.released", "flash.requested", "flash.deleted", "fl
 	"flash.policy.saved", "flash.policy.reset", "flash.entry.saved", "flash.entry.deleted", "flash.group.saved", "flash.group.deleted", "flash.domain.saved", "flash.domain.deleted",
 	"flash.linked", "flash.totp", "flash.totp.removed", "flash.passkey", "flash.passkey.removed", "flash.session", "flash.sessions",
 	"flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
-	"flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted"}
+	"flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted",
+	"flash.alert.acked", "flash.alert.silenced", "flash.alert.unsilenced", "flash.alert.rule.saved", "flash.alert.rule.deleted", "flash.alert.channel.saved", "flash.alert.channel.deleted", "flash.alert.channel.test"}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"mailward/alerting"
 	"mailward/audit"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
@@ -69,6 +70,7 @@ type pages struct {
 	trials   trials
 	sandbox  bool // a sandbox is set up
 	rules    ruleSets
+	alerts   *alerting.Store // nil in tests of other pages
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -113,6 +115,7 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/queue/:id/delete", rightDelete, audit.QueueDelete, s.postDeliveryDelete)
 	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
 	s.registerRules(r)
+	s.registerAlerts(r)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditCSV)
 	s.registerPolicies(r)
@@ -159,7 +162,7 @@ func (s *pages) frame(c echo.Context, section string) *frame {
 		f.Path = ownPath(r.Header.Get("Referer-Path"))
 	}
 	if v != nil {
-		f.Nav = s.navigation(f)
+		f.Nav = s.navigation(r.Context(), f)
 		if mode, err := s.held.FourEyes(r.Context()); err == nil {
 			f.SingleOperator = mode == "single_operator"
 		}
@@ -168,7 +171,7 @@ func (s *pages) frame(c echo.Context, section string) *frame {
 }
 
 // navigation lists the pages that exist and that the person may read.
-func (s *pages) navigation(f *frame) []navGroup {
+func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 	var watch, look, rules navGroup
 	watch.Title, look.Title, rules.Title = f.T("nav.monitor"), f.T("nav.investigate"), f.T("nav.configure")
 	if f.Can(rightViewMeta) {
@@ -187,6 +190,10 @@ func (s *pages) navigation(f *frame) []navGroup {
 		}
 		watch.Items = append(watch.Items, navItem{Key: "h", Section: "health", Href: "/health", Icon: "activity", Title: f.T("nav.health"),
 			Count: n, Tone: "warn", CountLabel: f.T("nav.health.count")})
+	}
+	if s.alerts != nil && f.Can(rightAlertsRead) {
+		n, tone := s.firing(ctx, f)
+		watch.Items = append(watch.Items, navItem{Key: "a", Section: "alerts", Href: "/alerts", Icon: "bell", Title: f.T("nav.alerts"), Count: n, Tone: tone, CountLabel: f.T("nav.alerts.count")})
 	}
 	if f.Can(rightViewMeta) {
 		rules.Items = append(rules.Items, navItem{Key: "p", Section: "policies", Href: "/policies", Icon: "scroll-text", Title: f.T("nav.policies")})
