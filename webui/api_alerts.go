@@ -37,8 +37,8 @@ func whoActs(p identity.Principal) alerting.Person {
 	return alerting.Person{Actor: p.Actor(), Name: name}
 }
 
-// ruleBody is a rule as somebody writes one.
-type ruleBody struct {
+// RuleBody is a rule as somebody writes one.
+type RuleBody struct {
 	Name      string        `json:"name" minLength:"1" maxLength:"100"`
 	Metric    string        `json:"metric" doc:"one of GET /metrics"`
 	Compare   rule.Compare  `json:"compare,omitempty" enum:"above,below,times" default:"above" doc:"times: more than so many times the median of this hour over four weeks"`
@@ -57,7 +57,7 @@ type ruleBody struct {
 }
 
 // spec reads the lengths of time; a wrong one is an [rule.InvalidError].
-func (b ruleBody) spec() (rule.Spec, error) {
+func (b RuleBody) spec() (rule.Spec, error) {
 	s := rule.Spec{Name: b.Name, Metric: b.Metric, Compare: b.Compare, Threshold: b.Threshold, Severity: b.Severity, Missing: b.Missing, Each: b.Each,
 		Subjects: b.Subjects, Channels: b.Channels, Inhibits: b.Inhibits, Runbook: b.Runbook, Schedule: b.Schedule}
 	for _, x := range []struct {
@@ -78,13 +78,13 @@ func (b ruleBody) spec() (rule.Spec, error) {
 	return s, nil
 }
 
-func bodyOf(s rule.Spec) ruleBody {
-	return ruleBody{s.Name, s.Metric, s.Compare, s.Threshold, s.Window.String(), s.For.String(), s.Cooldown.String(), s.Severity, s.Missing, s.Each, s.Subjects, s.Channels, s.Inhibits, s.Runbook, s.Schedule}
+func bodyOf(s rule.Spec) RuleBody {
+	return RuleBody{s.Name, s.Metric, s.Compare, s.Threshold, s.Window.String(), s.For.String(), s.Cooldown.String(), s.Severity, s.Missing, s.Each, s.Subjects, s.Channels, s.Inhibits, s.Runbook, s.Schedule}
 }
 
 // alertRule is a rule as the API shows it.
 type alertRule struct {
-	ruleBody
+	RuleBody
 	ID        uuid.UUID `json:"id"`
 	Workspace uuid.UUID `json:"workspace_id" doc:"zeros: the installation's, over all"`
 	Pack      string    `json:"pack" doc:"its name in the default pack"`
@@ -195,7 +195,7 @@ func (s *Server) findRule(ctx context.Context, p identity.Principal, id uuid.UUI
 
 type ruleInput struct {
 	Body struct {
-		ruleBody
+		RuleBody
 		Workspace string `json:"workspace_id,omitempty" format:"uuid" doc:"empty: the installation's, over all workspaces"`
 	}
 }
@@ -203,7 +203,7 @@ type ruleInput struct {
 type ruleChange struct {
 	ByID
 	Body struct {
-		ruleBody
+		RuleBody
 		Version int64  `json:"version" minimum:"1" doc:"the version that you have read"`
 		Enabled *bool  `json:"enabled,omitempty"`
 		Reason  string `json:"reason,omitempty" maxLength:"500" doc:"needed for critical rules"`
@@ -222,7 +222,7 @@ type ruleTry struct {
 	ByID
 	Body struct {
 		Days int       `json:"days,omitempty" minimum:"1" maximum:"30" default:"7"`
-		Rule *ruleBody `json:"rule,omitempty" doc:"a change to be tried; left out: as it is"`
+		Rule *RuleBody `json:"rule,omitempty" doc:"a change to be tried; left out: as it is"`
 	}
 }
 
@@ -236,7 +236,7 @@ type ruleRevert struct {
 }
 
 type ruleVersionShown struct {
-	ruleBody
+	RuleBody
 	Number    int       `json:"number"`
 	Reason    string    `json:"reason"`
 	Author    string    `json:"author"`

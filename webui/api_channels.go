@@ -75,8 +75,8 @@ func (s *Server) silence(ctx context.Context, p identity.Principal, id uuid.UUID
 	return all[i], nil
 }
 
-// channelBody is a channel as somebody writes one.
-type channelBody struct {
+// ChannelBody is a channel as somebody writes one.
+type ChannelBody struct {
 	Name       string        `json:"name" minLength:"1" maxLength:"100"`
 	Kind       string        `json:"kind" enum:"email,slack,teams,webhook,pagerduty,syslog,wazuh"`
 	Target     string        `json:"target,omitempty" maxLength:"2000" doc:"addresses, https://... or tls://host:port; never a secret"`
@@ -88,13 +88,13 @@ type channelBody struct {
 	Enabled    *bool         `json:"enabled,omitempty" doc:"default true"`
 }
 
-func (b channelBody) channel() alerting.Channel {
+func (b ChannelBody) channel() alerting.Channel {
 	return alerting.Channel{Name: b.Name, Kind: b.Kind, Target: b.Target, Secret: b.Secret, Language: b.Language, Everything: b.Everything, Severity: b.Severity, PerMinute: b.PerMinute, Enabled: b.Enabled == nil || *b.Enabled}
 }
 
 type channelInput struct {
 	Body struct {
-		channelBody
+		ChannelBody
 		Workspace string `json:"workspace_id,omitempty" format:"uuid" doc:"empty: the installation's"`
 	}
 }
@@ -102,7 +102,7 @@ type channelInput struct {
 type channelChange struct {
 	ByID
 	Body struct {
-		channelBody
+		ChannelBody
 		Version int64 `json:"version" minimum:"1"`
 	}
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mailward/alerting"
+	"mailward/alerting/channel"
 	"mailward/audit"
 	"mailward/audit/seal"
 	"mailward/gateway/hop"
@@ -59,6 +61,7 @@ type realSite struct {
 
 	sidecar *scanner.Sidecar
 	rules   *ruleset.Store
+	alerts  *alerting.Store
 }
 
 func newRealSite(t *testing.T, fourEyes string) *realSite {
@@ -97,6 +100,8 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	t.Cleanup(hops.Close)
 	s.queue = queue.New(queue.DefaultConfig("mx.ours.example"), queue.Deps{Log: log, DB: db.DB, Policies: policies, Ledger: s.ledger, Quarantine: s.held, Audit: s.audit, Hops: hops})
 	s.rules = ruleset.New(t.TempDir(), ruleset.Deps{DB: db.DB, Sidecar: s.sidecar, Quarantine: s.held, Audit: s.audit, Log: log})
+	s.alerts, err = alerting.New(alerting.Config{Node: "test", Secrets: map[string]string{"hook": "whsec_" + strings.Repeat("A", 44)}}, alerting.Deps{DB: db.DB, Log: log, Sender: channel.NewSender(channel.Config{Hostname: "mx.ours.example"})})
+	must(t, err)
 	mon := health.New([]health.Component{health.PostgreSQL(db.DB)}, log)
 	_, err = s.ids.Bootstrap(ctx, identity.Bootstrap{Email: "admin@ours.example", Password: sitePassword, FourEyes: fourEyes})
 	must(t, err)
@@ -105,7 +110,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	keyDir := t.TempDir()
 	s.seal = seal.New(seal.Config{Origin: "mx.ours.example/audit"}, seal.Deps{DB: db.DB, Audit: s.audit, Keys: seal.Local{Dir: keyDir}, Local: seal.File{Path: filepath.Join(keyDir, "head.json")}})
 	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
-		Policies: policies, DLP: sets, Rules: s.rules, Health: mon, Metrics: prometheus.NewRegistry()})
+		Policies: policies, DLP: sets, Rules: s.rules, Alerts: s.alerts, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())
 	t.Cleanup(s.Server.Close)
@@ -210,6 +215,12 @@ func TestAPI_RightsOfEachRole(t *testing.T) {
 		{"GET", "/audit/events", "", []identity.Role{identity.Admin, identity.Auditor}},
 		{"GET", "/policies/*", "", []identity.Role{identity.Admin, identity.Approver, identity.Analyst, identity.Auditor, identity.Viewer}},
 		{"GET", "/users", "", []identity.Role{identity.Admin}},
+		{"GET", "/alerts", "", identity.Roles()},
+		{"GET", "/alerts/rules", "", identity.Roles()},
+		{"GET", "/metrics/mails_5min", "", identity.Roles()},
+		{"POST", "/alerts/silences", `{"reason":"maintenance","seconds":60}`, []identity.Role{identity.Admin, identity.Approver, identity.Analyst, identity.Operator}},
+		{"POST", "/alerts/rules", `{"name":"x","metric":"mails_5min","threshold":1}`, []identity.Role{identity.Admin, identity.Operator}},
+		{"GET", "/alerts/channels", "", []identity.Role{identity.Admin, identity.Operator}},
 		{"GET", "/tokens", "", []identity.Role{identity.Admin}},
 		{"POST", "/domains", `{"name":"x.example"}`, []identity.Role{identity.Admin}},
 	} {
