@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"mailward/alerting"
 	"mailward/approval"
 	"mailward/audit"
 	"mailward/audit/seal"
@@ -82,6 +83,7 @@ type pages struct {
 	feeds    *intel.Feeds
 	treeHead func(ctx context.Context) (*audit.TreeHead, error) // signs the audit; nil in tests of pages alone
 	exports  *evidence.Store                                    // nil in tests of pages alone
+	alerts   *alerting.Store                                    // nil in tests of other pages
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -126,6 +128,7 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/queue/:id/delete", rightDelete, audit.QueueDelete, s.postDeliveryDelete)
 	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
 	s.registerRules(r)
+	s.registerAlerts(r)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
 	if s.seal != nil {
 		s.registerIntegrity(r)
@@ -233,6 +236,10 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 		}
 		watch.Items = append(watch.Items, navItem{Key: "h", Section: "health", Href: "/health", Icon: "activity", Title: f.T("nav.health"),
 			Count: n, Tone: "warn", CountLabel: f.T("nav.health.count")})
+	}
+	if s.alerts != nil && f.Can(rightAlertsRead) {
+		n, tone := s.firing(ctx, f)
+		watch.Items = append(watch.Items, navItem{Key: "a", Section: "alerts", Href: "/alerts", Icon: "bell", Title: f.T("nav.alerts"), Count: n, Tone: tone, CountLabel: f.T("nav.alerts.count")})
 	}
 	if f.Can(rightViewMeta) {
 		rules.Items = append(rules.Items, navItem{Key: "p", Section: "policies", Href: "/policies", Icon: "scroll-text", Title: f.T("nav.policies")})

@@ -44,6 +44,7 @@ type Config struct {
 	OpenBao     OpenBao          `yaml:"openbao"`
 	Signing     Signing          `yaml:"signing"`
 	Audit       Audit            `yaml:"audit"`
+	Alerts      Alerts           `yaml:"alerts"`
 	Evidence    Evidence         `yaml:"evidence"`
 	Debug       Debug            `yaml:"debug"`
 	Bootstrap   Bootstrap        `yaml:"bootstrap"`
@@ -184,6 +185,7 @@ func (c *Config) Validate() error {
 	c.Sandbox.validate(p)
 	c.Audit.validate(p, c.OpenBao.URL != "")
 	c.Intel.validate(p)
+	c.Alerts.validate(p)
 	c.validateSigning(p)
 	c.Queue.validate(p)
 	c.Debug.validate(p)
