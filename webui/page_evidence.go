@@ -44,7 +44,7 @@ func (s *pages) exportForm(c echo.Context, p *frame, it quarantine.Item) (export
 
 func (f exportForm) languages(p *frame) (out []option) {
 	for _, l := range []string{"de", "en"} {
-		out = append(out, option{l, p.T("export.language." + l)})
+		out = append(out, option{l, p.T("evexport.language." + l)})
 	}
 	return out
 }
