@@ -172,12 +172,14 @@ func tampered(t *testing.T, dir string, r receipt.Receipt) {
 			if rep.File != name && !(err != nil && name == receipt.FileSums && how == "gone") {
 				t.Errorf("%s, %s: our verifier names %q (%s), %v", name, how, rep.File, rep.Problem, err)
 			}
+			if how != "a bit" {
+				restore(t, path, was)
+				continue
+			}
 			if wrong := withTools(t, dir, r.Verify[:2]); len(wrong) == 0 {
 				t.Errorf("%s, %s: standard tools find nothing", name, how)
 			}
-			if err := os.WriteFile(path, was, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			restore(t, path, was)
 		}
 	}
 	extra := filepath.Join(dir, "log", "more.json")
@@ -189,6 +191,13 @@ func tampered(t *testing.T, dir string, r receipt.Receipt) {
 	}
 	os.Remove(extra)
 	resigned(t, dir, r)
+}
+
+func restore(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func flip(b []byte) []byte {

@@ -5,14 +5,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"mailward/approval"
 	"mailward/audit"
@@ -228,46 +231,36 @@ func TestExport_TwoPeople(t *testing.T) {
 // TestExport_ForgedRowIsRefused: what somebody writes at psql is no decision.
 func TestExport_ForgedRowIsRefused(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
-	for name, c := range map[string]struct{ mode, sql string }{
-		"approved by hand":      {approval.Required, "UPDATE evidence_export SET state = 'approved'"},
-		"request too":           {approval.Required, "UPDATE evidence_export SET state = 'approved'; UPDATE approval_request SET state = 'approved'"},
-		"another mail":          {approval.SingleOperator, "UPDATE evidence_export SET detail = jsonb_set(detail, '{items}', '[\"x\"]')"},
-		"another language":      {approval.SingleOperator, "UPDATE evidence_export SET detail = detail || '{\"language\": \"de\"}'"},
-		"four eyes switched on": {approval.SingleOperator, "UPDATE setting SET value = '\"required\"' WHERE key = 'four_eyes'"},
+	type forgery struct{ name, sql string }
+	for mode, list := range map[string][]forgery{
+		approval.Required: {
+			{"approved by hand", "UPDATE evidence_export SET state = 'approved' WHERE id = '%s'"},
+			{"request too", "UPDATE evidence_export SET state = 'approved' WHERE id = '%s'; UPDATE approval_request SET state = 'approved'"},
+		},
+		approval.SingleOperator: {
+			{"another mail decided", "UPDATE evidence_export SET detail = jsonb_set(detail, '{items}', '[\"x\"]') WHERE id = '%s'"},
+			{"another mail read", "UPDATE evidence_export SET item_ids = ARRAY['00000000-0000-7000-8000-000000000009'::uuid] WHERE id = '%s'"},
+			{"another language", "UPDATE evidence_export SET detail = detail || '{\"language\": \"de\"}' WHERE id = '%s'"},
+			{"four eyes switched on", "UPDATE setting SET value = '\"required\"' WHERE key = 'four_eyes' AND '%s' <> ''"},
+		},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(t, c.mode)
-			e, err := f.Ask(ctx, f.users[0], nil, request(f.hold(policy.Malware, original)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := f.db.Admin(t).Exec(ctx, c.sql); err != nil {
-				t.Fatal(err)
-			}
-			if e = f.made(e.ID); e.State != Failed || e.Error != "forged" || f.events(audit.EvidenceRead) != 0 || f.events(audit.EvidenceFailed) != 1 {
-				t.Errorf("%+v", e)
+			f, ctx := newFixture(t, mode), context.Background()
+			admin, item := f.db.Admin(t), f.hold(policy.Malware, original)
+			for i, c := range list {
+				e, err := f.Ask(ctx, f.users[0], nil, request(item))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := admin.Exec(ctx, fmt.Sprintf(c.sql, e.ID)); err != nil {
+					t.Fatal(err)
+				}
+				if e = f.made(e.ID); e.State != Failed || e.Error != "forged" || f.events(audit.EvidenceRead) != 0 || f.events(audit.EvidenceFailed) != i+1 {
+					t.Errorf("%s: %+v", c.name, e)
+				}
 			}
 		})
-	}
-}
-
-// TestExport_ItemsAreTheDecidedOnes: the column that names the mails must be what
-// was decided, too.
-func TestExport_ItemsAreTheDecidedOnes(t *testing.T) {
-	t.Parallel()
-	f, ctx := newFixture(t, approval.SingleOperator), context.Background()
-	other := f.hold(policy.Phishing, original+"other")
-	e, err := f.Ask(ctx, f.users[0], nil, request(f.hold(policy.Malware, original)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.db.Admin(t).Exec(ctx, "UPDATE evidence_export SET item_ids = ARRAY[$1::uuid]", other); err != nil {
-		t.Fatal(err)
-	}
-	if e = f.made(e.ID); e.State != Failed || e.Error != "forged" {
-		t.Errorf("%+v", e)
 	}
 }
 
@@ -357,5 +350,24 @@ func TestExport_ChangedBytesAreNotExported(t *testing.T) {
 	}
 	if e = f.made(e.ID); e.State != Failed || e.Error != "damaged" || f.events(audit.EvidenceFailed) != 1 {
 		t.Errorf("%+v", e)
+	}
+}
+
+func TestQueries_Prepare(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	conn, err := pgx.Connect(context.Background(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	files, err := queryFiles.ReadDir("queries")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if _, err := conn.Prepare(context.Background(), f.Name(), pg.Query(queryFiles, strings.TrimSuffix(f.Name(), ".sql"))); err != nil {
+			t.Errorf("%s: %v", f.Name(), err)
+		}
 	}
 }

@@ -82,7 +82,7 @@ func Parse(address string, k Keys) (Store, error) {
 		}
 		return S3{Bucket: worm.Bucket{Endpoint: e.Host, Name: u.Host, AccessKey: k.Access, SecretKey: k.Secret, PlainHTTP: e.Scheme == "http"}, Prefix: strings.Trim(u.Path, "/")}, nil
 	}
-	return nil, errors.New("must be file:///folder or s3://bucket?endpoint=...")
+	return nil, errors.New("must be file:///folder or s3://bucket?endpoint=https://host:port")
 }
 
 // S3 is a bucket with Object Lock.
