@@ -2,6 +2,7 @@ package seal
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/pem"
 	"flag"
 	"os"
@@ -52,7 +53,7 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, b := range map[string][]byte{"bundle.zip": r.bundle(Part{Version: "golden"}), "kept.note": []byte(early.Note), "key.txt": []byte(vkey + "\n"),
+	for name, b := range map[string][]byte{"bundle.zip.base64": []byte(base64.StdEncoding.EncodeToString(r.bundle(Part{Version: "golden"}))), "kept.note": []byte(early.Note), "key.txt": []byte(vkey + "\n"),
 		"tsa-ca.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.Raw})} {
 		if err := os.WriteFile(filepath.Join(*golden, name), b, 0o600); err != nil {
 			t.Fatal(err)
