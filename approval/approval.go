@@ -57,12 +57,11 @@ type Kind string
 const (
 	Release   Kind = "release"
 	RoleGrant Kind = "role_grant"
-	Export    Kind = "export"    // of held mails as evidence
 	Retention Kind = "retention" // of the record: how long it is kept, and the deletion of a month
 )
 
 // Kinds are all that can wait.
-func Kinds() []Kind { return []Kind{Release, RoleGrant, Export, Retention} }
+func Kinds() []Kind { return []Kind{Release, RoleGrant, Retention} }
 
 // querier is a pool or a transaction.
 type querier interface {
