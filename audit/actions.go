@@ -47,7 +47,7 @@ const (
 	APICall          = "api.call"
 	PageView         = "web.view"
 	AuditExport      = "audit.export"
-	PolicyTry        = "policy.try" // mail is read to see what a policy would do
+	PolicyTry        = "policy.try"   // mail is read to see what a policy would do
 	IntelImport      = "intel.import" // indicators that a person has gathered
 	IntelSync        = "intel.feed.sync"
 	IntelSyncNow     = "intel.feed.sync_now"

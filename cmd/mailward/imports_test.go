@@ -22,6 +22,7 @@ var mayImport = map[string][]string{
 	"gateway/queue":            {"audit", "gateway/hop", "gateway/ledger", "internal/message", "internal/pg", "policy", "quarantine"},
 	"gateway/ledger":           {"internal/message", "internal/pg", "policy"},
 	"health":                   {"internal/pg"},
+	"docs/examples/copyaudit":  {},
 	"mailauth":                 {"internal/dns", "internal/message"},
 	"quarantine":               {"approval", "audit", "internal/message", "internal/pg", "policy"},
 	"quarantine/sandbox":       {"audit", "internal/pg", "policy", "quarantine", "scanner/cape"},
