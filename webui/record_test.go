@@ -96,6 +96,11 @@ func TestStrangers_AreBounded(t *testing.T) {
 	if one != refusalsTogether || len(r.count) > refusalNetworks+1 {
 		t.Errorf("%d on record by themselves, %d networks", one, len(r.count))
 	}
+	r.until = time.Time{}
+	r.end()
+	if sum+one != 2*3*refusalNetworks {
+		t.Errorf("%d on record and %d summed up, of %d", one, sum, 2*3*refusalNetworks)
+	}
 }
 
 // TestNoAuditNoAction takes the audit away and tries what must not happen then.

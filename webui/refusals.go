@@ -28,12 +28,21 @@ type refusals struct {
 
 	mu    sync.Mutex // guards the rest
 	until time.Time
-	all   int
-	count map[netip.Prefix]int
+	all   int // on record one by one, in this window
+	count map[netip.Prefix]tally
+}
+
+// tally is the calls of one network in a window.
+type tally struct{ seen, written int }
+
+// refusedSum is how many calls of a network are not on record one by one.
+type refusedSum struct {
+	from netip.Prefix
+	n    int
 }
 
 func newRefusals(now func() time.Time, report func(netip.Prefix, int)) *refusals {
-	return &refusals{now: now, report: report, count: map[netip.Prefix]int{}}
+	return &refusals{now: now, report: report, count: map[netip.Prefix]tally{}}
 }
 
 // network is what one customer has: an address, or the /64 of IPv6.
@@ -49,60 +58,72 @@ func network(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// one counts a refusal and says whether it goes on record by itself. The first
-// one after a window brings the summaries of what did not.
+// one counts a refusal and says whether it goes on record by itself. What does
+// not is summed up when the window is over.
 func (r *refusals) one(from netip.Addr) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now := r.now(); !now.Before(r.until) {
-		r.flush()
+		// One a window, and it ends with its last line: nobody waits here for the record.
+		go r.tell(r.sums())
 		r.until = now.Add(refusalWindow)
-		// A flood that stops is summed up too.
-		if r.report != nil {
-			time.AfterFunc(refusalWindow, r.end)
-		}
+		time.AfterFunc(refusalWindow, r.end) // a flood that stops is summed up too
 	}
 	n := network(from)
 	if _, known := r.count[n]; !known && len(r.count) >= refusalNetworks {
 		n = netip.Prefix{}
 	}
-	r.count[n]++
-	if r.count[n] > refusalsEach || r.all >= refusalsTogether {
-		return false
+	t := r.count[n]
+	t.seen++
+	alone := t.written < refusalsEach && r.all < refusalsTogether
+	if alone {
+		t.written++
+		r.all++
 	}
-	r.all++
-	return true
+	r.count[n] = t
+	return alone
 }
 
 // end closes a window that is over.
 func (r *refusals) end() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	var sums []refusedSum
 	if !r.now().Before(r.until) {
-		r.flush()
+		sums = r.sums()
+	}
+	r.mu.Unlock()
+	r.tell(sums)
+}
+
+// tell reports what a window has come to. It is called without the lock, since the
+// record may make it wait.
+func (r *refusals) tell(sums []refusedSum) {
+	for _, s := range sums {
+		r.report(s.from, s.n)
 	}
 }
 
-// flush sums up the window. At most a hundred networks get a line of their own.
-func (r *refusals) flush() {
+// sums takes what the window has come to, and begins anew. At most a hundred
+// networks get a line of their own. The caller holds the lock.
+func (r *refusals) sums() (out []refusedSum) {
 	const lines = 100
-	rest, n := 0, 0
-	for from, count := range r.count {
-		left := count - refusalsEach
-		if left <= 0 {
-			continue
-		}
-		if n++; n > lines || !from.IsValid() {
+	rest := 0
+	for from, t := range r.count {
+		left := t.seen - t.written
+		switch {
+		case left == 0:
+		case len(out) == lines || !from.IsValid():
 			rest += left
-			continue
+		default:
+			out = append(out, refusedSum{from, left})
 		}
-		r.report(from, left)
 	}
 	if rest > 0 {
-		r.report(netip.Prefix{}, rest)
+		out = append(out, refusedSum{netip.Prefix{}, rest})
 	}
 	clear(r.count)
 	r.all = 0
+	return out
 }
 
 // recordRefusals puts on record how many calls of a network were not written one
