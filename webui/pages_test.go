@@ -10,11 +10,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
-	"mailward/audit"
 	"mailward/quarantine"
 )
 
@@ -282,75 +280,6 @@ func TestRelease(t *testing.T) {
 	})
 }
 
-func TestView_ContentIsOnRecordFirst(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	path := "/quarantine/" + id(2).String()
-	if body := s.get(t, path); strings.Contains(body, "Dear colleague") || strings.Contains(body, "<iframe") {
-		t.Fatal("content is shown without a reason")
-	}
-	if rec := s.call(t, http.MethodGet, path+"/preview", nil); rec.Code != http.StatusForbidden {
-		t.Errorf("preview without a reason: %d, want 403", rec.Code)
-	}
-	s.record.fail = errors.New("the audit cannot be written")
-	if rec := s.call(t, http.MethodPost, path+"/view", url.Values{"purpose": {"analysis"}}); rec.Code != http.StatusInternalServerError {
-		t.Errorf("view with an unwritable audit: %d, want it refused", rec.Code)
-	}
-	if rec := s.call(t, http.MethodPost, path+"/raw", url.Values{"reason": {"for the lab"}}); rec.Code != http.StatusInternalServerError || strings.Contains(rec.Body.String(), "Subject: raw") {
-		t.Errorf("download with an unwritable audit: %d", rec.Code)
-	}
-	s.record.fail = nil
-	if body := s.get(t, path); strings.Contains(body, "Dear colleague") {
-		t.Fatal("content is shown although its record failed")
-	}
-	rec := s.call(t, http.MethodPost, path+"/view", url.Values{"purpose": {"release"}, "reason": {"ticket 7"}, "next": {"https://evil.example/"}})
-	if rec.Code != http.StatusSeeOther || !strings.HasPrefix(rec.Header().Get("Location"), path) {
-		t.Fatalf("%d to %q", rec.Code, rec.Header().Get("Location"))
-	}
-	if ev := s.record.events[0]; ev.Action != audit.ViewBody || ev.Phase != "intent" || ev.ReasonCode != "release" || ev.Reason != "ticket 7" || ev.Targets[0].ID != id(2).String() || ev.Retention != audit.Retention3Years {
-		t.Errorf("intent %+v", ev)
-	}
-	if body := s.get(t, path); !strings.Contains(body, "Dear colleague") || !strings.Contains(body, "U+202E") {
-		t.Error("the text is not shown after the reason was given")
-	}
-	if ev := s.record.events[1]; ev.Action != audit.ViewBody || ev.Phase != "result" || ev.Correlation.CausationID == "" {
-		t.Errorf("result %+v", ev)
-	}
-	if body := s.get(t, path+"?as=html"); !strings.Contains(body, `<iframe class="preview" sandbox="" referrerpolicy="no-referrer"`) || !strings.Contains(body, "1 script") {
-		t.Error("no frame for the HTML")
-	}
-	// Another session's reason is not mine.
-	s.accounts.person.Actor.SessionID = id(902)
-	if rec := s.call(t, http.MethodGet, path+"/preview", nil); rec.Code != http.StatusForbidden {
-		t.Errorf("preview in another session: %d, want 403", rec.Code)
-	}
-}
-
-func TestPreview_Document(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	path := "/quarantine/" + id(2).String()
-	s.call(t, http.MethodPost, path+"/view", url.Values{"purpose": {"analysis"}})
-	rec := s.call(t, http.MethodGet, path+"/preview", nil)
-	if rec.Code != http.StatusOK {
-		t.Fatal(rec.Code)
-	}
-	if got := rec.Header().Get("Content-Security-Policy"); got != previewCSP {
-		t.Errorf("Content-Security-Policy %q", got)
-	}
-	body := rec.Body.String()
-	for _, bad := range []string{"<script", "<form", "<input", "<iframe", "<object", "<svg", "<meta http", "<base", "onclick", "onerror", "href=", "position", "background-image", "http://", "javascript:alert(1)\"", "<button"} {
-		if strings.Contains(strings.ToLower(body), bad) {
-			t.Errorf("the preview contains %q", bad)
-		}
-	}
-	for _, want := range []string{"Your password expires", "hxxp://login[.]evil[.]example/verify?a=1", "Image removed: hxxp://tracker[.]example/p.gif (160 × 42)", `src="data:image/png;base64,`, "color: red"} {
-		if !strings.Contains(body, want) {
-			t.Errorf("the preview lacks %q:\n%s", want, body)
-		}
-	}
-}
-
 func TestLogin(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -431,52 +360,6 @@ func TestPrefs(t *testing.T) {
 	}
 }
 
-func TestAuditPage(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	var open string
-	for _, r := range s.record.rows {
-		if text(r.Fields(), "action") == "policy.update" {
-			open = r.ID.String()
-		}
-	}
-	body := s.get(t, "/audit?id="+open)
-	for _, want := range []string{`class="del"`, `class="add"`, `&#34;spam&#34;: &#34;tag&#34;`, "SEC-2291", "not yet sequenced", open, "2026-11-24T09:37:30.000Z"} {
-		if !strings.Contains(body, want) {
-			t.Errorf("the open entry lacks %q", want)
-		}
-	}
-	// Page views are left out unless somebody asks for them, in the file as on the page.
-	s.record.add(audit.Event{Action: audit.PageView}, testNow)
-	for target, shown := range map[string]bool{"/audit": false, "/audit?reads=1": true, "/audit?action=web.*": true, "/audit?outcome=success": true, "/audit/export.csv": false, "/audit/export.csv?reads=1": true} {
-		if got := strings.Contains(strings.ReplaceAll(s.get(t, target), `value="web.`, ""), audit.PageView); got != shown {
-			t.Errorf("%s: page views shown: %v, want %v", target, got, shown)
-		}
-	}
-	if body := s.get(t, "/audit?as=timeline&range=all&link="+open); !strings.Contains(body, `class="tl"`) || !strings.Contains(body, "/audit?range=all&amp;id="+open) || !strings.Contains(body, `class="del"`) {
-		t.Error("the timeline does not tell of the act, with its change")
-	}
-	s.record.events = nil
-	rec := s.call(t, http.MethodGet, "/audit/export.csv?action=auth.*", nil)
-	if rec.Code != http.StatusOK || !strings.HasPrefix(rec.Header().Get("Content-Disposition"), "attachment") || !strings.Contains(rec.Body.String(), "auth.login") {
-		t.Errorf("export: %d %q", rec.Code, rec.Header().Get("Content-Disposition"))
-	}
-	if n := len(s.record.events); n != 2 || s.record.events[0].Action != audit.AuditExport || s.record.events[0].Phase != "intent" ||
-		s.record.events[1].Phase != "result" || s.record.events[1].After["count"] == nil {
-		t.Errorf("the export is not on record: %+v", s.record.events)
-	}
-	for target, status := range map[string]int{"/audit/export?format=cef": 200, "/audit/export?format=exe": 400, "/audit/export": 400, "/audit/exports/" + id(62).String() + "/manifest": 200,
-		"/audit/exports/" + id(63).String() + "/manifest": 404, "/audit/fresh?newer=x": 400, "/audit/fresh?newer=" + id(1).String(): 200} {
-		if rec := s.call(t, http.MethodGet, target, nil); rec.Code != status {
-			t.Errorf("%s: %d, want %d", target, rec.Code, status)
-		}
-	}
-	s.record.fail = errors.New("unwritable")
-	if rec := s.call(t, http.MethodGet, "/audit/export.csv", nil); rec.Code != http.StatusInternalServerError {
-		t.Errorf("export with an unwritable audit: %d", rec.Code)
-	}
-}
-
 func TestDashboard_Empty(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -553,50 +436,5 @@ func TestItem_Sandbox(t *testing.T) {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
-	}
-}
-
-func TestAudit_SavedViews(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	rec := s.call(t, http.MethodPost, "/audit/views", url.Values{"name": {"Failed <logins>"}, "query": {"action=auth.*&outcome=failure&after=x&id=y&unknown=1&range=last_month"}})
-	if rec.Code != http.StatusSeeOther || rec.Header().Get("Location") != "/audit?action=auth.%2A&outcome=failure&range=last_month" {
-		t.Fatalf("save: %d %q", rec.Code, rec.Header().Get("Location"))
-	}
-	if v := s.record.views; len(v) != 1 || v[0].Query != "action=auth.%2A&outcome=failure&range=last_month" {
-		t.Fatalf("saved: %+v", v)
-	}
-	if body := s.get(t, "/audit"); !strings.Contains(body, `href="/audit?action=auth.%2A&amp;outcome=failure&amp;range=last_month"`) || !strings.Contains(body, "Failed &lt;logins&gt;") {
-		t.Error("the page does not offer the view")
-	}
-	if rec := s.call(t, http.MethodPost, "/audit/views/"+id(1).String()+"/delete", nil); rec.Code != http.StatusNotFound {
-		t.Errorf("delete what is not there: %d", rec.Code)
-	}
-	if rec := s.call(t, http.MethodPost, "/audit/views/"+s.record.views[0].ID.String()+"/delete", nil); rec.Code != http.StatusSeeOther || len(s.record.views) != 0 {
-		t.Errorf("delete: %d", rec.Code)
-	}
-}
-
-func TestAuditRange(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 2, 14, 10, 30, 0, 0, time.FixedZone("CET", 3600))
-	day := func(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
-	for key, want := range map[string][2]time.Time{
-		"today": {day(2026, 2, 14)}, "yesterday": {day(2026, 2, 13), day(2026, 2, 14)}, "this_month": {day(2026, 2, 1)}, "last_month": {day(2026, 1, 1), day(2026, 2, 1)},
-		"this_quarter": {day(2026, 1, 1)}, "last_quarter": {day(2025, 10, 1), day(2026, 1, 1)}, "this_year": {day(2026, 1, 1)}, "last_year": {day(2025, 1, 1), day(2026, 1, 1)},
-		"24h": {now.Add(-24 * time.Hour)}, "1h": {now.Add(-time.Hour)}, "all": {},
-	} {
-		from, to, ok := auditRange(key, now)
-		if !ok || !from.Equal(want[0]) || !to.Equal(want[1]) {
-			t.Errorf("%s: %v to %v, want %v", key, from, to, want)
-		}
-	}
-	for _, key := range auditRanges {
-		if _, _, ok := auditRange(key, now); !ok {
-			t.Errorf("%s is offered and not known", key)
-		}
-	}
-	if _, _, ok := auditRange("no such", now); ok {
-		t.Error("a range that there is not was taken")
 	}
 }
