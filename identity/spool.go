@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"mailward/audit"
+	"mailward/internal/durable"
 	"mailward/internal/pg"
 )
 
@@ -97,7 +98,7 @@ func (s *Store) spoolEvent(ctx context.Context, ev audit.Event, cause error) err
 	}
 	if err == nil {
 		// The name sorts by time.
-		err = writeDurably(s.spoolDir, fmt.Sprintf("%020d-%s%s", ev.Time.UnixNano(), id, spoolSuffix), b)
+		err = durable.WriteFile(filepath.Join(s.spoolDir, fmt.Sprintf("%020d-%s%s", ev.Time.UnixNano(), id, spoolSuffix)), b, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("spool login: %w", errors.Join(err, cause))
@@ -124,34 +125,6 @@ func (s *Store) spooledNames() ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, nil
-}
-
-// writeDurably writes a file whole or not at all, and has it survive a crash.
-func writeDurably(dir, name string, b []byte) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if _, err := f.Write(b); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // RunSpool puts spooled logins into the record as soon as that can be written.

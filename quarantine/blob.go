@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"mailward/internal/durable"
+
 	"github.com/google/uuid"
 )
 
@@ -99,44 +101,12 @@ func (b *Blobs) makeShard(dir string) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(b.dir)
+	return durable.SyncDir(b.dir)
 }
 
-// writeBlob writes beside the final name, syncs, renames and syncs the folder:
-// after a crash the file is there whole or not at all.
-func writeBlob(dir, name string, key []byte, id uuid.UUID, r io.Reader) (err error) {
-	f, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if err := seal(f, key, id, r); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+// writeBlob encrypts a mail into its file.
+func writeBlob(dir, name string, key []byte, id uuid.UUID, r io.Reader) error {
+	return durable.Write(filepath.Join(dir, name), 0o600, func(w io.Writer) error { return seal(w, key, id, r) })
 }
 
 func diskError(what string, err error) error {
@@ -372,7 +342,7 @@ func makeKey(path string) ([]byte, error) {
 	if err := os.Link(f.Name(), path); err != nil {
 		return nil, err
 	}
-	return key, syncDir(dir)
+	return key, durable.SyncDir(dir)
 }
 
 // Wrap implements [Wrapper]. The key's id stands in front, for rotation.

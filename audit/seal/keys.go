@@ -18,6 +18,7 @@ import (
 
 	"mailward/audit/proof"
 	"mailward/internal/bao"
+	"mailward/internal/durable"
 )
 
 // Keys signs. The first key is the one in use; others are those before it, as
@@ -88,7 +89,7 @@ func (l Local) generate() error {
 	if err != nil {
 		return fmt.Errorf("make sealing key: %w", err)
 	}
-	if err := writeFile(filepath.Join(l.Dir, currentKey), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
+	if err := durable.WriteFile(filepath.Join(l.Dir, currentKey), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		return fmt.Errorf("keep sealing key: %w", err)
 	}
 	return nil

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"mailward/audit/proof"
 	"mailward/internal/bao"
+	"mailward/internal/durable"
 )
 
 // Head is the last tree head that was signed. With an empty note its origin was
@@ -76,35 +76,10 @@ func (f File) Store(_ context.Context, h Head, _ int) error {
 	if err != nil {
 		return fmt.Errorf("encode last checkpoint: %w", err)
 	}
-	if err := writeFile(f.Path, append(b, '\n')); err != nil {
+	if err := durable.WriteFile(f.Path, append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("keep last checkpoint: %w", err)
 	}
 	return nil
-}
-
-// writeFile replaces a file: temporary one, fsync, rename, fsync of the folder.
-func writeFile(path string, b []byte) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(b)
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // KV is OpenBao's key-value store.

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"mailward/audit"
+	"mailward/internal/durable"
 )
 
 // lineLimit is below the 64 KiB at which Wazuh's agent drops a line.
@@ -133,11 +134,7 @@ func (s *File) rotate() error {
 			return fmt.Errorf("rotate %s: %w", s.Path, err)
 		}
 	}
-	d, err := os.Open(filepath.Dir(s.Path))
-	if err != nil {
-		return fmt.Errorf("rotate %s: %w", s.Path, err)
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(filepath.Dir(s.Path))
 }
 
 func (s *File) close() {

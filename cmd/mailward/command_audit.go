@@ -5,8 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +14,7 @@ import (
 	"mailward/audit"
 	"mailward/audit/proof"
 	"mailward/audit/seal"
+	"mailward/internal/durable"
 )
 
 type auditCmd struct {
@@ -182,16 +183,12 @@ func (cmd *auditExportCmd) Run(ctx context.Context, c *cli, e *env) error {
 // bundle writes beside the target and renames, so that half of one is never
 // taken for one.
 func (cmd *auditExportCmd) bundle(ctx context.Context, sealer *seal.Sealer, e *env, ws uuid.UUID) (err error) {
-	tmp, err := os.CreateTemp(filepath.Dir(cmd.File), ".bundle-*")
-	if err != nil {
-		return fmt.Errorf("write bundle: %w", err)
-	}
-	defer os.Remove(tmp.Name())
-	man, err := sealer.WriteBundle(ctx, tmp, seal.Part{Workspace: ws, From: cmd.From, To: cmd.To, Anonymous: cmd.Anonymous, Version: version})
-	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+	var man proof.Manifest
+	err = durable.Write(cmd.File, 0o600, func(w io.Writer) (err error) {
+		man, err = sealer.WriteBundle(ctx, w, seal.Part{Workspace: ws, From: cmd.From, To: cmd.To, Anonymous: cmd.Anonymous, Version: version})
 		return err
-	}
-	if err := os.Rename(tmp.Name(), cmd.File); err != nil {
+	})
+	if err != nil {
 		return fmt.Errorf("write bundle: %w", err)
 	}
 	_, err = fmt.Fprintf(e.out, "%s: %d events (numbers %d to %d) under a checkpoint of %d. Check it with: mailward audit verify %s\n", cmd.File, man.Events, man.FirstSeq, max(man.EndSeq, 1)-1, man.Size, cmd.File)

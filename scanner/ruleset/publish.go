@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"mailward/internal/durable"
 	"mailward/scanner"
 )
 
@@ -162,32 +163,11 @@ func writeFile(dir, name string, text []byte) (bool, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return false, fmt.Errorf("make folder of rule sets: %w", err)
 	}
-	f, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return false, fmt.Errorf("write rule sets: %w", err)
-	}
-	defer os.Remove(f.Name()) // It has its name by then, or is of no use.
-	_, err = f.Write(text)
 	// Who may read it is for the folder to say: the scanner is another user.
-	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
+	if err := durable.WriteFile(path, text, 0o644); err != nil {
 		return false, fmt.Errorf("write rule sets: %w", err)
 	}
 	return true, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Status compares what should be in force with what is.
