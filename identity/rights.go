@@ -35,7 +35,7 @@ const (
 	DomainWrite Right = "domain_write"
 	AuditRead   Right = "audit_read"
 	AuditExport Right = "audit_export"
-	AuditErase  Right = "audit_erase" // personal values, and months whose time is over
+	AuditErase  Right = "audit_erase" // personal values
 	HealthRead  Right = "health_read"
 	UsersWrite  Right = "users_write"
 	TokensWrite Right = "tokens_write"
