@@ -69,7 +69,7 @@ type server struct {
 	dir      string
 	conf     string
 	smtp     string
-	env      []string // beside ours, for mailward serve
+	env      []string // beside ours, for every command
 	http     string
 	mu       sync.Mutex // guards cmd, logs
 	cmd      *exec.Cmd
@@ -214,6 +214,7 @@ func (s *server) dbAs(user string) (*pgx.Conn, error) {
 func (s *server) command(args ...string) string {
 	s.t.Helper()
 	cmd := exec.Command(filepath.Join(binDir, "mailward"), append(args, "--config", s.conf)...)
+	cmd.Env = append(os.Environ(), s.env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

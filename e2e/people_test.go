@@ -32,6 +32,7 @@ func TestPeople(t *testing.T) {
 	s.start()
 	const second = "second@" + ourDomain
 	make := exec.Command(filepath.Join(binDir, "mailward"), "user", "create", "--email", second, "--name", "Second Person", "--role", "approver", "--install-role", "operator", "--password-stdin", "--config", s.conf)
+	make.Env = append(os.Environ(), s.env...)
 	make.Stdin = strings.NewReader(adminPassword)
 	if out, err := make.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
