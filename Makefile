@@ -12,7 +12,7 @@ FUZZTIME    ?= 30s
 TEST_FLAGS  ?= -p 2 -shuffle=on -timeout 20m
 ASSET_FILES := $(shell find webui/src webui/build.mjs webui/package-lock.json webui/locales -type f 2>/dev/null)
 
-.PHONY: help setup setup-test setup-s3 build assets generate run demo test test-go lint race fuzz bench bench-audit clean
+.PHONY: help setup setup-test build assets generate run demo test test-go lint race fuzz bench bench-audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,9 +22,6 @@ setup: ## install what is missing (as root; quick when nothing is)
 
 setup-test:
 	@scripts/setup.sh --test
-
-setup-s3: ## build an S3 server with Object Lock, for one test that can use it (a minute or more)
-	go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
 build: setup assets ## build the assets, bin/mailward and bin/mailward-scanner
 	@mkdir -p bin

@@ -105,3 +105,13 @@ if [ -f webui/package-lock.json ] && ! cmp -s webui/package-lock.json "$stamp"; 
     (cd webui && npm ci --no-audit --no-fund --loglevel=error >&2)
     cp webui/package-lock.json "$stamp"
 fi
+
+# An S3 server with Object Lock, for the tests: no Debian package has one.
+if [ "${1:-}" = "--test" ] && ! command -v versitygw >/dev/null; then
+    if [ "$(id -u)" = 0 ]; then
+        say "building versitygw, an S3 server for the tests (a minute or two)"
+        GOBIN=/usr/local/bin go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+    else
+        say "versitygw is missing: as root, GOBIN=/usr/local/bin go install github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+    fi
+fi

@@ -17,16 +17,13 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
 	"mailward/audit/proof"
+	"mailward/internal/testenv"
 )
 
-// objectStorage starts a real S3 server with Object Lock. It takes a minute to
-// build and is not in Debian, so it is used where somebody has put it into PATH
-// (make setup-s3), and TestAnchor_Bucket has a double everywhere.
+// objectStorage starts a real S3 server with Object Lock.
 func objectStorage(t *testing.T) string {
 	t.Helper()
-	if _, err := exec.LookPath("versitygw"); err != nil {
-		t.Skip("versitygw is not installed: make setup-s3")
-	}
+	testenv.Require(t, "versitygw")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

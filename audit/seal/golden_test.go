@@ -22,7 +22,7 @@ var golden = flag.String("golden", "", "write a bundle and what belongs to it in
 
 func TestGolden(t *testing.T) {
 	if *golden == "" {
-		t.Skip("only with -golden")
+		t.Skip("this writes the bundle that cmd/mailward verifies, and checks nothing: run it with -golden FOLDER when the format changes")
 	}
 	r, ctx := newRig(t), context.Background()
 	s := newTSA(t)
