@@ -7,7 +7,7 @@ import "sync/atomic"
 type filter struct {
 	words []atomic.Uint64 // a power of two
 	keys  int             // how many it was made for
-	held  int             // how many were added, repeated ones too; of the one goroutine that adds
+	held  atomic.Int64    // how many were added, repeated ones too
 }
 
 const (
@@ -32,7 +32,7 @@ func (f *filter) add(key int64) {
 		f.words[h&mask/64].Or(1 << (h & 63))
 		h += step
 	}
-	f.held++
+	f.held.Add(1)
 }
 
 func (f *filter) has(key int64) bool {
@@ -48,4 +48,4 @@ func (f *filter) has(key int64) bool {
 }
 
 // full says that it has too many keys to tell much.
-func (f *filter) full() bool { return f.held > f.keys && len(f.words)*64 < filterMaxBits }
+func (f *filter) full() bool { return f.held.Load() > int64(f.keys) && len(f.words)*64 < filterMaxBits }

@@ -58,7 +58,7 @@ func (j *Judge) Judge(ctx context.Context, q scanner.Question) ([]policy.Finding
 	s := j.store
 	info := scanner.Info{Version: "1"}
 	if f := s.filter.Load(); f != nil {
-		info.Database, info.DatabaseTime = strconv.Itoa(f.held)+" indicators", *s.newest.Load()
+		info.Database, info.DatabaseTime = strconv.FormatInt(f.held.Load(), 10)+" indicators", *s.newest.Load()
 	}
 	things := thingsOf(q)
 	var values []Value

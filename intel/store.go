@@ -157,7 +157,8 @@ func (s *Store) Load(ctx context.Context) error {
 	if err := s.readKeys(ctx, f, "0"); err != nil {
 		return err
 	}
-	f.held, s.built, s.since = count, s.now(), horizon
+	f.held.Store(int64(count))
+	s.built, s.since = s.now(), horizon
 	s.filter.Store(f)
 	return nil
 }
