@@ -57,11 +57,12 @@ type Kind string
 const (
 	Release   Kind = "release"
 	RoleGrant Kind = "role_grant"
+	Export    Kind = "export"    // of held mails as evidence
 	Retention Kind = "retention" // of the record: how long it is kept, and the deletion of a month
 )
 
 // Kinds are all that can wait.
-func Kinds() []Kind { return []Kind{Release, RoleGrant, Retention} }
+func Kinds() []Kind { return []Kind{Release, RoleGrant, Export, Retention} }
 
 // querier is a pool or a transaction.
 type querier interface {

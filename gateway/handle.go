@@ -110,6 +110,7 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	}
 	s.remember(m, d)
 	s.metrics.decided(d)
+	s.count(m, d)
 	log.Info("mail decided", "class", d.Class, "action", d.Action, "recipients", len(d.Recipients), "size", m.spool.Size(), "scan_ms", m.scanMS, "failed_engines", d.FailedEngines)
 
 	switch d.Action {
@@ -288,6 +289,7 @@ func (s *Server) tellRelayed(ctx context.Context, log *slog.Logger, m *mail, who
 func (s *Server) refuse(log *slog.Logger, m *mail, err error) error {
 	log.Error("mail not handled", "error", err)
 	s.metrics.mails.WithLabelValues("failed").Inc()
+	s.countFailed(m)
 	return reply(withID(err, m.env.ID))
 }
 

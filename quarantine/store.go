@@ -156,8 +156,9 @@ func holdEvent(actor pg.Actor, id uuid.UUID, h Hold) audit.Event {
 	for _, f := range h.Report.Findings {
 		found = append(found, f.Engine+": "+f.Name)
 	}
+	sum := h.Spool.SHA256() // sealed with the event: an export is compared with it
 	return audit.Event{Action: audit.ItemCreate, Workspace: h.Workspace, Actor: actor, Targets: targets, Retention: audit.Retention3Years,
-		Reason: strings.Join(h.Reasons, "; "), ReasonCode: string(h.Class), After: map[string]any{"class": string(h.Class), "findings": found},
+		Reason: strings.Join(h.Reasons, "; "), ReasonCode: string(h.Class), After: map[string]any{"class": string(h.Class), "findings": found, "sha256": hex.EncodeToString(sum[:])},
 		Correlation: audit.Correlation{MailID: h.Envelope.ID.String(), ItemID: id.String()}}
 }
 

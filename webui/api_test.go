@@ -43,6 +43,12 @@ func TestAPI_RightsOfEachRole(t *testing.T) {
 		{"GET", "/audit/feed", "", []identity.Role{identity.Admin, identity.Auditor}},
 		{"GET", "/policies/*", "", []identity.Role{identity.Admin, identity.Approver, identity.Analyst, identity.Auditor, identity.Viewer}},
 		{"GET", "/users", "", []identity.Role{identity.Admin}},
+		{"GET", "/alerts", "", identity.Roles()},
+		{"GET", "/alerts/rules", "", identity.Roles()},
+		{"GET", "/metrics/mails_5min", "", identity.Roles()},
+		{"POST", "/alerts/silences", `{"reason":"maintenance","seconds":60}`, []identity.Role{identity.Admin, identity.Approver, identity.Analyst, identity.Operator}},
+		{"POST", "/alerts/rules", `{"name":"x","metric":"mails_5min","threshold":1}`, []identity.Role{identity.Admin, identity.Operator}},
+		{"GET", "/alerts/channels", "", []identity.Role{identity.Admin, identity.Operator}},
 		{"GET", "/tokens", "", []identity.Role{identity.Admin}},
 		{"POST", "/domains", `{"name":"x.example"}`, []identity.Role{identity.Admin}},
 	} {

@@ -68,7 +68,7 @@ func (s *Server) registerWorkspaces() {
 type approvalFilter struct {
 	Paging
 	Query     string `query:"q" maxLength:"200" doc:"a part of the reason, of who asked, or of what will be done"`
-	Kind      string `query:"kind" enum:"release,role_grant,retention"`
+	Kind      string `query:"kind" enum:"release,role_grant,export,retention"`
 	State     string `query:"state" enum:"requested,decided,all" default:"requested"`
 	Workspace string `query:"workspace_id" format:"uuid"`
 }
@@ -148,6 +148,8 @@ func decideRequest(ctx context.Context, d Deps, p identity.Principal, f approval
 		err = d.Identity.DecideGrant(ctx, p, id, yes, comment)
 	case r.Kind == approval.Retention:
 		err = asks.DecideRetention(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
+	case r.Kind == approval.Export && d.Evidence != nil:
+		err = d.Evidence.Decide(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
 	case r.Kind != approval.Release || r.ItemID == nil:
 		err = approval.ErrNotFound
 	case r.State != "requested":

@@ -258,6 +258,7 @@ var flashes = []string{"flash.erased", "flash.purged", "flash.released", "flash.
 	"flash.policy.saved", "flash.policy.reset", "flash.entry.saved", "flash.entry.deleted", "flash.group.saved", "flash.group.deleted", "flash.domain.saved", "flash.domain.deleted",
 	"flash.linked", "flash.totp", "flash.totp.removed", "flash.passkey", "flash.passkey.removed", "flash.session", "flash.sessions",
 	"flash.approval.approve", "flash.approval.deny", "flash.user.saved", "flash.user.waiting", "flash.space.saved", "flash.token.revoked", "flash.retention.saved", "flash.retention.waiting",
-	"flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
+	"flash.evidence.asked", "flash.evidence.made", "flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
 	"flash.view.saved", "flash.view.deleted", "flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted",
-	"flash.intel.sync", "flash.intel.saved", "flash.intel.ended"}
+	"flash.intel.sync", "flash.intel.saved", "flash.intel.ended",
+	"flash.alert.acked", "flash.alert.silenced", "flash.alert.unsilenced", "flash.alert.rule.saved", "flash.alert.rule.deleted", "flash.alert.channel.saved", "flash.alert.channel.deleted", "flash.alert.channel.test"}

@@ -163,6 +163,7 @@ type itemView struct {
 	StepUp     bool // the password has to be given again
 	Signs      bool // a release is signed with the person's passkey
 	Form       actForm
+	Export     exportForm
 	CanMail    bool // the mail's row in the ledger may be shown
 	Released   []quarantine.ItemRecipient
 	Decided    []policy.RecipientDecision // as the ledger has it, with its explanation
@@ -260,6 +261,11 @@ func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base stri
 	v.StepUp = v.Four == quarantine.SingleOperator && s.now().Sub(p.User.AuthenticatedAt) > stepUpAge
 	if v.Signs, err = s.signs(c, p.User); err != nil {
 		return v, err
+	}
+	if s.exports != nil && v.mayDownload(p) {
+		if v.Export, err = s.exportForm(c, p, it); err != nil {
+			return v, err
+		}
 	}
 	for _, r := range it.Recipients {
 		if r.State == quarantine.Released {

@@ -15,9 +15,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"mailward/alerting"
 	"mailward/approval"
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
@@ -80,6 +82,8 @@ type pages struct {
 	intel    *intel.Store
 	feeds    *intel.Feeds
 	treeHead func(ctx context.Context) (*audit.TreeHead, error) // signs the audit; nil in tests of pages alone
+	exports  *evidence.Store                                    // nil in tests of pages alone
+	alerts   *alerting.Store                                    // nil in tests of other pages
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -124,6 +128,7 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/queue/:id/delete", rightDelete, audit.QueueDelete, s.postDeliveryDelete)
 	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
 	s.registerRules(r)
+	s.registerAlerts(r)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
 	if s.seal != nil {
 		s.registerIntegrity(r)
@@ -135,6 +140,9 @@ func (s *pages) register(r router) {
 	s.registerWorkspaces(r)
 	s.registerRetention(r)
 	s.registerIntel(r)
+	if s.exports != nil {
+		s.registerEvidence(r)
+	}
 }
 
 func (s *pages) registerAudit(r router) {
@@ -229,6 +237,10 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 		watch.Items = append(watch.Items, navItem{Key: "h", Section: "health", Href: "/health", Icon: "activity", Title: f.T("nav.health"),
 			Count: n, Tone: "warn", CountLabel: f.T("nav.health.count")})
 	}
+	if s.alerts != nil && f.Can(rightAlertsRead) {
+		n, tone := s.firing(ctx, f)
+		watch.Items = append(watch.Items, navItem{Key: "a", Section: "alerts", Href: "/alerts", Icon: "bell", Title: f.T("nav.alerts"), Count: n, Tone: tone, CountLabel: f.T("nav.alerts.count")})
+	}
 	if f.Can(rightViewMeta) {
 		rules.Items = append(rules.Items, navItem{Key: "p", Section: "policies", Href: "/policies", Icon: "scroll-text", Title: f.T("nav.policies")})
 	}
@@ -248,6 +260,9 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 			s.log.Warn("waiting requests not counted", "error", err)
 		}
 		look.Items = append(look.Items, navItem{Key: "a", Section: "approvals", Href: "/approvals", Icon: "circle-check", Title: f.T("nav.approvals"), Count: n, Tone: "warn", CountLabel: f.T("nav.approvals.count")})
+	}
+	if f.Can(rightViewMeta) && s.exports != nil {
+		look.Items = append(look.Items, navItem{Key: "v", Section: "evidence", Href: "/evidence", Icon: "file-lock", Title: f.T("nav.evidence")})
 	}
 	if f.Can(rightUsersWrite) {
 		rules.Items = append(rules.Items, navItem{Key: "u", Section: "users", Href: "/users", Icon: "user", Title: f.T("nav.users")})
@@ -346,10 +361,10 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound), errors.Is(err, evidence.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
-		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):
+		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse), errors.Is(err, evidence.ErrState), errors.Is(err, evidence.ErrDamaged):
 		return s.fail(c, http.StatusConflict, err)
 	case errors.Is(err, quarantine.ErrGone):
 		return s.fail(c, http.StatusGone, err)

@@ -15,8 +15,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mailward/alerting"
+	"mailward/alerting/channel"
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
+	"mailward/evidence/store"
+	"mailward/evidence/tsa"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
@@ -54,6 +59,8 @@ type realSite struct {
 	rules   *ruleset.Store
 	intel   *intel.Store
 	feeds   *intel.Feeds
+	exports *evidence.Store
+	alerts  *alerting.Store
 }
 
 func newRealSite(t *testing.T, fourEyes string) *realSite {
@@ -94,6 +101,8 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	s.rules = ruleset.New(t.TempDir(), ruleset.Deps{DB: db.DB, Sidecar: s.sidecar, Quarantine: s.held, Audit: s.audit, Log: log})
 	s.intel = intel.NewStore(db.DB, s.audit, log)
 	s.feeds = intel.NewFeeds(s.intel, nil, log)
+	s.alerts, err = alerting.New(alerting.Config{Node: "test", Secrets: map[string]string{"hook": "whsec_" + strings.Repeat("A", 44)}}, alerting.Deps{DB: db.DB, Log: log, Sender: channel.NewSender(channel.Config{Hostname: "mx.ours.example"})})
+	must(t, err)
 	mon := health.New([]health.Component{health.PostgreSQL(db.DB)}, log)
 	_, err = s.ids.Bootstrap(ctx, identity.Bootstrap{Email: "admin@ours.example", Password: sitePassword, FourEyes: fourEyes})
 	must(t, err)
@@ -101,8 +110,14 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	must(t, err)
 	keyDir := t.TempDir()
 	s.seal = seal.New(seal.Config{Origin: "mx.ours.example/audit"}, seal.Deps{DB: db.DB, Audit: s.audit, Keys: seal.Local{Dir: keyDir}, Local: seal.File{Path: filepath.Join(keyDir, "head.json")}})
-	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
-		Policies: policies, DLP: sets, Rules: s.rules, Intel: s.intel, Feeds: s.feeds, Health: mon, Metrics: prometheus.NewRegistry()})
+	stamps, err := tsa.OpenLocal(keyDir, "mx.ours.example", time.Now)
+	must(t, err)
+	signer, err := tsa.OpenSigner(keyDir, "mx.ours.example", time.Now)
+	must(t, err)
+	s.exports = evidence.New(evidence.Config{Hostname: "mx.ours.example", Version: "test"}, evidence.Deps{DB: db.DB, Audit: s.audit, Seal: s.seal, Quarantine: s.held, Ledger: s.ledger, Approvals: s.ids.Approvals(),
+		Vault: store.Folder{Dir: filepath.Join(dir, "evidence")}, TSA: stamps, Signer: signer, Keys: seal.Local{Dir: filepath.Join(keyDir, "receipt")}, Log: log})
+	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
+		Policies: policies, DLP: sets, Rules: s.rules, Alerts: s.alerts, Intel: s.intel, Feeds: s.feeds, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())
 	t.Cleanup(s.Server.Close)

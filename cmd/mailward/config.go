@@ -44,6 +44,7 @@ type Config struct {
 	OpenBao     OpenBao          `yaml:"openbao"`
 	Signing     Signing          `yaml:"signing"`
 	Audit       Audit            `yaml:"audit"`
+	Alerts      Alerts           `yaml:"alerts"`
 	Evidence    Evidence         `yaml:"evidence"`
 	Debug       Debug            `yaml:"debug"`
 	Bootstrap   Bootstrap        `yaml:"bootstrap"`
@@ -123,11 +124,6 @@ type Rspamd struct {
 	Password Secret `yaml:"password"`
 }
 
-// Evidence is where forensic exports go.
-type Evidence struct {
-	Store string `yaml:"store"`
-}
-
 // Bootstrap is read at the first start only.
 type Bootstrap struct {
 	AdminEmail    string `yaml:"admin_email"`
@@ -150,7 +146,7 @@ func DefaultConfig() Config {
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
 		Login:   defaultLogin(),
 		Sandbox: defaultSandbox(),
-		Audit:   defaultAudit(),
+		Audit:   defaultAudit(), Evidence: defaultEvidence(),
 		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}, Engines: []string{"yara", "clamav"}},
 	}
 }
@@ -185,10 +181,11 @@ func (c *Config) Validate() error {
 	c.validateLogin(p)
 	c.validateLimits(p)
 	c.validateServers(p)
-	c.validateLater(p)
+	c.validateEvidence(p)
 	c.Sandbox.validate(p)
 	c.Audit.validate(p, c.OpenBao.URL != "")
 	c.Intel.validate(p)
+	c.Alerts.validate(p)
 	c.validateSigning(p)
 	c.Queue.validate(p)
 	c.Debug.validate(p)
@@ -276,13 +273,6 @@ func (c *Config) validateServers(p *problems) {
 
 // maxPeople bounds the names that every mail's sender is compared with.
 const maxPeople = 1000
-
-// validateLater refuses what this version cannot do: a setting that is read and
-// then ignored would promise a protection that is not there.
-func (c *Config) validateLater(p *problems) {
-	const later = "is not available in this version: leave it empty"
-	p.check(c.Evidence.Store == "", "evidence.store", later)
-}
 
 func (b *Bootstrap) validate(p *problems) {
 	if b.AdminEmail != "" {

@@ -51,6 +51,9 @@ func (p *program) runJobs() error {
 		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(expireEvery),
 			func() (river.JobArgs, *river.InsertOpts) { return expireArgs{}, nil }, &river.PeriodicJobOpts{RunOnStart: true})},
 	}
+	if err := p.alerts.Jobs(workers, conf); err != nil {
+		return fmt.Errorf("prepare job queue: %w", err)
+	}
 	if p.sandbox != nil {
 		if err := p.sandbox.Jobs(workers, conf); err != nil {
 			return fmt.Errorf("prepare job queue: %w", err)

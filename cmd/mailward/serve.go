@@ -16,8 +16,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/redis/go-redis/v9"
 
+	"mailward/alerting"
+	"mailward/alerting/meter"
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
 	"mailward/gateway"
 	"mailward/gateway/history"
 	"mailward/gateway/hop"
@@ -74,6 +77,7 @@ type program struct {
 	feeds      *intel.Feeds
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
+	evidence   *evidence.Store
 	spooler    *message.Spooler
 	scanner    *scanner.Scanner
 	clamd      *scanner.Clamd
@@ -90,6 +94,8 @@ type program struct {
 	bao        *bao.Client      // nil: not set up
 	signer     *mailauth.Signer // nil: nothing is signed
 	gateway    *gateway.Server
+	meter      *meter.Meter
+	alerts     *alerting.Store
 	health     *health.Monitor
 	accepting  atomic.Bool // SMTP connections are taken
 
@@ -112,7 +118,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() { p.stop() }()
 
-	first, err := p.build(ctx, cmd.runs("gateway"))
+	first, err := p.build(ctx, cmd.runs)
 	if err != nil {
 		return err
 	}
@@ -156,7 +162,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 }
 
 // build makes every part. Nothing takes mail or requests yet.
-func (p *program) build(ctx context.Context, smtp bool) (first identity.BootstrapResult, err error) {
+func (p *program) build(ctx context.Context, runs func(part string) bool) (first identity.BootstrapResult, err error) {
 	if p.servers, err = findServers(ctx, p.conf, needs{database: true, redis: true, clamd: true, scanner: true, exclusive: true}, p.log); err != nil {
 		return first, err
 	}
@@ -172,10 +178,16 @@ func (p *program) build(ctx context.Context, smtp bool) (first identity.Bootstra
 	if first, err = p.bootstrap(ctx); err != nil {
 		return first, err
 	}
+	if err := p.buildMeter(); err != nil {
+		return first, err
+	}
 	if err := p.buildMail(ctx); err != nil {
 		return first, err
 	}
-	p.health = health.New(p.components(smtp), p.log, health.WithStore(health.NewDBStore(p.db)), health.WithDynamic(p.nextHops))
+	if err := p.buildAlerts(runs("worker")); err != nil {
+		return first, err
+	}
+	p.health = health.New(p.components(runs("gateway")), p.log, health.WithStore(health.NewDBStore(p.db)), health.WithDynamic(p.nextHops))
 	if err := p.health.Restore(ctx); err != nil {
 		p.log.Warn("earlier health states not read", "error", err)
 	}
@@ -247,6 +259,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if p.seal, err = p.newSealer(p.queue); err != nil {
 		return err
 	}
+	if err := p.buildEvidence(); err != nil {
+		return err
+	}
 	p.gateway, err = gateway.New(gateway.Config{
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize),
 		MaxRecipients: p.conf.SMTP.MaxRecipients, MaxConnections: p.conf.SMTP.MaxConnections, Limits: p.conf.Limits.Enabled, TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
@@ -254,7 +269,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		SandboxConfigured: p.conf.Sandbox.configured(),
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Queue: p.queue, Hops: p.hops, Metrics: p.metrics,
-		History: p.history, Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns), Signer: p.gatewaySigner(),
+		History: p.history, Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns), Signer: p.gatewaySigner(), Counter: p.meter,
 	})
 	return err
 }
@@ -269,6 +284,7 @@ func (p *program) runLoops(failed chan<- error) {
 	p.loop("logins that wait for the audit", failed, p.identity.RunSpool)
 	p.loop("rule sets", failed, p.rules.Run)
 	p.loop("notices of requests", failed, p.tellDeciders)
+	p.loop("counts for alerts", failed, p.meter.Run)
 	if p.bao != nil {
 		p.loop("token of OpenBao", failed, p.bao.Run)
 	}

@@ -338,7 +338,9 @@ func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 	p.loop("delivery", failed, p.queue.Run)
 	p.loop("feeds of threat intelligence", failed, p.feeds.Run)
 	p.loop("expired indicators", failed, p.intel.RunSweep)
+	p.loop("exports of evidence", failed, p.evidence.Run)
 	p.loop("trials of rules", failed, p.rules.RunBacktests)
+	p.runAlerts(failed)
 	return nil
 }
 

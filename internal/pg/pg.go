@@ -39,7 +39,8 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 		// pgx's message can hold the password; the URL is the operator's to look at.
 		return nil, errors.New("database.url is not a PostgreSQL connection string")
 	}
-	cfg.MaxConns = max(cfg.MaxConns, 16)
+	// About ten of them are held for good: by whoever leads a loop, and by listeners.
+	cfg.MaxConns = max(cfg.MaxConns, 20)
 	cfg.MaxConnIdleTime = 5 * time.Minute
 	cfg.HealthCheckPeriod = 15 * time.Second
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
