@@ -3,12 +3,12 @@
 -- happened only a year ago.
 CREATE TEMP TABLE who AS
     SELECT n, gen_random_uuid() AS id, 'user' || n || '@ours.example' AS email, c.token AS blind, c.sealed
-    FROM generate_series(0, 199) n, LATERAL guard.conceal('user' || n || '@ours.example', '\x00000000000000000000000000000000') c;
+    FROM generate_series(0, 199) n, LATERAL (SELECT a.tokens[1] AS token, a.sealed[1] AS sealed FROM guard.conceal_all(ARRAY['user' || n || '@ours.example'], ARRAY['\x00000000000000000000000000000000'::bytea]) a) c;
 CREATE TEMP TABLE place AS
-    SELECT n, '192.0.2.' || n AS ip, c.token AS blind, c.sealed FROM generate_series(0, 255) n, LATERAL guard.conceal('192.0.2.' || n, '\x00000000000000000000000000000000') c;
+    SELECT n, '192.0.2.' || n AS ip, c.token AS blind, c.sealed FROM generate_series(0, 255) n, LATERAL (SELECT a.tokens[1] AS token, a.sealed[1] AS sealed FROM guard.conceal_all(ARRAY['192.0.2.' || n], ARRAY['\x00000000000000000000000000000000'::bytea]) a) c;
 CREATE TEMP TABLE box AS
     SELECT n, 'box' || n || '@ours.example' AS email, c.token AS blind, c.sealed
-    FROM generate_series(0, 999) n, LATERAL guard.conceal('box' || n || '@ours.example', '\x00000000000000000000000000000000') c;
+    FROM generate_series(0, 999) n, LATERAL (SELECT a.tokens[1] AS token, a.sealed[1] AS sealed FROM guard.conceal_all(ARRAY['box' || n || '@ours.example'], ARRAY['\x00000000000000000000000000000000'::bytea]) a) c;
 CREATE TEMP TABLE space AS SELECT n, gen_random_uuid() AS id FROM generate_series(0, 19) n;
 ANALYZE who; ANALYZE place; ANALYZE box; ANALYZE space;
 
