@@ -59,6 +59,7 @@ const (
 	EvidenceDamaged  = "evidence.damaged" // bytes are not those that were hashed
 	PolicyTry        = "policy.try"       // mail is read to see what a policy would do
 	IntelImport      = "intel.import"     // indicators that a person has gathered
+	MailcowDomain    = "mailcow.domain.create" // a domain in the mailcow behind us
 	IntelSync        = "intel.feed.sync"
 	IntelSyncNow     = "intel.feed.sync_now"
 	GuardViolation   = "guard.violation"

@@ -60,6 +60,7 @@ func (s *Server) registerAPI() {
 	s.registerDLP()
 	s.registerRules()
 	s.registerIntel()
+	s.registerMailcow()
 	s.registerAlerts()
 	s.registerAccounts()
 	s.registerSignInAPI()

@@ -133,6 +133,7 @@ type domainsView struct {
 	Items         []policy.Domain
 	Name, NextHop string // of the one that was to be added
 	Wrong         string
+	Mailcow       *mailcowView // nil: none, or not for this person
 }
 
 func (s *pages) getDomains(c echo.Context) error {
@@ -151,6 +152,7 @@ func (s *pages) showDomains(c echo.Context, status int, v domainsView) error {
 			v.Items = append(v.Items, d)
 		}
 	}
+	v.Mailcow = s.mailcowOf(c, p, all, v.Mailcow)
 	return s.render(c, status, domainsPage(p, v))
 }
 

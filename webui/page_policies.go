@@ -40,6 +40,7 @@ func (s *pages) registerPolicies(r router) {
 	r.page(http.MethodGet, "/policies/domains", rightViewMeta, audit.PageView, s.getDomains)
 	r.page(http.MethodPost, "/policies/domains", rightDomainWrite, "domain.create", s.postDomain)
 	r.page(http.MethodPost, "/policies/domains/hop", rightDomainWrite, "domain.update", s.postDomainHop)
+	r.page(http.MethodPost, "/policies/domains/mailcow", rightWorkspacesWrite, audit.MailcowDomain, s.postMailcowDomain)
 	r.page(http.MethodPost, "/policies/domains/delete", rightDomainWrite, "domain.delete", s.postDomainDelete)
 }
 

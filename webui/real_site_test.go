@@ -31,6 +31,7 @@ import (
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
+	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
@@ -60,6 +61,7 @@ type realSite struct {
 	intel   *intel.Store
 	feeds   *intel.Feeds
 	exports *evidence.Store
+	mailcow *testenv.Mailcow
 	alerts  *alerting.Store
 }
 
@@ -103,6 +105,8 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	s.feeds = intel.NewFeeds(s.intel, nil, log)
 	s.alerts, err = alerting.New(alerting.Config{Node: "test", Secrets: map[string]string{"hook": "whsec_" + strings.Repeat("A", 44)}}, alerting.Deps{DB: db.DB, Log: log, Sender: channel.NewSender(channel.Config{Hostname: "mx.ours.example"})})
 	must(t, err)
+	s.mailcow = testenv.StartMailcow(t, marker+".example")
+	cow := &mailcow.Directory{Client: mailcow.New(mailcow.Config{URL: s.mailcow.URL, Key: func() string { return testenv.MailcowKey }}), Record: s.audit}
 	mon := health.New([]health.Component{health.PostgreSQL(db.DB)}, log)
 	_, err = s.ids.Bootstrap(ctx, identity.Bootstrap{Email: "admin@ours.example", Password: sitePassword, FourEyes: fourEyes})
 	must(t, err)
@@ -117,7 +121,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	s.exports = evidence.New(evidence.Config{Hostname: "mx.ours.example", Version: "test"}, evidence.Deps{DB: db.DB, Audit: s.audit, Seal: s.seal, Quarantine: s.held, Ledger: s.ledger, Approvals: s.ids.Approvals(),
 		Vault: store.Folder{Dir: filepath.Join(dir, "evidence")}, TSA: stamps, Signer: signer, Keys: seal.Local{Dir: filepath.Join(keyDir, "receipt")}, Log: log})
 	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
-		Policies: policies, DLP: sets, Rules: s.rules, Alerts: s.alerts, Intel: s.intel, Feeds: s.feeds, Health: mon, Metrics: prometheus.NewRegistry()})
+		Policies: policies, DLP: sets, Rules: s.rules, Alerts: s.alerts, Intel: s.intel, Feeds: s.feeds, Mailcow: cow, MailcowHop: "10.0.0.9:25", Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())
 	t.Cleanup(s.Server.Close)

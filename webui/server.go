@@ -26,6 +26,7 @@ import (
 	"mailward/intel"
 	"mailward/internal/message"
 	"mailward/internal/pg"
+	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/scanner"
@@ -61,6 +62,8 @@ type Deps struct {
 	Rules      *ruleset.Store
 	Intel      *intel.Store
 	Feeds      *intel.Feeds
+	Mailcow    *mailcow.Directory // nil: there is none
+	MailcowHop string             // next hop for its domains
 	Evidence   *evidence.Store
 	Alerts     *alerting.Store
 	Metrics    *prometheus.Registry
@@ -128,7 +131,7 @@ func (s *Server) newPages() error {
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), ids: s.deps.Identity, publicURL: strings.TrimRight(s.cfg.PublicURL, "/"), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, seal: s.deps.Seal, monitor: s.deps.Health,
-		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, intel: s.deps.Intel, feeds: s.deps.Feeds, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts,
+		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, mailcowHop: s.deps.MailcowHop, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
 	}
 	return nil

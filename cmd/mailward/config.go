@@ -41,6 +41,7 @@ type Config struct {
 	Rspamd      Rspamd           `yaml:"rspamd"`
 	Sandbox     Sandbox          `yaml:"sandbox"`
 	Intel       Intel            `yaml:"intel"`
+	Mailcow     MailcowConf      `yaml:"mailcow"`
 	OpenBao     OpenBao          `yaml:"openbao"`
 	Signing     Signing          `yaml:"signing"`
 	Audit       Audit            `yaml:"audit"`
@@ -146,6 +147,7 @@ func DefaultConfig() Config {
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
 		Login:   defaultLogin(),
 		Sandbox: defaultSandbox(),
+		Mailcow: MailcowConf{Recipients: true},
 		Audit:   defaultAudit(), Evidence: defaultEvidence(),
 		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}, Engines: []string{"yara", "clamav"}},
 	}
@@ -182,6 +184,7 @@ func (c *Config) Validate() error {
 	c.validateLimits(p)
 	c.validateServers(p)
 	c.validateEvidence(p)
+	c.Mailcow.validate(p)
 	c.Sandbox.validate(p)
 	c.Audit.validate(p, c.OpenBao.URL != "")
 	c.Intel.validate(p)

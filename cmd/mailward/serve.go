@@ -35,6 +35,7 @@ import (
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/mailauth"
+	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
 	"mailward/quarantine/sandbox"
@@ -75,6 +76,7 @@ type program struct {
 	history    *history.Store
 	intel      *intel.Store
 	feeds      *intel.Feeds
+	mailcow    *mailcow.Directory // nil: none is set
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
 	evidence   *evidence.Store
@@ -262,6 +264,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if err := p.buildEvidence(); err != nil {
 		return err
 	}
+	if err := p.buildMailcow(); err != nil {
+		return err
+	}
 	p.gateway, err = gateway.New(gateway.Config{
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize),
 		MaxRecipients: p.conf.SMTP.MaxRecipients, MaxConnections: p.conf.SMTP.MaxConnections, Limits: p.conf.Limits.Enabled, TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
@@ -312,6 +317,9 @@ func (p *program) serveSMTP(failed chan<- error) error {
 		}
 	})
 	p.accepting.Store(true)
+	if p.mailcow != nil && p.conf.Mailcow.Recipients {
+		p.loop("recipients of mailcow", failed, p.learnRecipients)
+	}
 	for _, l := range listeners {
 		go func() {
 			if err := l.serve(l.Listener); err != nil && p.accepting.Load() {

@@ -18,7 +18,13 @@ const maxListed = 1_000_000
 // that no next hop has to be asked. The zero value has none.
 type Lists struct {
 	domains atomic.Pointer[map[string]map[string]bool]
+	learned atomic.Pointer[map[string]map[string]bool]
 }
+
+// Learn takes what another system says exists: local parts by domain, in lower
+// case, "*" for everybody. Whom it does not name is asked about as before. The
+// map is the list's from then on; nil forgets.
+func (l *Lists) Learn(known map[string]map[string]bool) { l.learned.Store(&known) }
 
 // Load reads one file for each domain: an address or a local part a line, with
 // empty lines and lines that begin with # left out. "*" takes everybody. Where
@@ -72,19 +78,25 @@ func readList(domain, path string) (map[string]bool, error) {
 }
 
 // Known says whether a recipient is on the list of its domain. listed is false
-// where the domain has no list. A detail behind + belongs to the same mailbox
+// where the domain has no list, and where only another system's list does not
+// name it. A detail behind + belongs to the same mailbox
 // (RFC 5233).
 func (l *Lists) Known(address string) (known, listed bool) {
-	if l == nil || l.domains.Load() == nil {
+	if l == nil {
 		return false, false
 	}
 	local, domain, _ := cutAddress(strings.ToLower(address))
-	list, listed := (*l.domains.Load())[domain]
-	if !listed {
-		return false, false
-	}
 	base, _, _ := strings.Cut(local, "+")
-	return list[local] || list[base] || list["*"], true
+	in := func(list map[string]bool) bool { return list[local] || list[base] || list["*"] }
+	if all := l.domains.Load(); all != nil {
+		if list, listed := (*all)[domain]; listed {
+			return in(list), true
+		}
+	}
+	if all := l.learned.Load(); all != nil && in((*all)[domain]) {
+		return true, true
+	}
+	return false, false
 }
 
 func cutAddress(a string) (local, domain string, whole bool) {

@@ -34,6 +34,20 @@ func TestLists(t *testing.T) {
 			t.Errorf("%s: known %v, listed %v", address, known, listed)
 		}
 	}
+	// What another system tells decides for those that it names, and for no other.
+	l.Learn(map[string]map[string]bool{"ours.example": {"eve": true}, "cow.example": {"ann": true}, "all.example": {"*": true}})
+	for address, want := range map[string][2]bool{
+		"ann@cow.example": {true, true}, "Ann+x@Cow.example": {true, true}, "max@cow.example": {false, false}, "any@all.example": {true, true},
+		"eve@ours.example": {false, true}, "bob@ours.example": {true, true}, "bob@other.example": {false, false},
+	} {
+		if known, listed := l.Known(address); known != want[0] || listed != want[1] {
+			t.Errorf("learned: %s: known %v, listed %v", address, known, listed)
+		}
+	}
+	l.Learn(nil)
+	if _, listed := l.Known("ann@cow.example"); listed {
+		t.Error("what was learned is not forgotten")
+	}
 	for text, want := range map[string]string{"bob@elsewhere.example\n": "not of this domain", "a b\n": "no address", "@ours.example\n": "no address"} {
 		if err := l.Load(map[string]string{"ours.example": file(text)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)

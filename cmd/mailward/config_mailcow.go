@@ -1,0 +1,41 @@
+package main
+
+import (
+	"net/url"
+
+	"mailward/mailcow"
+)
+
+// MailcowConf is the mailcow behind us.
+type MailcowConf struct {
+	URL        string `yaml:"url"`
+	Key        Secret `yaml:"key"`
+	CAFile     string `yaml:"ca_file"`
+	NextHop    string `yaml:"next_hop"`
+	Recipients bool   `yaml:"recipients"`
+}
+
+func (m *MailcowConf) validate(p *problems) {
+	if m.URL == "" {
+		p.check(m.Key.reference == "" && m.NextHop == "", "mailcow.url", "must be set where mailcow.key or mailcow.next_hop is")
+		return
+	}
+	u, err := url.Parse(m.URL)
+	p.check(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil, "mailcow.url", "must be like https://mail.example.org")
+	p.check(m.Key.reference != "", "mailcow.key", "must be set: mailcow's API needs a key")
+	if _, err := pool(m.CAFile); err != nil {
+		p.add("mailcow.ca_file", "%v", err)
+	}
+}
+
+// client speaks to the mailcow of the configuration; nil without one.
+func (m MailcowConf) client() (*mailcow.Client, error) {
+	if m.URL == "" {
+		return nil, nil
+	}
+	roots, err := pool(m.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	return mailcow.New(mailcow.Config{URL: m.URL, Key: m.Key.Value, Roots: roots}), nil
+}
