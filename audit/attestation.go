@@ -31,7 +31,8 @@ func WithAttestation(ctx context.Context, a *Attestation) context.Context {
 func attestable(action string) bool {
 	switch action {
 	case ReleaseRequest, ReleaseExecute, ReleaseApprove, ReleaseDeny, AuditExport, RawDownload,
-		RoleRequest, RoleApprove, RoleDeny, RetentionRequest, RetentionApprove, RetentionDeny:
+		RoleRequest, RoleApprove, RoleDeny, RetentionRequest, RetentionApprove, RetentionDeny,
+		EvidenceRequest, EvidenceExecute, EvidenceApprove, EvidenceDeny, EvidenceDownload:
 		return true
 	}
 	return false

@@ -60,7 +60,7 @@ func (s *pages) postExport(c echo.Context) error {
 		return s.wrongExport(c, form, "act.wrong.case")
 	}
 	if form.Wrong == "" {
-		if form.WrongPass, err = s.stepUp(c); err != nil {
+		if form, err = s.signOrStepUp(c, form); err != nil {
 			return s.failure(c, err)
 		}
 	}

@@ -155,6 +155,7 @@ func (s *pages) registerAudit(r router) {
 	r.page(http.MethodGet, "/audit/exports", rightAuditExport, audit.PageView, s.getAuditExports)
 	r.page(http.MethodGet, "/audit/exports/:id/manifest", rightAuditExport, audit.PageView, s.getAuditManifest)
 	r.page(http.MethodGet, "/audit/export", rightAuditExport, audit.AuditExport, s.getAuditExport)
+	r.page(http.MethodPost, "/audit/export", rightAuditExport, audit.AuditExport, s.postAuditExport)
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditExport)
 }
 
