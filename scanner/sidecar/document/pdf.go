@@ -29,8 +29,11 @@ func (r *reader) pdf() error {
 	}
 	p.objects, p.trailers = objects, trailers
 	for _, o := range p.objects {
-		p.byNum[o.num] = o
+		if _, known := p.byNum[o.num]; o.num >= 0 && !(known && o.inner) {
+			p.byNum[o.num] = o
+		}
 	}
+	p.measure()
 	if !p.decryptAll() {
 		r.locked("a PDF file in it is encrypted: %s", r.file.Name)
 		return nil
@@ -52,6 +55,20 @@ func (r *reader) pdf() error {
 	}
 	p.script()
 	return p.pages()
+}
+
+// measure finds the ends of streams whose length is an object of its own: the
+// word that ends a stream may stand in it, too.
+func (p *pdf) measure() {
+	for _, o := range p.objects {
+		if ref, ok := o.dict()["Length"].(pdfRef); ok && o.stream != nil {
+			if n, ok := p.resolve(ref).(float64); ok {
+				if b := pdfStreamOfLength(p.r.file.Data, o.from, n); b != nil {
+					o.stream = b
+				}
+			}
+		}
+	}
 }
 
 // resolve follows references.

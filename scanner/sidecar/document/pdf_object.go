@@ -2,6 +2,7 @@ package document
 
 import (
 	"bytes"
+	"errors"
 	"regexp"
 	"strconv"
 )
@@ -11,6 +12,7 @@ const (
 	maxPDFObjects = 200_000
 	maxPDFDepth   = 50
 	maxPDFItems   = 100_000 // of one array or dictionary
+	pdfHeadMost   = 300     // bytes in which an object's number is looked for
 )
 
 // Values of PDF beside float64, bool and nil.
@@ -27,6 +29,8 @@ type pdfObject struct {
 	num, gen int
 	val      any
 	stream   []byte // as it stands there
+	from     int    // where the stream begins in the file
+	inner    bool   // it stands in another one's string or stream
 	packed   bool   // it came out of an object stream, and so is not encrypted by itself
 }
 
@@ -41,10 +45,15 @@ func hasPDF(b []byte) bool { return bytes.Contains(b[:min(len(b), 1024)], []byte
 
 var pdfObjHead = regexp.MustCompile(`(\d+)[\s\x00]+(\d{1,5})[\s\x00]+$`)
 
+// errTangled is the limit of what reading objects inside of others may cost.
+var errTangled = errors.New("a PDF file in it has objects within objects without end")
+
 // scanPDF finds all objects by looking for them, also those that no table lists:
-// tables lie, and readers mend them in just this way. trailers are the
+// tables lie, and readers mend them in just this way. An object may begin inside
+// of another's string or stream, as a table may point there. trailers are the
 // dictionaries that follow the word.
 func scanPDF(data []byte, late func() error) (objects []*pdfObject, trailers []pdfDict, hashed bool, err error) {
+	outer, left := 0, 2*len(data)+1<<20
 	for at := 0; len(objects) < maxPDFObjects; {
 		if len(objects)%200 == 0 {
 			if err := late(); err != nil {
@@ -61,25 +70,46 @@ func scanPDF(data []byte, late func() error) (objects []*pdfObject, trailers []p
 				trailers = append(trailers, d)
 			}
 			at = i + len("trailer")
+			left -= l.at - at
 			continue
 		}
-		m := pdfObjHead.FindSubmatch(data[max(at, i-30):i])
 		at = i + len("obj")
-		if m == nil {
+		num, gen, ok := pdfHead(data, i, i < outer)
+		if !ok {
 			continue
 		}
-		num, _ := strconv.Atoi(string(m[1]))
-		gen, _ := strconv.Atoi(string(m[2]))
 		l := pdfLexer{data: data, at: at}
-		o := &pdfObject{num: num, gen: gen, val: l.value(0)}
-		at = max(at, l.at)
+		o := &pdfObject{num: num, gen: gen, inner: i < outer, val: l.value(0)}
+		end := l.at
 		if d := o.dict(); d != nil {
-			o.stream, at = pdfStream(data, at, d)
+			o.stream, o.from = pdfStream(data, end, d)
+			end = max(end, o.from+len(o.stream))
 		}
+		outer = max(outer, end)
 		hashed = hashed || l.hashed
 		objects = append(objects, o)
+		if left -= end - at; left < 0 {
+			return nil, nil, false, errTangled
+		}
 	}
 	return objects, trailers, hashed, nil
+}
+
+// pdfHead is the number and generation before the word obj at i. Where there are
+// none, as with a comment between, an object that stands by itself is one all the
+// same, without a number.
+func pdfHead(data []byte, i int, inner bool) (num, gen int, ok bool) {
+	before := data[max(0, i-pdfHeadMost):i]
+	if m := pdfObjHead.FindSubmatch(before); m != nil {
+		num, _ = strconv.Atoi(string(m[1]))
+		gen, _ = strconv.Atoi(string(m[2]))
+		return num, gen, true
+	}
+	if inner || len(before) == 0 {
+		return 0, 0, false
+	}
+	c := before[len(before)-1]
+	return -1, 0, pdfSpace(c) || pdfDelim(c) || c >= '0' && c <= '9'
 }
 
 // nextKeyword is where the next "obj" or "trailer" stands; -1: nowhere.
@@ -101,29 +131,41 @@ func nextKeyword(data []byte, at int) int {
 	return at + o
 }
 
-// pdfStream is the stream that follows a dictionary, and where it ends.
-func pdfStream(data []byte, at int, d pdfDict) ([]byte, int) {
-	rest := bytes.TrimLeft(data[at:min(len(data), at+64)], " \t\r\n\x00\x0c")
-	if !bytes.HasPrefix(rest, []byte("stream")) {
+// pdfStream is the stream that follows a dictionary, and where it begins.
+func pdfStream(data []byte, at int, d pdfDict) (stream []byte, from int) {
+	l := pdfLexer{data: data, at: at}
+	l.space()
+	if !bytes.HasPrefix(data[l.at:], []byte("stream")) {
 		return nil, at
 	}
-	at += bytes.Index(data[at:], []byte("stream")) + len("stream")
+	at = l.at + len("stream")
 	if bytes.HasPrefix(data[at:], []byte("\r\n")) {
 		at += 2
 	} else if at < len(data) && (data[at] == '\n' || data[at] == '\r') {
 		at++
 	}
-	if n, ok := d["Length"].(float64); ok && n >= 0 && n <= float64(len(data)-at) {
-		end := at + int(n)
-		if bytes.HasPrefix(bytes.TrimLeft(data[end:min(len(data), end+16)], " \r\n\t"), []byte("endstream")) {
-			return data[at:end], end
+	if n, ok := d["Length"].(float64); ok {
+		if b := pdfStreamOfLength(data, at, n); b != nil {
+			return b, at
 		}
 	}
 	end := bytes.Index(data[at:], []byte("endstream"))
 	if end < 0 {
-		return data[at:], len(data)
+		return data[at:], at
 	}
-	return data[at : at+end], at + end
+	return data[at : at+end], at
+}
+
+// pdfStreamOfLength is the stream of n bytes; nil where it does not end there.
+func pdfStreamOfLength(data []byte, at int, n float64) []byte {
+	if n < 0 || n > float64(len(data)-at) {
+		return nil
+	}
+	end := at + int(n)
+	if !bytes.HasPrefix(bytes.TrimLeft(data[end:min(len(data), end+16)], " \r\n\t"), []byte("endstream")) {
+		return nil
+	}
+	return data[at:end:end]
 }
 
 // pdfLexer reads values (ISO 32000-1 §7.3).
@@ -274,10 +316,10 @@ func (l *pdfLexer) literal() pdfString {
 
 // escape reads what follows a backslash; false: nothing comes of it.
 func (l *pdfLexer) escape() (byte, bool) {
-	l.at++
-	if l.at >= len(l.data) {
+	if l.at+1 >= len(l.data) {
 		return 0, false
 	}
+	l.at++
 	switch c := l.data[l.at]; c {
 	case 'n':
 		return '\n', true
