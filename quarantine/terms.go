@@ -177,8 +177,8 @@ func linkOf(target string) string {
 var (
 	// otherScheme is mailto:, javascript: and the like; a host with a port has digits there.
 	otherScheme = regexp.MustCompile(`^(?i:[a-z][a-z0-9+.-]*):[^0-9]`)
-	answerMark = regexp.MustCompile(`^(?i:(re|aw|fwd?|wg|antw|sv|tr)\s*(\[\d+\])?\s*:\s*)+`)
-	wordSplit  = regexp.MustCompile(`[\s\pZ]+`)
+	answerMark  = regexp.MustCompile(`^(?i:(re|aw|fwd?|wg|antw|sv|tr)\s*(\[\d+\])?\s*:\s*)+`)
+	wordSplit   = regexp.MustCompile(`[\s\pZ]+`)
 )
 
 // Shape is a subject without what differs from mail to mail of one campaign:
