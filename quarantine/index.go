@@ -3,6 +3,7 @@ package quarantine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,6 +12,30 @@ import (
 
 // indexBatch is how many items one call of Index sees to.
 const indexBatch = 500
+
+const (
+	indexPause = 100 * time.Millisecond // between batches, so that mail goes first
+	indexEvery = time.Minute            // an old process beside us may hold mail without terms
+)
+
+// RunIndex makes all items searchable, until ctx ends.
+func (s *Store) RunIndex(ctx context.Context) error {
+	for {
+		n, err := s.Index(ctx)
+		wait := indexPause
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("held mail is not indexed", "error", err)
+		}
+		if err != nil || n == 0 {
+			wait = indexEvery
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
 
 // Index makes items searchable that were held before there were terms. It does
 // one batch, the newest first, and says how many they were; none: all are done.
