@@ -287,3 +287,32 @@ func TestLinks(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+func TestSimilar(t *testing.T) {
+	t.Parallel()
+	f, ctx := newFixture(t, SingleOperator), context.Background()
+	other := uuid.Must(uuid.NewV7())
+	if _, err := f.db.Admin(t).Exec(ctx, "INSERT INTO workspace (id, name) VALUES ($1, 'Other')", other); err != nil {
+		t.Fatal(err)
+	}
+	it := f.sample(t, 1, nil)
+	f.sample(t, 2, func(h *Hold) { h.Links = []string{"http://kit1.example/login"} }) // the same shape and link
+	f.sample(t, 3, func(h *Hold) { h.Report.HeaderFrom, h.Report.Subject = it.HeaderFrom, "Something else" })
+	f.sample(t, 1, func(h *Hold) { h.Workspace = other })
+	got, err := f.Similar(ctx, it, []uuid.UUID{policy.DefaultWorkspace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Likeness{{"url", "kit1.example/login", 2}, {"sender", "Boss1@Evil1.example", 2}, {"shape", "invoice # of #", 2}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	// Each leads to a filter that finds as many.
+	for _, l := range got {
+		c := Filter{Workspaces: []uuid.UUID{policy.DefaultWorkspace}}
+		map[string]func(){"url": func() { c.URL = l.Value }, "sender": func() { c.Sender = l.Value }, "shape": func() { c.Shape = l.Value }}[l.Field]()
+		if p, err := f.List(ctx, c); err != nil || len(p.Items) != l.Count || l.Others() != 1 {
+			t.Errorf("%+v: %d items, %v", l, len(p.Items), err)
+		}
+	}
+}

@@ -36,6 +36,7 @@ type itemView struct {
 	CanMail    bool // the mail's row in the ledger may be shown
 	Released   []quarantine.ItemRecipient
 	Decided    []policy.RecipientDecision // as the ledger has it, with its explanation
+	Similar    []quarantine.Likeness
 }
 
 // actForm is what was typed into a dialog, with what was wrong with it.
@@ -182,6 +183,9 @@ func (s *pages) showItem(c echo.Context, status int, form actForm, dialog string
 		return s.failure(c, err)
 	}
 	v.Decided = row.Recipients
+	if v.Similar, err = s.similar(c, it); err != nil {
+		return s.failure(c, err)
+	}
 	return s.render(c, status, itemPage(p, v))
 }
 
