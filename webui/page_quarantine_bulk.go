@@ -64,25 +64,25 @@ func (v quarantineView) mayBulk(p *frame) bool { return len(v.bulkActs(p)) > 0 }
 
 // bulkForm is what is about to be done with many items.
 type bulkForm struct {
-	ID       uuid.UUID
-	Act      quarantine.BulkAct
-	List     quarantineView
-	Items    []string // chosen by hand; none: all that the filter selects
-	Total    int      // how many that are
-	Capped   bool     // more than can be counted
-	Sample   []quarantine.Item
-	Form     actForm
-	Four     string
-	StepUp   bool
-	Signs    bool
-	Nothing  bool
-	Reminder string // key of a text that says what has changed
+	ID      uuid.UUID
+	Act     quarantine.BulkAct
+	List    quarantineView
+	Items   []string // chosen by hand; none: all that the filter selects
+	Total   int      // how many that are
+	Capped  bool     // more than can be counted
+	Sample  []quarantine.Item
+	Form    actForm
+	Four    string
+	StepUp  bool
+	Signs   bool
+	Nothing bool
+	Changed bool // the filter selects another number now
 }
 
 // Takes is how many items the act takes.
 func (b bulkForm) Takes() int { return min(b.Total, quarantine.BulkMax) }
 
-// danger says whether the act cannot be taken back.
+// buttonClass warns of what cannot be taken back.
 func (b bulkForm) buttonClass() string {
 	if b.Act == quarantine.BulkDelete {
 		return "btn danger primary"
@@ -112,6 +112,8 @@ func (s *pages) readBulk(c echo.Context, in url.Values) (bulkForm, quarantine.Fi
 	if in.Get("all") == "" {
 		b.Items = in["item"]
 	}
+	// Nothing picked is not the same as all.
+	b.Nothing = len(b.Items) == 0 && in.Get("all") == ""
 	if len(b.Items) > quarantine.BulkMax {
 		return b, f, errBadInput
 	}
@@ -122,9 +124,6 @@ func (s *pages) getBulkNew(c echo.Context) error {
 	b, f, err := s.readBulk(c, c.QueryParams())
 	if err != nil {
 		return s.failure(c, err)
-	}
-	if b.Nothing = len(b.Items) == 0 && c.QueryParam("all") == ""; b.Nothing {
-		return s.showBulkForm(c, http.StatusOK, b, f)
 	}
 	return s.showBulkForm(c, http.StatusOK, b, f)
 }
@@ -215,6 +214,9 @@ func (s *pages) postBulk(c echo.Context) error {
 	if b.ID, err = uuid.Parse(in.Get("id")); err != nil {
 		return s.failure(c, errBadInput)
 	}
+	if b.Nothing {
+		return s.showBulkForm(c, http.StatusUnprocessableEntity, b, f)
+	}
 	if form.Wrong == "" {
 		if form, err = s.bulkProof(c, b.Act, form); err != nil {
 			return s.failure(c, err)
@@ -236,7 +238,7 @@ func (s *pages) postBulk(c echo.Context) error {
 	k, err := s.bulks.Start(c.Request().Context(), bulkAsker(s.person(c).principal), ask)
 	switch {
 	case errors.Is(err, quarantine.ErrBulkChanged):
-		b.Reminder = "bulk.changed"
+		b.Changed = true
 		return s.showBulkForm(c, http.StatusConflict, b, f)
 	case errors.Is(err, quarantine.ErrBulkEmpty):
 		b.Nothing = true

@@ -283,8 +283,8 @@ func bulkNewPage(p *frame, b bulkForm) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				if b.Reminder != "" {
-					templ_7745c5c3_Err = banner(p, "warn", p.T(b.Reminder+".title"), p.T(b.Reminder+".text", b.Total)).Render(ctx, templ_7745c5c3_Buffer)
+				if b.Changed {
+					templ_7745c5c3_Err = banner(p, "warn", p.T("bulk.changed.title"), p.T("bulk.changed.text", b.Total)).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

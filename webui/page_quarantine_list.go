@@ -30,7 +30,7 @@ type quarantineView struct {
 	FirstUse     bool   // nothing was ever held
 	Open         string // item in the drawer
 	Newest       string // id of the newest item that the page can hold; empty on later pages
-	Wrong        string // key of what is wrong with the filter
+	Wrong        bool   // the filter cannot be searched for
 	Sandbox      bool   // one is set up
 	Bulk         bool   // acts on many are possible
 }
@@ -273,7 +273,7 @@ func (s *pages) loadQuarantine(c echo.Context, v *quarantineView, f quarantine.F
 	now := s.now()
 	page, err := s.held.List(ctx, f)
 	if errors.Is(err, quarantine.ErrBadFilter) {
-		v.Wrong = "q.wrong"
+		v.Wrong = true
 		return nil
 	}
 	if err != nil {

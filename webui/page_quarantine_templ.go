@@ -741,8 +741,8 @@ func quarantineResults(p *frame, v quarantineView, oob bool) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if v.Wrong != "" {
-			templ_7745c5c3_Err = empty(p, "circle-alert", p.T("q.wrong.title"), p.T(v.Wrong)).Render(ctx, templ_7745c5c3_Buffer)
+		if v.Wrong {
+			templ_7745c5c3_Err = empty(p, "circle-alert", p.T("q.wrong.title"), p.T("q.wrong.text")).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
