@@ -121,17 +121,31 @@ func (s *Store) find(ctx context.Context, f Filter) ([]place, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := make([][]place, len(searches))
-	g, ctx := errgroup.WithContext(ctx)
+	found, short := make([][]place, len(searches)), make([]bool, len(searches))
+	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(searchesAtOnce)
 	for i, one := range searches {
 		g.Go(func() (err error) {
-			found[i], err = one.run(ctx, s.db)
+			found[i], short[i], err = one.run(gctx, s.db)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
+	}
+	var rest []uuid.UUID
+	for i, one := range searches {
+		if short[i] {
+			rest = append(rest, one.workspace)
+			found[i] = nil
+		}
+	}
+	if len(rest) > 0 {
+		more, err := searches[0].gather(ctx, s.db, rest)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, more)
 	}
 	all := slices.Concat(found...)
 	slices.SortFunc(all, f.Order.compare)

@@ -51,7 +51,7 @@ func (f Filter) searches() (out []search, err error) {
 // perWorkspace is a filter as one search for each workspace.
 func (f Filter) perWorkspace() ([]search, error) {
 	s := search{direction: string(f.Direction), scoreFrom: f.ScoreFrom, scoreTo: f.ScoreTo, from: nilTime(f.From), to: nilTime(f.To), limit: f.Limit + 1, order: f.order(),
-		near: max(near/max(len(f.Workspaces), 1), near/8)}
+		near: max(near/max(len(f.Workspaces), 1), near/4)}
 	var err error
 	if s.after, err = f.place(); err != nil {
 		return nil, err
@@ -213,19 +213,24 @@ func (s search) pageArgs() []any {
 	return append(s.args(), s.limit, string(s.order), at, id, score)
 }
 
-// run finds a page's places. What the list's own indexes know is read in order.
-// Terms and words are looked for among the first items, which is enough where
-// they are frequent, and else gathered by their own indexes: neither way costs
-// much where it is taken.
-func (s search) run(ctx context.Context, db *pg.DB) ([]place, error) {
+// run finds a page's places in one workspace. What the list's own indexes know is
+// read in order. Terms and words are looked for among the first items; short says
+// that those were not enough.
+func (s search) run(ctx context.Context, db *pg.DB) (found []place, short bool, err error) {
 	if !s.indexed() {
-		return ask(ctx, db, orderedSQL, s.pageArgs())
+		found, err = ask(ctx, db, orderedSQL, s.pageArgs())
+		return found, false, err
 	}
-	found, err := ask(ctx, db, walkSQL, append(s.pageArgs(), s.near))
-	if err != nil || len(found) >= s.limit {
-		return found, err
-	}
-	return ask(ctx, db, gatherSQL, s.pageArgs())
+	found, err = ask(ctx, db, walkSQL, append(s.pageArgs(), s.near))
+	return found, len(found) < s.limit, err
+}
+
+// gather finds terms and words by their own indexes, once for all workspaces in
+// which they are not frequent enough to be met on the way.
+func (s search) gather(ctx context.Context, db *pg.DB, workspaces []uuid.UUID) ([]place, error) {
+	args := s.pageArgs()
+	args[0] = workspaces
+	return ask(ctx, db, gatherSQL, args)
 }
 
 func ask(ctx context.Context, db *pg.DB, sql string, args []any) ([]place, error) {

@@ -193,7 +193,7 @@ func planOf(b *testing.B, s *Store, f Filter) string {
 		} else if len(found) >= one.limit {
 			sql, args = walkSQL, append(args, one.near)
 		} else {
-			sql = gatherSQL
+			sql, args[0] = gatherSQL, []uuid.UUID{one.workspace}
 		}
 	}
 	rows, err := s.db.Query(ctx, "EXPLAIN (ANALYZE, TIMING OFF, SUMMARY ON) "+sql, args...)

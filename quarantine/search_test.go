@@ -295,8 +295,8 @@ func TestSimilar(t *testing.T) {
 	if _, err := f.db.Admin(t).Exec(ctx, "INSERT INTO workspace (id, name) VALUES ($1, 'Other')", other); err != nil {
 		t.Fatal(err)
 	}
-	it := f.sample(t, 1, nil)
-	f.sample(t, 2, func(h *Hold) { h.Links = []string{"http://kit1.example/login"} }) // the same shape and link
+	it := f.sample(t, 1, func(h *Hold) { h.Class = policy.Malware })
+	f.sample(t, 2, func(h *Hold) { h.Class, h.Links = policy.Malware, []string{"http://kit1.example/login"} }) // the same shape and link
 	f.sample(t, 3, func(h *Hold) { h.Report.HeaderFrom, h.Report.Subject = it.HeaderFrom, "Something else" })
 	f.sample(t, 1, func(h *Hold) { h.Workspace = other })
 	got, err := f.Similar(ctx, it, []uuid.UUID{policy.DefaultWorkspace})

@@ -1,8 +1,8 @@
--- The same as ordered.sql, for what does not occur often: all that the filter selects is gathered by the indexes, and
+-- The same as ordered.sql, in several workspaces ($1), for what does not occur often: all that the filter selects is gathered by the indexes, and
 -- ordered then. Without the fence the planner would walk through the order in the hope of meeting a page soon.
 WITH hit AS MATERIALIZED (
     SELECT i.id, i.received_at, i.score FROM quarantine_item i
-    WHERE i.workspace_id = $1
+    WHERE i.workspace_id = ANY ($1)
       AND ($2::text[] IS NULL OR i.terms @> $2)
       AND ($3 = '' OR i.words LIKE $3)
       AND ($4 = '' OR (i.words LIKE $4 AND (lower(i.header_from) LIKE $4 OR lower(i.envelope_from) LIKE $4)))
