@@ -137,6 +137,7 @@ func (l *Log) complete(ctx context.Context, ev *Event) error {
 	if ev.Request == (pg.Request{}) {
 		ev.Request, _ = pg.RequestFrom(ctx)
 	}
+	setDefault(&ev.Correlation.CausationID, causationFrom(ctx))
 	why := pg.WhyFrom(ctx)
 	setDefault(&ev.Reason, why.Text)
 	setDefault(&ev.ReasonCode, why.Code)

@@ -30,6 +30,7 @@ type mail struct {
 	auth       mailauth.Result
 	report     policy.Report
 	links      []string        // domains that it links to
+	targets    []string        // the links themselves
 	header     []byte          // as received, up to headerLimit
 	masked     []string        // fields of it that are not for the record
 	edits      []message.Range // fields that are not passed on
@@ -150,7 +151,7 @@ func (s *Server) look(ctx context.Context, m *mail) {
 	m.scanMS = time.Since(begin).Milliseconds()
 	wg.Wait()
 	before, sum := report, m.spool.SHA256()
-	m.report, m.links = report, facts.LinkDomains(said)
+	m.report, m.links, m.targets = report, facts.LinkDomains(said), facts.LinkTargets(said)
 	s.deps.Scanner.Judge(ctx, scanner.Question{MailID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, Direction: m.direction(), EnvelopeFrom: m.env.From,
 		Client: m.env.ClientIP, SHA256: hex.EncodeToString(sum[:]), Recipients: m.policies(), Sender: sender(m.auth), History: s.history(ctx, m), Content: said}, &report)
 	m.report, m.masked = report, maskedFields(before, report)
@@ -169,7 +170,7 @@ func (s *Server) input(m *mail) policy.Input {
 // hold keeps the mail back for some recipients: file, then one transaction.
 func (s *Server) hold(ctx context.Context, log *slog.Logger, m *mail, d policy.Decision, who []policy.RecipientDecision) error {
 	item, err := s.deps.Quarantine.Hold(ctx, quarantine.Hold{Envelope: m.env, Spool: m.spool, Workspace: m.recipients[0].Domain.Workspace,
-		Direction: m.direction(), Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: m.report, Recipients: who, TraceHeader: m.trace, HeaderEdits: m.edits, Auth: m.auth.JSON, Wishes: m.wishes()})
+		Direction: m.direction(), Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: m.report, Recipients: who, TraceHeader: m.trace, HeaderEdits: m.edits, Auth: m.auth.JSON, Wishes: m.wishes(), Links: m.targets})
 	if err != nil {
 		return err
 	}

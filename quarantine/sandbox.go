@@ -178,7 +178,11 @@ func (s *Store) addSandboxFindings(ctx context.Context, tx pgx.Tx, item uuid.UUI
 	if err != nil {
 		return fmt.Errorf("encode reasons: %w", err)
 	}
-	if _, err := tx.Exec(ctx, addSandboxFindingsSQL, item, string(o.Class), findings, reasons); err != nil {
+	terms, words := findingTerms(o.Findings)
+	if terms == nil {
+		terms = []string{}
+	}
+	if _, err := tx.Exec(ctx, addSandboxFindingsSQL, item, string(o.Class), findings, reasons, terms, words); err != nil {
 		return fmt.Errorf("add findings of the sandbox: %w", err)
 	}
 	return nil

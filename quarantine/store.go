@@ -37,7 +37,12 @@ var (
 	lockRecipientsSQL     = pg.Query(queryFiles, "lock_recipients")
 	setStateSQL           = pg.Query(queryFiles, "set_state")
 	deriveStateSQL        = pg.Query(queryFiles, "set_item_state")
-	listSQL               = pg.Query(queryFiles, "list")
+	itemsSQL              = pg.Query(queryFiles, "items")
+	orderedSQL            = pg.Query(queryFiles, "ordered")
+	walkSQL               = pg.Query(queryFiles, "walk")
+	gatherSQL             = pg.Query(queryFiles, "gather")
+	unindexedSQL          = pg.Query(queryFiles, "unindexed")
+	setTermsSQL           = pg.Query(queryFiles, "set_terms")
 	countsSQL             = pg.Query(queryFiles, "counts")
 	insertReleaseSQL      = pg.Query(queryFiles, "insert_release")
 	insertDeliverySQL     = pg.Query(queryFiles, "insert_delivery")
@@ -105,6 +110,7 @@ type Hold struct {
 	HeaderEdits []message.Range
 	Auth        json.RawMessage
 	Wishes      map[string]Wish // by address, where the client gave any
+	Links       []string        // where it leads, as [Links] writes it
 }
 
 // Wish is what the client said of a recipient besides its address (RFC 3461
@@ -210,9 +216,11 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, ref Ref, h 
 	for _, r := range h.Recipients {
 		states = append(states, stateFor(r.Action))
 	}
+	found := h.searchable()
 	_, err := tx.Exec(ctx, insertItemSQL, id, h.Workspace, h.Envelope.ID, string(h.Class), h.Score, h.Envelope.ReceivedAt, s.now().Add(s.cfg.KeepFor), ip,
 		clean(h.Envelope.Helo), clean(h.Envelope.From), clean(h.Report.HeaderFrom), clean(h.Report.Subject), clean(h.Report.MessageID),
-		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), ref.Key, ref.Name, string(derive(states)), clean(h.Envelope.Ret), clean(h.Envelope.EnvID), string(cmp.Or(h.Direction, policy.Inbound)))
+		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), ref.Key, ref.Name, string(derive(states)), clean(h.Envelope.Ret), clean(h.Envelope.EnvID), string(cmp.Or(h.Direction, policy.Inbound)),
+		found.terms(h.links()), found.words(), h.links())
 	if err != nil {
 		return fmt.Errorf("insert item: %w", err)
 	}

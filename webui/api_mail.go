@@ -68,16 +68,6 @@ func (s *Server) registerMessages() {
 		})
 }
 
-type itemFilter struct {
-	Paging
-	Span
-	Query     string             `query:"q" maxLength:"200" doc:"part of subject, sender or recipient; or an id or hash"`
-	Class     []policy.Class     `query:"class"`
-	State     []quarantine.State `query:"state"`
-	Domain    string             `query:"domain" maxLength:"253" doc:"of a recipient"`
-	Direction policy.Direction   `query:"direction" enum:"inbound,outbound"`
-}
-
 // decision is what a person says about an item.
 type decision struct {
 	ByID
@@ -95,19 +85,7 @@ type releaseInput struct {
 }
 
 func (s *Server) registerQuarantine() {
-	register(s, endpoint{http.MethodGet, "/quarantine", "list-quarantine", "Held mails, newest first", identity.ViewMeta, 0},
-		func(ctx context.Context, p identity.Principal, in *itemFilter) (*list[quarantine.Item], error) {
-			ws, _, err := s.deps.Identity.WorkspacesOf(ctx, p, identity.ViewMeta)
-			if err != nil {
-				return nil, err
-			}
-			got, err := s.deps.Quarantine.List(ctx, quarantine.Filter{Workspaces: ws, Query: in.Query, Classes: in.Class, States: in.State, Domain: in.Domain, Direction: in.Direction,
-				From: in.From, To: in.To, Cursor: in.Cursor, Limit: in.Limit})
-			if err != nil {
-				return nil, err
-			}
-			return page(got.Items, got.Next), nil
-		})
+	s.registerQuarantineList()
 	register(s, endpoint{http.MethodGet, "/quarantine/{id}", "get-quarantine-item", "One held mail", identity.ViewMeta, 0},
 		func(ctx context.Context, p identity.Principal, in *ByID) (*one[quarantine.Item], error) {
 			it, err := s.item(ctx, p, in.uuid(), identity.ViewMeta)

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/a-h/templ"
 	"github.com/google/uuid"
@@ -16,136 +15,6 @@ import (
 	"mailward/policy"
 	"mailward/quarantine"
 )
-
-// quarantineView is the list of held mail with its filter.
-type quarantineView struct {
-	Query, Range, State, Domain string
-	Space                       string // only of this workspace
-	Classes                     []policy.Class
-	Link                        listLink
-	Items                       []quarantine.Item
-	Counts                      quarantine.Counts
-	FirstUse                    bool   // nothing was ever held
-	Open                        string // item in the drawer
-}
-
-// stateGroups are what the filter offers: one word for the states of one kind.
-var stateGroups = []struct {
-	Key    string
-	States []quarantine.State
-}{
-	{"open", []quarantine.State{quarantine.Held, quarantine.Quarantined}},
-	{"requested", []quarantine.State{quarantine.ReleaseRequested}},
-	{"sending", []quarantine.State{quarantine.ReleaseScheduled, quarantine.Delivering}},
-	{"released", []quarantine.State{quarantine.Released}},
-	{"problem", []quarantine.State{quarantine.Failed, quarantine.OutcomeUnknown}},
-	{"gone", []quarantine.State{quarantine.Denied, quarantine.Deleted, quarantine.Expired}},
-}
-
-func statesOf(key string) []quarantine.State {
-	for _, g := range stateGroups {
-		if g.Key == key {
-			return g.States
-		}
-	}
-	return nil
-}
-
-func (v quarantineView) stateOptions(p *frame) []option {
-	out := []option{{"", p.T("q.state.any")}}
-	for _, g := range stateGroups {
-		out = append(out, option{g.Key, p.T("q.state." + g.Key)})
-	}
-	return out
-}
-
-func (v quarantineView) has(c policy.Class) bool { return slices.Contains(v.Classes, c) }
-
-// heldClasses are those that are held somewhere: clean mail is not.
-func heldClasses() []policy.Class {
-	return slices.DeleteFunc(policy.Classes(), func(c policy.Class) bool { return c == policy.Clean })
-}
-
-func (s *pages) readQuarantine(c echo.Context) (quarantineView, quarantine.Filter) {
-	q := c.QueryParams()
-	v := quarantineView{Query: short(q.Get("q")), Domain: short(q.Get("domain")), Classes: classesOf(q["class"]), Open: q.Get("id")}
-	var span time.Duration
-	v.Range, span = rangeOf(q.Get("range"), "30d")
-	states := statesOf(q.Get("state"))
-	if states != nil {
-		v.State = q.Get("state")
-	}
-	var spaces []uuid.UUID
-	spaces, v.Space = inSpace(s.person(c).Workspaces, q.Get("space"))
-	f := quarantine.Filter{
-		Workspaces: spaces, Query: v.Query, Domain: v.Domain, Classes: v.Classes, States: states,
-		Cursor: q.Get("after"), Limit: pageSize,
-	}
-	if span > 0 {
-		f.From = s.now().Add(-span)
-	}
-	set := url.Values{"q": {v.Query}, "domain": {v.Domain}, "state": {v.State}, "space": {v.Space}}
-	for _, class := range v.Classes {
-		set.Add("class", string(class))
-	}
-	if v.Range != "30d" {
-		set.Set("range", v.Range)
-	}
-	v.Link = listLink{path: "/quarantine", set: set, size: pageSize, at: f.Cursor, page: pageNumber(q.Get("page"))}
-	if f.Cursor == "" {
-		v.Link.page = 1
-	}
-	return v, f
-}
-
-func (s *pages) getQuarantine(c echo.Context) error {
-	v, f := s.readQuarantine(c)
-	p := s.frame(c, "quarantine")
-	if isFragment(c, "drawer") {
-		if v.Open == "" {
-			return s.render(c, http.StatusOK, drawerSlot())
-		}
-		d, err := s.drawer(c, p, v.Open, v.Link)
-		if err != nil {
-			return s.failure(c, err)
-		}
-		return s.render(c, http.StatusOK, d)
-	}
-	if err := s.loadQuarantine(c, &v, f); err != nil {
-		return s.failure(c, err)
-	}
-	s.flash(c, p)
-	if isFragment(c, "results") {
-		return s.render(c, http.StatusOK, quarantineResults(p, v, true))
-	}
-	if v.Open != "" {
-		d, err := s.drawer(c, p, v.Open, v.Link)
-		if err == nil {
-			c.SetRequest(c.Request().WithContext(withDrawer(c.Request().Context(), d)))
-		}
-	}
-	return s.render(c, http.StatusOK, quarantinePage(p, v))
-}
-
-func (s *pages) loadQuarantine(c echo.Context, v *quarantineView, f quarantine.Filter) error {
-	ctx := c.Request().Context()
-	page, err := s.held.List(ctx, f)
-	if err != nil {
-		return err
-	}
-	v.Items, v.Link.next = page.Items, page.Next
-	if v.Counts, err = s.held.Count(ctx, f); err != nil {
-		return err
-	}
-	if len(v.Items) == 0 && !slices.ContainsFunc(heldClasses(), func(cl policy.Class) bool { return v.Counts.Classes[cl] > 0 }) {
-		any, err := s.held.List(ctx, quarantine.Filter{Workspaces: f.Workspaces, Limit: 1})
-		if err != nil {
-			return err
-		}
-		v.FirstUse = len(any.Items) == 0
-	}
-	return nil
-}
 
 // itemView is one held mail, as the drawer and its own page show it.
 type itemView struct {
@@ -167,6 +36,7 @@ type itemView struct {
 	CanMail    bool // the mail's row in the ledger may be shown
 	Released   []quarantine.ItemRecipient
 	Decided    []policy.RecipientDecision // as the ledger has it, with its explanation
+	Similar    []quarantine.Likeness
 }
 
 // actForm is what was typed into a dialog, with what was wrong with it.
@@ -313,6 +183,9 @@ func (s *pages) showItem(c echo.Context, status int, form actForm, dialog string
 		return s.failure(c, err)
 	}
 	v.Decided = row.Recipients
+	if v.Similar, err = s.similar(c, it); err != nil {
+		return s.failure(c, err)
+	}
 	return s.render(c, status, itemPage(p, v))
 }
 

@@ -80,6 +80,7 @@ type pages struct {
 	rules      ruleSets
 	people     *identity.Store
 	releases   *quarantine.Store // for decisions on releases
+	bulks      *quarantine.Bulks // nil in tests of pages alone
 	intel      *intel.Store
 	feeds      *intel.Feeds
 	mailcow    *mailcow.Directory // nil: there is none
@@ -115,6 +116,10 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/password", rightAny, audit.PasswordChange, s.postPassword)
 	r.page(http.MethodGet, "/", rightViewMeta, audit.PageView, s.getDashboard)
 	r.page(http.MethodGet, "/quarantine", rightViewMeta, audit.PageView, s.getQuarantine)
+	r.page(http.MethodGet, "/quarantine/fresh", rightViewMeta, audit.PageView, s.getQuarantineFresh)
+	if s.bulks != nil {
+		s.registerBulk(r)
+	}
 	r.page(http.MethodGet, "/quarantine/:id", rightViewMeta, audit.PageView, s.getItem)
 	r.page(http.MethodPost, "/quarantine/:id/view", rightViewBody, audit.ViewBody, s.postView)
 	r.page(http.MethodGet, "/quarantine/:id/preview", rightViewBody, audit.ViewBody, s.getPreview)

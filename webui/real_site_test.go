@@ -51,6 +51,7 @@ type realSite struct {
 	audit  *audit.Log
 	seal   *seal.Sealer
 	held   *quarantine.Store
+	bulks  *quarantine.Bulks
 	ledger *ledger.Ledger
 	queue  *queue.Queue
 	spool  *message.Spooler
@@ -87,6 +88,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
 	must(t, err)
 	s.held = quarantine.New(quarantine.DefaultConfig(), db.DB, blobs, s.audit, log)
+	s.bulks = quarantine.NewBulks(s.held, log, NewBulkAskers(s.ids))
 	s.ledger = ledger.New(db.DB, log)
 	t.Cleanup(s.ledger.Close)
 	cfg := message.DefaultConfig()
@@ -120,7 +122,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	must(t, err)
 	s.exports = evidence.New(evidence.Config{Hostname: "mx.ours.example", Version: "test"}, evidence.Deps{DB: db.DB, Audit: s.audit, Seal: s.seal, Quarantine: s.held, Ledger: s.ledger, Approvals: s.ids.Approvals(),
 		Vault: store.Folder{Dir: filepath.Join(dir, "evidence")}, TSA: stamps, Signer: signer, Keys: seal.Local{Dir: filepath.Join(keyDir, "receipt")}, Log: log})
-	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
+	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Bulks: s.bulks, Ledger: s.ledger, Queue: s.queue,
 		Policies: policies, DLP: sets, Rules: s.rules, Alerts: s.alerts, Intel: s.intel, Feeds: s.feeds, Mailcow: cow, MailcowHop: "10.0.0.9:25", Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())

@@ -43,6 +43,7 @@ import (
 	"mailward/scanner/cape"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
+	"mailward/webui"
 )
 
 type serveCmd struct {
@@ -80,6 +81,7 @@ type program struct {
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
 	evidence   *evidence.Store
+	bulks      *quarantine.Bulks
 	spooler    *message.Spooler
 	scanner    *scanner.Scanner
 	clamd      *scanner.Clamd
@@ -186,6 +188,7 @@ func (p *program) build(ctx context.Context, runs func(part string) bool) (first
 	if err := p.buildMail(ctx); err != nil {
 		return first, err
 	}
+	p.bulks = quarantine.NewBulks(p.quarantine, p.log, webui.NewBulkAskers(p.identity))
 	if err := p.buildAlerts(runs("worker")); err != nil {
 		return first, err
 	}

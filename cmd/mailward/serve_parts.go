@@ -339,6 +339,8 @@ func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 	p.loop("feeds of threat intelligence", failed, p.feeds.Run)
 	p.loop("expired indicators", failed, p.intel.RunSweep)
 	p.loop("exports of evidence", failed, p.evidence.Run)
+	p.loop("acts on many held mails", failed, p.bulks.Run)
+	p.loop("index of held mail", failed, p.quarantine.RunIndex)
 	p.loop("trials of rules", failed, p.rules.RunBacktests)
 	p.runAlerts(failed)
 	return nil

@@ -71,6 +71,14 @@ type Request struct {
 }
 
 type requestKey struct{}
+type alsoKey struct{}
+
+// Also has fn run at the end of each transaction that [DB.Act] opens under ctx,
+// before it is committed: what it writes is there if and only if the act is.
+func Also(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) context.Context {
+	return context.WithValue(ctx, alsoKey{}, fn)
+}
+
 type reasonKey struct{}
 
 // WithRequest notes the request that the acts under ctx belong to.
@@ -159,7 +167,13 @@ func (db *DB) Act(ctx context.Context, a Actor, fn func(ctx context.Context, tx 
 				return fmt.Errorf("set actor of transaction: %w", err)
 			}
 			began = true
-			return fn(ctx, tx)
+			if err := fn(ctx, tx); err != nil {
+				return err
+			}
+			if also, ok := ctx.Value(alsoKey{}).(func(context.Context, pgx.Tx) error); ok {
+				return also(ctx, tx)
+			}
+			return nil
 		})
 		if err == nil || began || try == beginTries || ctx.Err() != nil || !isDeadConn(err) {
 			return err
