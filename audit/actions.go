@@ -35,6 +35,12 @@ const (
 	ReleaseResult    = "quarantine.release.result"
 	ReleaseApprove   = "quarantine.release.approve"
 	ReleaseDeny      = "quarantine.release.deny"
+	ReleaseCancel    = "quarantine.release.cancel"  // taken back before it began
+	ReleaseExpire    = "quarantine.release.expire"  // nobody answered the request in time
+	ReleaseStopped   = "quarantine.release.stopped" // the engines found worse at the release
+	Rescanned        = "quarantine.rescan"
+	FalsePositive    = "quarantine.false_positive"
+	SenderBlock      = "quarantine.block_sender"
 	SandboxVerdict   = "quarantine.sandbox.verdict"
 	SandboxLate      = "quarantine.sandbox.late" // malicious, after the mail was decided
 	SandboxRequest   = "quarantine.sandbox.request"

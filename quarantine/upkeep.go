@@ -28,7 +28,7 @@ func (s *Store) Expire(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("find expired items: %w", err)
 	}
 	n := 0
-	var errs []error
+	errs := []error{s.ExpireMarks(ctx)}
 	for _, id := range ids {
 		if err := s.expireOne(ctx, id); err != nil {
 			errs = append(errs, err)

@@ -84,7 +84,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	must(t, err)
 	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
 	must(t, err)
-	s.held = quarantine.New(quarantine.DefaultConfig(), db.DB, blobs, s.audit, log)
+	s.held = quarantine.New(quarantine.Config{KeepFor: 30 * 24 * time.Hour, GiveUpAfter: time.Hour}, db.DB, blobs, s.audit, log)
 	s.ledger = ledger.New(db.DB, log)
 	t.Cleanup(s.ledger.Close)
 	cfg := message.DefaultConfig()

@@ -37,6 +37,7 @@ import (
 	"mailward/mailauth"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/rescan"
 	"mailward/quarantine/sandbox"
 	"mailward/scanner"
 	"mailward/scanner/cape"
@@ -234,6 +235,8 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		return err
 	}
 	p.scanner = p.scanner.WithJudges(dlp.NewJudge(p.dlp), intel.NewJudge(p.intel))
+	p.quarantine.UseEngines(rescan.New(p.scanner, p.spooler))
+	p.quarantine.UseRoutes(p.policies.Serves)
 	if err := p.buildSandbox(); err != nil {
 		return err
 	}
