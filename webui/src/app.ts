@@ -183,9 +183,6 @@ document.addEventListener('keydown', (event) => {
   action()
 })
 
-// --- editor of rules ------------------------------------------------------
-
-// Line numbers beside the text, with what the compiler said of a line marked.
 // A release begins in some seconds; then the page shows how it goes.
 function countDown(): void {
   for (const el of all('[data-countdown]')) {
@@ -197,6 +194,9 @@ function countDown(): void {
 }
 setInterval(countDown, 1000)
 
+// --- editor of rules ------------------------------------------------------
+
+// Line numbers beside the text, with what the compiler said of a line marked.
 function numberLines(): void {
   const code = one('[data-code]')
   const text = code && one<HTMLTextAreaElement>('textarea', code)
