@@ -38,6 +38,9 @@ const (
 	ReleaseCancel    = "quarantine.release.cancel"  // taken back before it began
 	ReleaseExpire    = "quarantine.release.expire"  // nobody answered the request in time
 	ReleaseStopped   = "quarantine.release.stopped" // the engines found worse at the release
+	DigestSend       = "digest.send"
+	DigestView       = "digest.view" // a recipient looks at what a link would do
+	DigestUse        = "digest.use"
 	Rescanned        = "quarantine.rescan"
 	FalsePositive    = "quarantine.false_positive"
 	SenderBlock      = "quarantine.block_sender"

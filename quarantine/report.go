@@ -19,8 +19,8 @@ var (
 	reportsSQL      = pg.Query(queryFiles, "reports")
 )
 
-// Report says that an item was held by mistake.
-type Report struct {
+// Mistake says that an item was held by mistake.
+type Mistake struct {
 	ID       uuid.UUID    `json:"id"`
 	Item     uuid.UUID    `json:"item_id"`
 	Class    policy.Class `json:"class"`
@@ -71,11 +71,11 @@ func (s *Store) FalsePositive(ctx context.Context, actor pg.Actor, roles []strin
 	return nil
 }
 
-// Reports lists who said that an item was held by mistake.
-func (s *Store) Reports(ctx context.Context, item uuid.UUID) ([]Report, error) {
+// Mistakes lists who said that an item was held by mistake.
+func (s *Store) Mistakes(ctx context.Context, item uuid.UUID) ([]Mistake, error) {
 	rows, err := s.db.Query(ctx, reportsSQL, item)
 	if err != nil {
 		return nil, fmt.Errorf("read reports: %w", err)
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[Report])
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Mistake])
 }

@@ -123,6 +123,9 @@ func (s *Server) registerQuarantine() {
 		})
 	s.registerDecisions()
 	s.registerReleases()
+	if s.deps.Digests != nil {
+		s.registerDigestAPI()
+	}
 }
 
 func (s *Server) registerDecisions() {

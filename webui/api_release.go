@@ -38,9 +38,9 @@ type blockInput struct {
 }
 
 type reported struct {
-	Item    quarantine.Item     `json:"item"`
-	Reports []quarantine.Report `json:"reports" nullable:"false"`
-	Entry   *policy.Entry       `json:"entry,omitempty" doc:"the exception that was made"`
+	Item    quarantine.Item      `json:"item"`
+	Reports []quarantine.Mistake `json:"reports" nullable:"false"`
+	Entry   *policy.Entry        `json:"entry,omitempty" doc:"the exception that was made"`
 }
 
 // registerReleases has what belongs to a release besides the decisions.
@@ -106,7 +106,7 @@ func (s *Server) report(ctx context.Context, p identity.Principal, it quarantine
 		return out, err
 	}
 	out.Item = it
-	out.Reports, err = s.deps.Quarantine.Reports(ctx, it.ID)
+	out.Reports, err = s.deps.Quarantine.Mistakes(ctx, it.ID)
 	return out, err
 }
 

@@ -27,6 +27,7 @@ import (
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
 )
@@ -79,6 +80,8 @@ type pages struct {
 	rules    ruleSets
 	people   *identity.Store
 	releases *quarantine.Store // for decisions on releases
+	links    linkLimit
+	digests  *digest.Store // nil in tests of other pages
 	intel    *intel.Store
 	feeds    *intel.Feeds
 	treeHead func(ctx context.Context) (*audit.TreeHead, error) // signs the audit; nil in tests of pages alone
@@ -121,6 +124,9 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/quarantine/:id/delete", rightDelete, audit.ItemDelete, s.postDelete)
 	if s.releases != nil {
 		s.registerReleases(r)
+	}
+	if s.digests != nil {
+		s.registerDigests(r)
 	}
 	r.page(http.MethodGet, "/messages", rightViewMeta, audit.PageView, s.getMessages)
 	r.page(http.MethodGet, "/messages/:id", rightViewMeta, audit.PageView, s.getMessage)

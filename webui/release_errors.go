@@ -3,10 +3,13 @@ package webui
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"mailward/gateway/queue"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
 )
 
 // releaseErrors are what a release, and what belongs to it, can be refused for.
@@ -16,6 +19,7 @@ var releaseErrors = []struct {
 }{
 	{quarantine.ErrTooLate, http.StatusConflict}, {quarantine.ErrStopped, http.StatusConflict}, {quarantine.ErrOwnMail, http.StatusConflict},
 	{quarantine.ErrReasonCode, http.StatusUnprocessableEntity}, {quarantine.ErrNotServed, http.StatusUnprocessableEntity}, {quarantine.ErrBadRule, http.StatusUnprocessableEntity},
+	{digest.ErrSetting, http.StatusUnprocessableEntity}, {digest.ErrConflict, http.StatusConflict}, {digest.ErrNothing, http.StatusConflict}, {queue.ErrNoRoute, http.StatusConflict},
 	{quarantine.ErrEnginesSilent, http.StatusServiceUnavailable},
 }
 
@@ -33,7 +37,7 @@ func releaseStatus(err error) int {
 func releaseProblem(err error) error {
 	for _, r := range releaseErrors {
 		if errors.Is(err, r.err) {
-			return huma.NewError(r.status, publicText(r.err))
+			return huma.NewError(r.status, strings.TrimPrefix(publicText(r.err), "digest: "))
 		}
 	}
 	return nil

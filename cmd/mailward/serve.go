@@ -37,6 +37,7 @@ import (
 	"mailward/mailauth"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
 	"mailward/quarantine/rescan"
 	"mailward/quarantine/sandbox"
 	"mailward/scanner"
@@ -90,6 +91,7 @@ type program struct {
 	recipients *limit.Recipients // nil: next hops are not asked
 	lists      *limit.Lists
 	queue      *queue.Queue
+	digests    *digest.Store
 	cape       *cape.Client // nil: no sandbox is set up, as for the next
 	sandbox    *sandbox.Queue
 	bao        *bao.Client      // nil: not set up
@@ -257,6 +259,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		Log: p.log, DB: p.db, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
 	})
 	if err := p.buildSigning(ctx); err != nil {
+		return err
+	}
+	if err := p.buildDigests(); err != nil {
 		return err
 	}
 	if p.seal, err = p.newSealer(p.queue); err != nil {
