@@ -28,6 +28,9 @@ func (s *Store) Delete(ctx context.Context, actor pg.Actor, roles []string, id u
 		if err != nil {
 			return err
 		}
+		if err := notOnHold(ctx, tx, item.ID); err != nil {
+			return err
+		}
 		item.Recipients = all
 		if !item.Deletable() {
 			return ErrState

@@ -68,6 +68,7 @@ var (
 	ErrTooLate        = errors.New("quarantine: it is too late to take the release back")
 	ErrStopped        = errors.New("quarantine: a scan at release found worse; somebody must insist")
 	ErrOwnMail        = errors.New("quarantine: a recipient of the mail may not agree to its release")
+	ErrLegalHold      = errors.New("quarantine: the mail is under a legal hold")
 	ErrBadRule        = errors.New("quarantine: people must be 0 to 2, hours 0 to 720, days 0 to 3650, of a class that is held")
 	ErrEnginesSilent  = errors.New("quarantine: not every engine has answered")
 	// ErrReleaseForged means that a release is not what a person decided.
@@ -124,6 +125,9 @@ type Item struct {
 	// StoppedAt is when that stopped a release on which nobody has insisted since.
 	Rescan    *Rescan    `json:"rescan,omitempty"`
 	StoppedAt *time.Time `json:"stopped_at,omitempty"`
+	// LegalHoldAt is since when it is neither deleted nor expires.
+	LegalHoldAt     *time.Time `json:"legal_hold_at,omitempty"`
+	LegalHoldReason string     `json:"legal_hold_reason,omitempty"`
 	// Releases are those that wait for a person or for their time, or are under
 	// way; only where one item is read.
 	Releases []OpenRelease `json:"releases,omitempty"`

@@ -219,6 +219,11 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, ref Ref, h 
 	if trace == nil {
 		trace = []byte{} // a nil slice would be NULL
 	}
+	rule, err := releaseRule(ctx, tx, h.Workspace, h.Class)
+	if err != nil {
+		return err
+	}
+	keep := cmp.Or(rule.Keep, s.cfg.KeepFor)
 	sum := h.Spool.SHA256()
 	var ip *string
 	if h.Envelope.ClientIP.IsValid() {
@@ -229,7 +234,7 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, ref Ref, h 
 	for _, r := range h.Recipients {
 		states = append(states, stateFor(r.Action))
 	}
-	_, err := tx.Exec(ctx, insertItemSQL, id, h.Workspace, h.Envelope.ID, string(h.Class), h.Score, h.Envelope.ReceivedAt, s.now().Add(s.cfg.KeepFor), ip,
+	_, err = tx.Exec(ctx, insertItemSQL, id, h.Workspace, h.Envelope.ID, string(h.Class), h.Score, h.Envelope.ReceivedAt, s.now().Add(keep), ip,
 		clean(h.Envelope.Helo), clean(h.Envelope.From), clean(h.Report.HeaderFrom), clean(h.Report.Subject), clean(h.Report.MessageID),
 		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), ref.Key, ref.Name, string(derive(states)), clean(h.Envelope.Ret), clean(h.Envelope.EnvID), string(cmp.Or(h.Direction, policy.Inbound)))
 	if err != nil {
@@ -297,7 +302,7 @@ func scanItem(row pgx.CollectableRow) (i Item, err error) {
 	var sum, reasons, findings, engines, parts, edits, rescan []byte
 	err = row.Scan(&i.ID, &i.MailID, &i.Workspace, &i.Class, &i.State, &i.Score, &i.ReceivedAt, &i.ExpiresAt, &ip, &i.Helo, &i.EnvelopeFrom,
 		&i.HeaderFrom, &i.Subject, &i.MessageID, &i.Size, &sum, &reasons, &findings, &engines, &parts, &i.Auth, &edits, &i.traceHeader,
-		&i.smtputf8, &i.eightBit, &i.ref.Key, &i.ref.Name, &i.BlobRemovedAt, &i.Direction, &i.MaliciousLateAt, &rescan, &i.StoppedAt)
+		&i.smtputf8, &i.eightBit, &i.ref.Key, &i.ref.Name, &i.BlobRemovedAt, &i.Direction, &i.MaliciousLateAt, &rescan, &i.StoppedAt, &i.LegalHoldAt, &i.LegalHoldReason)
 	if err != nil {
 		return i, err
 	}

@@ -49,6 +49,9 @@ func (s *Store) expireOne(ctx context.Context, id uuid.UUID) error {
 		if err != nil {
 			return err
 		}
+		if err := notOnHold(ctx, tx, id); err != nil {
+			return err
+		}
 		var ids []uuid.UUID
 		for _, r := range all {
 			switch r.State {

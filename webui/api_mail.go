@@ -123,6 +123,7 @@ func (s *Server) registerQuarantine() {
 		})
 	s.registerDecisions()
 	s.registerReleases()
+	s.registerKeeping()
 	if s.deps.Digests != nil {
 		s.registerDigestAPI()
 	}

@@ -43,6 +43,61 @@ type reported struct {
 	Entry   *policy.Entry        `json:"entry,omitempty" doc:"the exception that was made"`
 }
 
+type liftAnswer struct {
+	Waiting bool `json:"waiting" doc:"for a second person"`
+}
+
+type putRules struct {
+	ofWorkspace
+	Body struct {
+		quarantine.Rule
+		Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"why; it goes on record"`
+	}
+}
+
+// registerKeeping has how long held mail is kept, and what a release takes.
+func (s *Server) registerKeeping() {
+	q := s.deps.Quarantine
+	register(s, endpoint{http.MethodPost, "/quarantine/{id}/hold", "set-legal-hold", "Keeps a held mail whatever its time", identity.Delete, 0},
+		func(ctx context.Context, p identity.Principal, in *decision) (*one[quarantine.Item], error) {
+			if _, err := s.item(ctx, p, in.uuid(), identity.Delete); err != nil {
+				return nil, err
+			}
+			it, err := q.SetHold(ctx, p.Actor(), p.RoleNames(), in.uuid(), in.Body.Reason)
+			return &one[quarantine.Item]{Body: it}, err
+		})
+	register(s, endpoint{http.MethodPost, "/quarantine/{id}/lift-hold", "lift-legal-hold", "Lifts a legal hold; it may wait for a second person", identity.Delete, 0},
+		func(ctx context.Context, p identity.Principal, in *decision) (*one[liftAnswer], error) {
+			if _, err := s.item(ctx, p, in.uuid(), identity.Delete); err != nil {
+				return nil, err
+			}
+			if err := s.stepUp(ctx, p); err != nil {
+				return nil, err
+			}
+			waiting, err := q.LiftHold(ctx, p.Actor(), p.RoleNames(), in.uuid(), in.Body.Reason)
+			return &one[liftAnswer]{Body: liftAnswer{waiting}}, err
+		})
+	register(s, endpoint{http.MethodGet, "/quarantine-rules", "get-quarantine-rules", "What a workspace wants of each class of held mail", identity.ViewMeta, 0},
+		func(ctx context.Context, p identity.Principal, in *ofWorkspace) (*list[quarantine.Rule], error) {
+			if !p.Can(identity.ViewMeta, in.id()) {
+				return nil, errNoSpace
+			}
+			rules, err := q.Rules(ctx, in.id())
+			return page(rules, ""), err
+		})
+	register(s, endpoint{http.MethodPut, "/quarantine-rules", "put-quarantine-rule", "Sets how many people a release of a class takes, how long a request waits and how long the mail is kept; it may wait for a second person", identity.PolicyWrite, 0},
+		func(ctx context.Context, p identity.Principal, in *putRules) (*one[liftAnswer], error) {
+			if !p.Can(identity.PolicyWrite, in.id()) {
+				return nil, errNoSpace
+			}
+			if err := s.stepUp(ctx, p); err != nil {
+				return nil, err
+			}
+			waiting, err := q.ChangeRule(ctx, p.Actor(), p.RoleNames(), in.id(), in.Body.Rule, in.Body.Reason)
+			return &one[liftAnswer]{Body: liftAnswer{waiting}}, err
+		})
+}
+
 // registerReleases has what belongs to a release besides the decisions.
 func (s *Server) registerReleases() {
 	q := s.deps.Quarantine

@@ -151,6 +151,10 @@ func decideRequest(ctx context.Context, d Deps, p identity.Principal, f approval
 		err = asks.DecideRetention(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
 	case r.Kind == approval.Export && d.Evidence != nil:
 		err = d.Evidence.Decide(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
+	case r.Kind == approval.LegalHold:
+		err = d.Quarantine.DecideHold(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
+	case r.Kind == approval.ReleaseRule:
+		err = d.Quarantine.DecideRule(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
 	case r.Kind != approval.Release || r.ItemID == nil:
 		err = approval.ErrNotFound
 	case r.State != "requested":

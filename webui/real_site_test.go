@@ -33,6 +33,7 @@ import (
 	"mailward/internal/testenv"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
 	"mailward/scanner"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
@@ -43,17 +44,18 @@ const sitePassword = "correct horse battery"
 // realSite is a whole web server on a real database.
 type realSite struct {
 	*httptest.Server
-	t      *testing.T
-	srv    *Server
-	db     *testenv.DB
-	ids    *identity.Store
-	audit  *audit.Log
-	seal   *seal.Sealer
-	held   *quarantine.Store
-	ledger *ledger.Ledger
-	queue  *queue.Queue
-	spool  *message.Spooler
-	admin  identity.User
+	t       *testing.T
+	srv     *Server
+	db      *testenv.DB
+	ids     *identity.Store
+	audit   *audit.Log
+	seal    *seal.Sealer
+	held    *quarantine.Store
+	digests *digest.Store
+	ledger  *ledger.Ledger
+	queue   *queue.Queue
+	spool   *message.Spooler
+	admin   identity.User
 
 	sidecar *scanner.Sidecar
 	rules   *ruleset.Store
@@ -116,7 +118,9 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	must(t, err)
 	s.exports = evidence.New(evidence.Config{Hostname: "mx.ours.example", Version: "test"}, evidence.Deps{DB: db.DB, Audit: s.audit, Seal: s.seal, Quarantine: s.held, Ledger: s.ledger, Approvals: s.ids.Approvals(),
 		Vault: store.Folder{Dir: filepath.Join(dir, "evidence")}, TSA: stamps, Signer: signer, Keys: seal.Local{Dir: filepath.Join(keyDir, "receipt")}, Log: log})
-	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
+	s.digests = digest.New(digest.Config{Hostname: "mx.ours.example", PublicURL: "http://mx.ours.example", Key: []byte("a key of a test")},
+		digest.Deps{Log: log, DB: db.DB, Held: s.held, Audit: s.audit, Postman: queue.NewLetters(s.queue, nil)})
+	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Digests: s.digests, Ledger: s.ledger, Queue: s.queue,
 		Policies: policies, DLP: sets, Rules: s.rules, Alerts: s.alerts, Intel: s.intel, Feeds: s.feeds, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())

@@ -17,6 +17,7 @@ var releaseErrors = []struct {
 	err    error
 	status int
 }{
+	{quarantine.ErrLegalHold, http.StatusConflict},
 	{quarantine.ErrTooLate, http.StatusConflict}, {quarantine.ErrStopped, http.StatusConflict}, {quarantine.ErrOwnMail, http.StatusConflict},
 	{quarantine.ErrReasonCode, http.StatusUnprocessableEntity}, {quarantine.ErrNotServed, http.StatusUnprocessableEntity}, {quarantine.ErrBadRule, http.StatusUnprocessableEntity},
 	{digest.ErrSetting, http.StatusUnprocessableEntity}, {digest.ErrConflict, http.StatusConflict}, {digest.ErrNothing, http.StatusConflict}, {queue.ErrNoRoute, http.StatusConflict},

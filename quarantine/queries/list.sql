@@ -2,7 +2,7 @@
 -- $6 recipient domain, $7 from, $8 to, $9 and $10 place of the page before, $11 limit, $12 direction
 SELECT i.id, i.mail_id, i.workspace_id, i.class, i.state, i.score, i.received_at, i.expires_at, host(i.client_ip), i.helo, i.envelope_from,
        i.header_from, i.subject, i.message_id, i.size, i.sha256, i.reasons, i.findings, i.engines, i.parts, i.auth, i.header_edits, i.trace_header,
-       i.smtputf8, i.eight_bit, i.blob_key, i.blob_name, i.blob_removed_at, i.direction, i.malicious_late_at, i.rescan, i.stopped_at
+       i.smtputf8, i.eight_bit, i.blob_key, i.blob_name, i.blob_removed_at, i.direction, i.malicious_late_at, i.rescan, i.stopped_at, i.legal_hold_at, i.legal_hold_reason
 FROM quarantine_item i
 WHERE i.workspace_id = ANY ($1)
   AND ($2 = '' OR lower(i.subject) LIKE $3 OR lower(i.envelope_from) LIKE $3 OR lower(i.header_from) LIKE $3
