@@ -39,8 +39,9 @@ type mail struct {
 	scanMS     int64
 	held       bool // some recipients' copies are in quarantine
 	// each gets the replies of single recipients, for LMTP; nil: the mail has one reply.
-	each map[string]error
-	kept []uuid.UUID // deliveries that the relay has made on its way
+	each     map[string]error
+	released *policy.Released // a person let this very mail go before; nil: nobody
+	kept     []uuid.UUID      // deliveries that the relay has made on its way
 }
 
 // answer notes the reply for one recipient, where the protocol has one for each.
@@ -98,6 +99,7 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 
 	// Who sent it, and what is in it: at the same time.
 	s.look(ctx, m)
+	m.released = s.releasedBefore(ctx, log, m)
 
 	// What to do. Pure: no failure is possible, and no engine's silence is clean.
 	d := policy.Decide(s.input(m))
@@ -162,8 +164,8 @@ func (s *Server) input(m *mail) policy.Input {
 	workspace := m.recipients[0].Domain.Workspace
 	return policy.Input{
 		Report: m.report, Auth: facts.Auth(m.auth, m.trusted && m.direction() == policy.Outbound), Recipients: m.policies(), Entries: s.deps.Policies.Entries(workspace),
-		Mail:              policy.Mail{EnvelopeFrom: m.env.From, From: facts.Authors(m.report.HeaderFrom), ClientIP: m.env.ClientIP, LinkDomains: m.links},
-		SandboxConfigured: s.cfg.SandboxConfigured,
+		Mail:     policy.Mail{EnvelopeFrom: m.env.From, From: facts.Authors(m.report.HeaderFrom), ClientIP: m.env.ClientIP, LinkDomains: m.links},
+		Released: m.released, SandboxConfigured: s.cfg.SandboxConfigured,
 	}
 }
 

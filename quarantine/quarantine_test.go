@@ -55,7 +55,7 @@ func newFixture(t *testing.T, mode string) *fixture {
 	}
 	log := slog.New(slog.DiscardHandler)
 	al := audit.New(db.DB, audit.Options{})
-	f := &fixture{Store: New(DefaultConfig(), db.DB, blobs, al, log), db: db, audit: al, sp: sp}
+	f := &fixture{Store: New(Config{KeepFor: 30 * 24 * time.Hour, GiveUpAfter: time.Hour}, db.DB, blobs, al, log), db: db, audit: al, sp: sp}
 	admin := db.Admin(t)
 	if _, err := admin.Exec(context.Background(), "INSERT INTO setting (key, value) VALUES ('four_eyes', to_jsonb($1::text))", mode); err != nil {
 		t.Fatal(err)

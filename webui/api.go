@@ -149,6 +149,9 @@ func (s *Server) problem(err error) error {
 	if p := evidenceProblem(err); p != nil {
 		return p
 	}
+	if p := releaseProblem(err); p != nil {
+		return p
+	}
 	switch {
 	case errors.As(err, &known):
 		return err

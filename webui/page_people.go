@@ -101,12 +101,21 @@ func approvalText(p *frame, r approval.Request) string {
 		Email, Name, Role, Subject, From, Case string
 		Recipients, Items                      []string
 		approval.RetentionChange
+		Item   string `json:"item_id"`
+		People int    `json:"people"`
+		Hours  int    `json:"request_hours"`
 	}
 	if json.Unmarshal(r.Detail, &d) != nil {
 		return ""
 	}
 	if r.Kind == approval.Release {
 		return p.T("approval.will.release", plain(d.Subject, 200), plain(d.From, 200), plain(strings.Join(d.Recipients, ", "), 1000))
+	}
+	switch r.Kind {
+	case approval.LegalHold:
+		return p.T("approval.text.legal_hold", d.Item)
+	case approval.ReleaseRule:
+		return p.T("approval.text.release_rule", p.word("class", d.Class), d.People, d.Hours, d.KeepDays)
 	}
 	if r.Kind == approval.Retention && d.Partition != "" {
 		return p.T("approval.will.purge", d.Partition)

@@ -28,14 +28,17 @@ type itemView struct {
 	Acts       []act
 	Body       *bodyView
 	Four       string
-	HasSandbox bool // one is set up
-	StepUp     bool // the password has to be given again
-	Signs      bool // a release is signed with the person's passkey
-	Form       actForm
-	Export     exportForm
-	CanMail    bool // the mail's row in the ledger may be shown
-	Released   []quarantine.ItemRecipient
-	Decided    []policy.RecipientDecision // as the ledger has it, with its explanation
+	Mode       string // what a release takes
+	HasSandbox bool   // one is set up
+	StepUp     bool   // the password has to be given again
+	// InsistStepUp asks for it where somebody insists on a release that was stopped.
+	InsistStepUp bool
+	Signs        bool // a release is signed with the person's passkey
+	Form         actForm
+	Export       exportForm
+	CanMail      bool // the mail's row in the ledger may be shown
+	Released     []quarantine.ItemRecipient
+	Decided      []policy.RecipientDecision // as the ledger has it, with its explanation
 	Similar    []quarantine.Likeness
 }
 
@@ -128,7 +131,11 @@ func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base stri
 	if v.Four, err = s.held.FourEyes(c.Request().Context()); err != nil {
 		return v, err
 	}
+	if v.Mode, err = s.releaseMode(c.Request().Context(), it, v.Four); err != nil {
+		return v, err
+	}
 	v.StepUp = v.Four == quarantine.SingleOperator && s.now().Sub(p.User.AuthenticatedAt) > stepUpAge
+	v.InsistStepUp = it.StoppedAt != nil && s.now().Sub(p.User.AuthenticatedAt) > stepUpAge
 	if v.Signs, err = s.signs(c, p.User); err != nil {
 		return v, err
 	}
@@ -199,7 +206,7 @@ func (v itemView) reason(mine bool) string {
 
 // mayRelease and its kin decide which buttons are there at all.
 func (v itemView) mayRelease(p *frame) bool {
-	return p.User.CanIn(rightRelease, v.Workspace) && len(v.Releasable()) > 0
+	return p.User.CanIn(rightRelease, v.Workspace) && len(v.Releasable())+len(v.unknown()) > 0
 }
 
 func (v itemView) mayDelete(p *frame) bool {
@@ -210,6 +217,11 @@ func (v itemView) mayDelete(p *frame) bool {
 func (v itemView) maySandbox(p *frame) bool {
 	asked := slices.ContainsFunc(v.Sandbox, func(s quarantine.SandboxPart) bool { return s.DecidedAt == nil })
 	return v.HasSandbox && !asked && p.User.CanIn(rightRelease, v.Workspace) && v.hasBytes()
+}
+
+// mayRescan says whether the engines may be asked now, and a mistake be reported.
+func (v itemView) mayRescan(p *frame) bool {
+	return p.User.CanIn(rightRelease, v.Workspace) && v.hasBytes()
 }
 
 // lateText says who has a mail that turned out to be malicious, and since when.
@@ -237,7 +249,8 @@ func (s *pages) postRelease(c echo.Context) error {
 	if err != nil {
 		return s.failure(c, err)
 	}
-	if form.Wrong == "" && len(form.Chosen) == 0 {
+	req := releaseInputOf(c, form)
+	if form.Wrong == "" && len(form.Chosen)+len(req.Others) == 0 {
 		form.Wrong = "act.wrong.recipients"
 	}
 	if form.Wrong == "" {
@@ -246,11 +259,19 @@ func (s *pages) postRelease(c echo.Context) error {
 			return s.failure(c, err)
 		}
 	}
+	if form.Wrong == "" && form.WrongPass == "" {
+		if form.WrongPass, err = s.insist(c, it); err != nil {
+			return s.failure(c, err)
+		}
+	}
 	if form.Wrong != "" || form.WrongPass != "" {
 		return s.showItem(c, http.StatusUnprocessableEntity, form, "release")
 	}
 	v := s.person(c)
-	it, err = s.held.Release(c.Request().Context(), v.Actor, v.Roles, it.ID, quarantine.ReleaseRequest{Reason: form.Reason, Recipients: form.Chosen})
+	it, err = s.held.Release(c.Request().Context(), v.Actor, v.Roles, it.ID, req)
+	if form.Wrong = wrongRelease(err); form.Wrong != "" {
+		return s.showItem(c, http.StatusUnprocessableEntity, form, "release")
+	}
 	if err != nil {
 		return s.failure(c, err)
 	}

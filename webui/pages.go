@@ -28,6 +28,7 @@ import (
 	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
 )
@@ -81,6 +82,8 @@ type pages struct {
 	people     *identity.Store
 	releases   *quarantine.Store // for decisions on releases
 	bulks      *quarantine.Bulks // nil in tests of pages alone
+	links      linkLimit
+	digests    *digest.Store // nil in tests of other pages
 	intel      *intel.Store
 	feeds      *intel.Feeds
 	mailcow    *mailcow.Directory // nil: there is none
@@ -127,6 +130,12 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/quarantine/:id/release", rightRelease, audit.ReleaseExecute, s.postRelease)
 	r.page(http.MethodPost, "/quarantine/:id/sandbox", rightRelease, audit.SandboxRequest, s.postSandbox)
 	r.page(http.MethodPost, "/quarantine/:id/delete", rightDelete, audit.ItemDelete, s.postDelete)
+	if s.releases != nil {
+		s.registerReleases(r)
+	}
+	if s.digests != nil {
+		s.registerDigests(r)
+	}
 	r.page(http.MethodGet, "/messages", rightViewMeta, audit.PageView, s.getMessages)
 	r.page(http.MethodGet, "/messages/:id", rightViewMeta, audit.PageView, s.getMessage)
 	r.page(http.MethodGet, "/queue", rightViewMeta, audit.PageView, s.getQueue)
@@ -370,6 +379,8 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
+	case releaseStatus(err) != 0:
+		return s.fail(c, releaseStatus(err), err)
 	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound), errors.Is(err, evidence.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),

@@ -34,6 +34,7 @@ import (
 	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
 	"mailward/scanner"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
@@ -44,18 +45,19 @@ const sitePassword = "correct horse battery"
 // realSite is a whole web server on a real database.
 type realSite struct {
 	*httptest.Server
-	t      *testing.T
-	srv    *Server
-	db     *testenv.DB
-	ids    *identity.Store
-	audit  *audit.Log
-	seal   *seal.Sealer
-	held   *quarantine.Store
+	t       *testing.T
+	srv     *Server
+	db      *testenv.DB
+	ids     *identity.Store
+	audit   *audit.Log
+	seal    *seal.Sealer
+	held    *quarantine.Store
 	bulks  *quarantine.Bulks
-	ledger *ledger.Ledger
-	queue  *queue.Queue
-	spool  *message.Spooler
-	admin  identity.User
+	digests *digest.Store
+	ledger  *ledger.Ledger
+	queue   *queue.Queue
+	spool   *message.Spooler
+	admin   identity.User
 
 	sidecar *scanner.Sidecar
 	rules   *ruleset.Store
@@ -87,7 +89,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	must(t, err)
 	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
 	must(t, err)
-	s.held = quarantine.New(quarantine.DefaultConfig(), db.DB, blobs, s.audit, log)
+	s.held = quarantine.New(quarantine.Config{KeepFor: 30 * 24 * time.Hour, GiveUpAfter: time.Hour}, db.DB, blobs, s.audit, log)
 	s.bulks = quarantine.NewBulks(s.held, log, NewBulkAskers(s.ids))
 	s.ledger = ledger.New(db.DB, log)
 	t.Cleanup(s.ledger.Close)
@@ -122,7 +124,9 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	must(t, err)
 	s.exports = evidence.New(evidence.Config{Hostname: "mx.ours.example", Version: "test"}, evidence.Deps{DB: db.DB, Audit: s.audit, Seal: s.seal, Quarantine: s.held, Ledger: s.ledger, Approvals: s.ids.Approvals(),
 		Vault: store.Folder{Dir: filepath.Join(dir, "evidence")}, TSA: stamps, Signer: signer, Keys: seal.Local{Dir: filepath.Join(keyDir, "receipt")}, Log: log})
-	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Bulks: s.bulks, Ledger: s.ledger, Queue: s.queue,
+	s.digests = digest.New(digest.Config{Hostname: "mx.ours.example", PublicURL: "http://mx.ours.example", Key: []byte("a key of a test")},
+		digest.Deps{Log: log, DB: db.DB, Held: s.held, Audit: s.audit, Postman: queue.NewLetters(s.queue, nil)})
+	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Bulks: s.bulks, Digests: s.digests, Ledger: s.ledger, Queue: s.queue,
 		Policies: policies, DLP: sets, Rules: s.rules, Alerts: s.alerts, Intel: s.intel, Feeds: s.feeds, Mailcow: cow, MailcowHop: "10.0.0.9:25", Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())

@@ -29,6 +29,7 @@ import (
 	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
 	"mailward/scanner"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
@@ -52,6 +53,7 @@ type Deps struct {
 	Identity   *identity.Store
 	Quarantine *quarantine.Store
 	Bulks      *quarantine.Bulks
+	Digests    *digest.Store
 	Ledger     *ledger.Ledger
 	Queue      *queue.Queue
 	Policies   *policy.Store
@@ -132,7 +134,7 @@ func (s *Server) newPages() error {
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), ids: s.deps.Identity, publicURL: strings.TrimRight(s.cfg.PublicURL, "/"), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, seal: s.deps.Seal, monitor: s.deps.Health,
-		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, bulks: s.deps.Bulks, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, mailcowHop: s.deps.MailcowHop, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts,
+		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, bulks: s.deps.Bulks, digests: s.deps.Digests, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, mailcowHop: s.deps.MailcowHop, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"mailward/policy"
+	"mailward/quarantine"
 )
 
 // Config is everything that an operator can set. reference.yaml explains each
@@ -27,6 +28,7 @@ type Config struct {
 	SMTP        SMTP             `yaml:"smtp"`
 	Relay       Relay            `yaml:"relay"`
 	Queue       Queue            `yaml:"queue"`
+	Quarantine  Quarantine       `yaml:"quarantine"`
 	DNS         DNS              `yaml:"dns"`
 	Limits      Limits           `yaml:"limits"`
 	Greylisting Greylisting      `yaml:"greylisting"`
@@ -137,13 +139,14 @@ type Bootstrap struct {
 func DefaultConfig() Config {
 	limits, greylisting := defaultLimits()
 	return Config{
-		Hostname: "mailward.localhost",
-		DataDir:  "/var/lib/mailward",
-		SMTP:     SMTP{Listen: []string{"127.0.0.1:2525"}, MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000, BareNewline: "reject"},
-		Queue:    defaultQueue(),
-		DNS:      DNS{Cache: true},
-		Relay:    Relay{MX: defaultMX(), RecipientCheck: "next_hop", OutboundSenders: "own"},
-		Limits:   limits, Greylisting: greylisting,
+		Hostname:   "mailward.localhost",
+		DataDir:    "/var/lib/mailward",
+		SMTP:       SMTP{Listen: []string{"127.0.0.1:2525"}, MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000, BareNewline: "reject"},
+		Queue:      defaultQueue(),
+		Quarantine: Quarantine{TakeBack: quarantine.DefaultConfig().TakeBack},
+		DNS:        DNS{Cache: true},
+		Relay:      Relay{MX: defaultMX(), RecipientCheck: "next_hop", OutboundSenders: "own"},
+		Limits:     limits, Greylisting: greylisting,
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
 		Login:   defaultLogin(),
 		Sandbox: defaultSandbox(),
@@ -191,6 +194,7 @@ func (c *Config) Validate() error {
 	c.Alerts.validate(p)
 	c.validateSigning(p)
 	c.Queue.validate(p)
+	c.Quarantine.validate(p)
 	c.Debug.validate(p)
 	c.Bootstrap.validate(p)
 	return errors.Join(p.list...)

@@ -10,9 +10,9 @@ import (
 // mayImport is what each package may import of the others: only from layers
 // below its own. What is not listed here may import nothing of ours.
 var mayImport = map[string][]string{
-	"cmd/mailward":             {"alerting", "alerting/channel", "alerting/meter", "approval", "audit", "audit/proof", "audit/seal", "audit/sink", "evidence", "evidence/receipt", "evidence/store", "evidence/tsa", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "identity/sso", "intel", "internal/bao", "internal/dns", "internal/durable", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "internal/worm", "mailauth", "mailcow", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
+	"cmd/mailward":             {"alerting", "alerting/channel", "alerting/meter", "approval", "audit", "audit/proof", "audit/seal", "audit/sink", "evidence", "evidence/receipt", "evidence/store", "evidence/tsa", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "identity/sso", "intel", "internal/bao", "internal/dns", "internal/durable", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "internal/worm", "mailauth", "mailcow", "policy", "quarantine", "quarantine/digest", "quarantine/rescan", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
 	"cmd/mailward-scanner":     {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
-	"webui":                    {"alerting", "alerting/channel", "alerting/rule", "approval", "audit", "audit/proof", "audit/seal", "evidence", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "intel", "internal/message", "internal/pg", "mailcow", "policy", "quarantine", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
+	"webui":                    {"alerting", "alerting/channel", "alerting/rule", "approval", "audit", "audit/proof", "audit/seal", "evidence", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "intel", "internal/message", "internal/pg", "mailcow", "policy", "quarantine", "quarantine/digest", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
 	"gateway":                  {"audit", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
 	"alerting":                 {"alerting/channel", "alerting/meter", "alerting/rule", "audit", "internal/pg"},
 	"alerting/channel":         {"alerting/rule"},
@@ -35,6 +35,8 @@ var mayImport = map[string][]string{
 	"mailcow":                  {"audit", "internal/pg"},
 	"mailauth":                 {"internal/dns", "internal/message"},
 	"quarantine":               {"approval", "audit", "internal/durable", "internal/message", "internal/pg", "policy"},
+	"quarantine/digest":        {"audit", "internal/pg", "policy", "quarantine"},
+	"quarantine/rescan":        {"internal/message", "policy", "scanner", "scanner/content"},
 	"quarantine/sandbox":       {"audit", "internal/pg", "policy", "quarantine", "scanner/cape"},
 	"identity":                 {"approval", "audit", "identity/sso", "internal/durable", "internal/pg"},
 	"identity/sso":             {},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -31,7 +32,11 @@ func (w *expireWorker) Work(ctx context.Context, _ *river.Job[expireArgs]) error
 	if n > 0 {
 		w.log.Info("held mail expired", "count", n)
 	}
-	return err
+	m, err2 := w.store.ExpireRequests(ctx)
+	if m > 0 {
+		w.log.Info("requests that nobody answered ended", "count", m)
+	}
+	return errors.Join(err, err2)
 }
 
 // expireEvery is short against the 30 days that mail is kept.

@@ -38,6 +38,8 @@ import (
 	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
+	"mailward/quarantine/rescan"
 	"mailward/quarantine/sandbox"
 	"mailward/scanner"
 	"mailward/scanner/cape"
@@ -93,6 +95,7 @@ type program struct {
 	recipients *limit.Recipients // nil: next hops are not asked
 	lists      *limit.Lists
 	queue      *queue.Queue
+	digests    *digest.Store
 	cape       *cape.Client // nil: no sandbox is set up, as for the next
 	sandbox    *sandbox.Queue
 	bao        *bao.Client      // nil: not set up
@@ -239,6 +242,8 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		return err
 	}
 	p.scanner = p.scanner.WithJudges(dlp.NewJudge(p.dlp), intel.NewJudge(p.intel))
+	p.quarantine.UseEngines(rescan.New(p.scanner, p.spooler))
+	p.quarantine.UseRoutes(p.policies.Serves)
 	if err := p.buildSandbox(); err != nil {
 		return err
 	}
@@ -259,6 +264,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		Log: p.log, DB: p.db, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
 	})
 	if err := p.buildSigning(ctx); err != nil {
+		return err
+	}
+	if err := p.buildDigests(); err != nil {
 		return err
 	}
 	if p.seal, err = p.newSealer(p.queue); err != nil {

@@ -168,6 +168,9 @@ func (p *program) components(smtp bool) []health.Component {
 	if r := newRspamd(p.conf.Rspamd); r != nil {
 		list = append(list, health.Rspamd(engineInfo(r.Check, false)))
 	}
+	if p.digests != nil {
+		list = append(list, health.Digest(p.digestStatus))
+	}
 	list = append(list, p.keyComponents()...)
 	list = append(list, p.sandboxComponent())
 	list = append(list, p.feedComponents()...)
@@ -336,6 +339,7 @@ func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 		return err
 	}
 	p.loop("delivery", failed, p.queue.Run)
+	p.loop("digests", failed, p.digests.Run)
 	p.loop("feeds of threat intelligence", failed, p.feeds.Run)
 	p.loop("expired indicators", failed, p.intel.RunSweep)
 	p.loop("exports of evidence", failed, p.evidence.Run)

@@ -156,6 +156,19 @@ const beginTries = 3
 // runs at most once: whether to try again after an error is the caller's to
 // decide ([IsConflict], [IsUnavailable]).
 func (db *DB) Act(ctx context.Context, a Actor, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	if db.fault == nil {
+		return db.act(ctx, a, fn)
+	}
+	if err := db.fault(a, false); err != nil {
+		return err
+	}
+	if err := db.act(ctx, a, fn); err != nil {
+		return err
+	}
+	return db.fault(a, true)
+}
+
+func (db *DB) act(ctx context.Context, a Actor, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	c, x, err := claims(ctx, a)
 	if err != nil {
 		return err

@@ -244,6 +244,17 @@ document.addEventListener('keydown', (event) => {
   action()
 })
 
+// A release begins in some seconds; then the page shows how it goes.
+function countDown(): void {
+  for (const el of all('[data-countdown]')) {
+    const left = Number(el.dataset['countdown']) - 1
+    el.dataset['countdown'] = String(left)
+    if (left > 0) el.textContent = String(left)
+    else if (left === -1) location.reload()
+  }
+}
+setInterval(countDown, 1000)
+
 // --- editor of rules ------------------------------------------------------
 
 // Line numbers beside the text, with what the compiler said of a line marked.
