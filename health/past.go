@@ -257,6 +257,28 @@ func (p *Past) Changes(ctx context.Context, name string, most int) ([]Changed, e
 	})
 }
 
+// Read is [Past.Read]; nothing where no history is kept.
+func (m *Monitor) Read(ctx context.Context, name string, from time.Time, slot, span time.Duration) (map[string][]Slot, error) {
+	if m.past == nil {
+		return nil, nil
+	}
+	return m.past.Read(ctx, name, from, slot, span)
+}
+
+// Changes are the last changes of a component, the newest first; without a kept
+// history those that this process has seen.
+func (m *Monitor) Changes(ctx context.Context, name string, most int) (list []Changed, err error) {
+	if m.past != nil {
+		return m.past.Changes(ctx, name, most)
+	}
+	for _, c := range slices.Backward(m.History(name).Changes) {
+		if len(list) < most {
+			list = append(list, Changed{At: c.At, Before: c.From, State: c.To, Reason: c.Reason})
+		}
+	}
+	return list, nil
+}
+
 const (
 	// flapWindow and flapChanges: so many changes in so short a time are one thing
 	// to know, not many.
