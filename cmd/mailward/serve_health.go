@@ -195,8 +195,13 @@ func (p *program) marks() (list []gateway.Mark) {
 	return list
 }
 
-// proofBegin is how soon after the start the first test mails are sent.
-const proofBegin = 10 * time.Second
+const (
+	// proofBegin is how soon after the start the first test mails are sent.
+	proofBegin = 10 * time.Second
+	// proofAgain is how soon they are sent again after one was not found, so that an
+	// engine that is back is not doubted for long.
+	proofAgain = 20 * time.Second
+)
 
 // runProofs has the engines prove that they detect, again and again.
 func (p *program) runProofs(ctx context.Context) error {
@@ -209,11 +214,13 @@ func (p *program) runProofs(ctx context.Context) error {
 		case <-t.C:
 		}
 		var round []health.Proof
+		next := health.ProofEvery
 		for _, x := range p.gateway.Prove(ctx, p.marks()) {
 			if ctx.Err() != nil {
 				return nil
 			}
 			if !x.Detected {
+				next = proofAgain
 				p.log.Warn("an engine has not proven that it detects", "engine", x.Engine, "answered", x.Answered, "detail", x.Detail)
 			}
 			round = append(round, health.Proof{Engine: x.Engine, TriedAt: x.At, Detected: x.Detected, Answered: x.Answered, Detail: x.Detail})
@@ -221,7 +228,7 @@ func (p *program) runProofs(ctx context.Context) error {
 		if err := p.proofs.Keep(ctx, round); err != nil && ctx.Err() == nil {
 			p.log.Warn("proofs of detection not stored", "error", err)
 		}
-		t.Reset(health.ProofEvery)
+		t.Reset(next)
 	}
 }
 
