@@ -245,8 +245,8 @@ func (s *pages) alertScope(c echo.Context, right identity.Right) (uuid.UUID, err
 
 // ruleName is the name of a rule; that of a default rule in the page's language.
 func (p *frame) ruleName(name string) string {
-	if key := "alert.pack." + alerting.PackKey(name); p.Has(key) {
-		return p.T(key)
+	if key := alerting.PackKey(name); key != "" {
+		return p.T("alert.pack." + key)
 	}
 	return plain(name, 100)
 }
