@@ -54,10 +54,23 @@ func pack() []packed {
 		{"audit_stream", base("A copy of the audit does not leave the machine", "audit_stream_failures", 0, rule.Warn)},
 		{"forged_release", base("Release without a decision", "forged_releases", 0, rule.Critical)},
 		{"notifications_failing", window(base("Notifications do not arrive", "notification_failures", 5, rule.Warn), 15*time.Minute)},
+		{"detection_failed", lasting(each(base("An engine does not detect", "detection_failed", 0, rule.Critical)), 30*time.Second)},
+		{"feeds_old", lasting(each(base("A threat feed is old", "cti_sync_lag_minutes", 24*60, rule.Warn)), 10*time.Minute)},
 		{"database_down", database},
 		{"component_down", lasting(each(base("Component down", "component_down", 0, rule.Critical)), time.Minute)},
 		{"component_degraded", lasting(each(base("Component degraded", "component_degraded", 0, rule.Info)), 15*time.Minute)},
 	}
+}
+
+// PackKey is the key of the default rule that has a name from the start; "" where
+// none has: somebody has given it one.
+func PackKey(name string) string {
+	for _, p := range pack() {
+		if p.spec.Name == name {
+			return p.key
+		}
+	}
+	return ""
 }
 
 // InstallPack puts the default rules in, each once: one that somebody has changed

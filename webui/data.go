@@ -74,6 +74,7 @@ type opener interface {
 // mails is the ledger.
 type mails interface {
 	Stats(ctx context.Context, workspaces []uuid.UUID, from, to time.Time, step time.Duration) ([]ledger.Bucket, error)
+	Coverage(ctx context.Context, workspaces []uuid.UUID, from, to time.Time) ([]ledger.Gap, error)
 	List(ctx context.Context, f ledger.Filter) (ledger.Page, error)
 	Get(ctx context.Context, id uuid.UUID) (ledger.Row, []ledger.Outcome, error)
 }
@@ -101,4 +102,6 @@ type monitor interface {
 	Check(ctx context.Context) health.Report
 	Latest() health.Report
 	History(name string) health.History
+	Read(ctx context.Context, name string, from time.Time, slot, span time.Duration) (map[string][]health.Slot, error)
+	Changes(ctx context.Context, name string, most int) ([]health.Changed, error)
 }

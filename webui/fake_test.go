@@ -186,6 +186,10 @@ type fakeMails struct {
 	empty bool
 }
 
+func (f fakeMails) Coverage(_ context.Context, _ []uuid.UUID, _, to time.Time) ([]ledger.Gap, error) {
+	return []ledger.Gap{{Engine: "clamav", From: to.Add(-3 * time.Hour), To: to.Add(-2 * time.Hour), Mails: 14, PutOff: 11, Held: 2, Rejected: 1}}, nil
+}
+
 func (f fakeMails) Stats(_ context.Context, _ []uuid.UUID, from, to time.Time, step time.Duration) ([]ledger.Bucket, error) {
 	var out []ledger.Bucket
 	for at := from; at.Before(to); at = at.Add(step) {
@@ -264,6 +268,22 @@ func (f fakeMonitor) History(name string) health.History {
 		h.Samples = append(h.Samples, health.Sample{At: testNow.Add(time.Duration(i-1200) * 2 * time.Second), State: st, LatencyMS: 4 + 3*math.Sin(float64(i)/7) + float64(i%5)})
 	}
 	return h
+}
+
+func (fakeMonitor) Read(_ context.Context, _ string, from time.Time, slot, span time.Duration) (map[string][]health.Slot, error) {
+	out := map[string][]health.Slot{}
+	for i := range int(span / slot) {
+		s := health.Slot{At: from.Add(time.Duration(i) * slot), Checks: 30, Good: 30, Worst: health.Up, P50: 3, P95: 6 + float64(i%7)}
+		if i%40 == 20 {
+			s.Good, s.Bad, s.Worst = 10, 20, health.Down
+		}
+		out["clamav"], out["postgresql"] = append(out["clamav"], s), append(out["postgresql"], s)
+	}
+	return out, nil
+}
+
+func (fakeMonitor) Changes(context.Context, string, int) ([]health.Changed, error) {
+	return []health.Changed{{At: testNow.Add(-time.Hour), Node: "mx1", Before: health.Down, State: health.Up, Reason: "ClamAV answers; <b>mail</b> flows."}}, nil
 }
 
 // fakeAccounts knows one person.

@@ -70,6 +70,7 @@ type alertRuleForm struct {
 	Channels                                             []alerting.Channel
 	Versions                                             []alerting.Version
 	Preview                                              alertPreview
+	Spaces                                               []option // that a new rule may be of
 }
 
 // alertPreview is what a rule would have done.
@@ -155,10 +156,63 @@ func (f *alertRuleForm) readHours() error {
 	return nil
 }
 
+// ruleScope is the workspace of a new rule: the one that is asked for, else the
+// widest that the person may write to.
+func (s *pages) ruleScope(c echo.Context) (uuid.UUID, error) {
+	asked := c.FormValue("workspace")
+	if asked == "" {
+		return s.alertScope(c, identity.AlertsWrite)
+	}
+	w := uuid.Nil
+	if asked != wholeInstallation {
+		var err error
+		if w, err = uuid.Parse(asked); err != nil || w == uuid.Nil {
+			return uuid.Nil, alerting.ErrNotFound
+		}
+	}
+	if !s.mayAlert(c, identity.AlertsWrite, w) {
+		return uuid.Nil, alerting.ErrNotFound
+	}
+	return w, nil
+}
+
+// wholeInstallation stands for all of it, over all workspaces.
+const wholeInstallation = "all"
+
+// ruleSpaces are what a person may make a rule for; none where there is no choice.
+func (s *pages) ruleSpaces(c echo.Context, p *frame) (list []option) {
+	only, all := s.person(c).principal.Workspaces(identity.AlertsWrite)
+	if all {
+		list, only = append(list, option{Value: wholeInstallation, Text: p.T("alert.workspace.all")}), nil
+	}
+	if s.ids == nil {
+		return nil
+	}
+	spaces, err := s.ids.ListWorkspaces(c.Request().Context(), only)
+	if err != nil {
+		s.log.Error("workspaces not read", "error", err)
+		return nil
+	}
+	for _, w := range spaces {
+		list = append(list, option{Value: w.ID.String(), Text: plain(w.Name, 100)})
+	}
+	if len(list) < 2 {
+		return nil
+	}
+	return list
+}
+
+func (f alertRuleForm) space() string {
+	if f.Workspace == uuid.Nil {
+		return wholeInstallation
+	}
+	return f.Workspace.String()
+}
+
 // draft is the rule that the path names, or a new one.
 func (s *pages) draft(c echo.Context, right identity.Right) (alertRuleForm, error) {
 	if c.Param("id") == "" {
-		w, err := s.alertScope(c, identity.AlertsWrite)
+		w, err := s.ruleScope(c)
 		return formOf(alerting.Rule{Workspace: w, Enabled: true, Spec: rule.Spec{Metric: "phishing_rate_5min", Compare: rule.Above, Threshold: 10, Window: 5 * time.Minute, Cooldown: time.Hour, Severity: rule.Warn, Missing: rule.Keep}}), err
 	}
 	id, err := paramID(c)
@@ -203,6 +257,9 @@ func (s *pages) showAlertRule(c echo.Context, status int, f alertRuleForm) error
 		f.Preview = s.preview(ctx, f)
 	}
 	p := s.frame(c, "alerts")
+	if f.ID == uuid.Nil {
+		f.Spaces = s.ruleSpaces(c, p)
+	}
 	s.flash(c, p)
 	return s.render(c, status, alertRulePage(p, f))
 }
@@ -229,7 +286,7 @@ func (s *pages) preview(ctx context.Context, f alertRuleForm) alertPreview {
 
 // getAlertPreview answers the form while somebody types.
 func (s *pages) getAlertPreview(c echo.Context) error {
-	w, err := s.alertScope(c, identity.AlertsWrite)
+	w, err := s.ruleScope(c)
 	if err != nil {
 		return s.alertFailure(c, err)
 	}

@@ -210,11 +210,11 @@ func (s *pages) showSilences(c echo.Context, status int, v silencesView) error {
 	if err != nil {
 		return s.alertFailure(c, err)
 	}
+	p := s.frame(c, "alerts")
 	v.Rules = map[uuid.UUID]string{}
 	for _, r := range rules {
-		v.Rules[r.ID] = r.Spec.Name
+		v.Rules[r.ID] = p.ruleName(r.Spec.Name)
 	}
-	p := s.frame(c, "alerts")
 	s.flash(c, p)
 	return s.render(c, status, silencesPage(p, v))
 }
@@ -241,6 +241,14 @@ func (s *pages) alertScope(c echo.Context, right identity.Right) (uuid.UUID, err
 	}
 	slices.SortFunc(list, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
 	return list[0], nil
+}
+
+// ruleName is the name of a rule; that of a default rule in the page's language.
+func (p *frame) ruleName(name string) string {
+	if key := alerting.PackKey(name); key != "" {
+		return p.T("alert.pack." + key)
+	}
+	return plain(name, 100)
 }
 
 func (s *pages) postSilence(c echo.Context) error {

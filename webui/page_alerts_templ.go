@@ -553,7 +553,7 @@ func alertTable(p *frame, caption string, list []alerting.Alert) templ.Component
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var29 string
-			templ_7745c5c3_Var29, templ_7745c5c3_Err = templ.JoinStringErrs(plain(a.Spec.Name, 100))
+			templ_7745c5c3_Var29, templ_7745c5c3_Err = templ.JoinStringErrs(p.ruleName(a.Spec.Name))
 			if templ_7745c5c3_Err != nil {
 				return templ.Error{Err: templ_7745c5c3_Err, FileName: `page_alerts.templ`, Line: 85, Col: 123}
 			}
@@ -822,7 +822,7 @@ func alertPage(p *frame, v alertView) templ.Component {
 				}
 				return nil
 			})
-			templ_7745c5c3_Err = pageHead(p, plain(v.Spec.Name, 100), plain(v.Subject, 255)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var38), templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = pageHead(p, p.ruleName(v.Spec.Name), plain(v.Subject, 255)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var38), templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1231,7 +1231,7 @@ func alertPage(p *frame, v alertView) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = layout(p, plain(v.Spec.Name, 100)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var36), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = layout(p, p.ruleName(v.Spec.Name)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var36), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

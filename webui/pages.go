@@ -75,6 +75,7 @@ type pages struct {
 	queue      deliveries
 	leaks      leaks
 	monitor    monitor
+	pastOf     pastCache
 	policies   *policy.Store
 	trials     trials
 	sandbox    bool // a sandbox is set up
@@ -144,6 +145,8 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/queue/:id/retry", rightRelease, audit.QueueRetry, s.postDeliveryRetry)
 	r.page(http.MethodPost, "/queue/:id/delete", rightDelete, audit.QueueDelete, s.postDeliveryDelete)
 	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
+	r.page(http.MethodGet, "/health/coverage", rightViewMeta, audit.PageView, s.getCoverage)
+	r.page(http.MethodGet, "/health/:component", rightHealthRead, audit.PageView, s.getComponent)
 	s.registerRules(r)
 	s.registerAlerts(r)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)

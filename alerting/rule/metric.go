@@ -34,7 +34,7 @@ var metrics = []Metric{
 	{Name: "dlp_hits_per_hour", Kind: Count, Unit: "mails", Of: "domain", Window: time.Hour},
 	{Name: "sandbox_failures", Kind: Count, Unit: "events", Window: 15 * time.Minute},
 	{Name: "sandbox_queue_age_minutes", Kind: Gauge, Unit: "minutes", Window: time.Minute},
-	{Name: "cti_sync_lag_minutes", Kind: Gauge, Unit: "minutes", Window: time.Minute, Missing: "feeds"},
+	{Name: "cti_sync_lag_minutes", Kind: Gauge, Unit: "minutes", Of: "component", Window: time.Minute},
 	{Name: "quarantine_rate_5min", Kind: Count, Unit: "mails", Of: "domain", Window: 5 * time.Minute},
 	{Name: "tempfail_rate_5min", Kind: Count, Unit: "mails", Of: "domain", Window: 5 * time.Minute},
 	{Name: "scan_latency_p95_ms", Kind: P95, Unit: "milliseconds", Of: "domain", Window: 5 * time.Minute},
@@ -47,6 +47,7 @@ var metrics = []Metric{
 
 	{Name: "mails_5min", Kind: Count, Unit: "mails", Of: "domain", Window: 5 * time.Minute},
 	{Name: "component_degraded", Kind: Gauge, Unit: "components", Of: "component", Window: time.Minute},
+	{Name: "detection_failed", Kind: Gauge, Unit: "components", Of: "component", Window: time.Minute},
 	{Name: "break_glass_logins", Kind: Count, Unit: "events", Window: 5 * time.Minute},
 	{Name: "audit_write_failures", Kind: Count, Unit: "events", Window: 5 * time.Minute},
 	{Name: "logins_waiting_for_audit", Kind: Gauge, Unit: "events", Window: time.Minute},

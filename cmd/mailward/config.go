@@ -48,6 +48,7 @@ type Config struct {
 	Signing     Signing          `yaml:"signing"`
 	Audit       Audit            `yaml:"audit"`
 	Alerts      Alerts           `yaml:"alerts"`
+	Health      HealthConf       `yaml:"health"`
 	Evidence    Evidence         `yaml:"evidence"`
 	Debug       Debug            `yaml:"debug"`
 	Bootstrap   Bootstrap        `yaml:"bootstrap"`
@@ -192,6 +193,7 @@ func (c *Config) Validate() error {
 	c.Audit.validate(p, c.OpenBao.URL != "")
 	c.Intel.validate(p)
 	c.Alerts.validate(p)
+	c.Health.validate(p)
 	c.validateSigning(p)
 	c.Queue.validate(p)
 	c.Quarantine.validate(p)

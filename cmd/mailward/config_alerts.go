@@ -117,8 +117,10 @@ func (p *program) buildAlerts(worker bool) error {
 	p.meter.Ask(meter.Watch(p.meter, p.metrics, watched, p.log))
 	p.meter.Ask(p.countHealth)
 	p.meter.Ask(p.countAuditFailures())
+	p.meter.Ask(p.countProofs)
 	if worker {
 		p.meter.Ask(p.countSealLag)
+		p.meter.Ask(p.countLag)
 	}
 	return nil
 }

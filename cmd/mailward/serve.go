@@ -104,6 +104,8 @@ type program struct {
 	meter      *meter.Meter
 	alerts     *alerting.Store
 	health     *health.Monitor
+	proofs     *health.Proofs // nil: engines are not asked to prove that they detect
+	past       *health.Past
 	accepting  atomic.Bool // SMTP connections are taken
 
 	stops []func(context.Context) // what has to be stopped, in the order of its start
@@ -148,6 +150,10 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 		if err := p.serveSMTP(failed); err != nil {
 			return err
 		}
+	}
+	p.loop("proofs of detection of others", failed, p.readProofs)
+	if cmd.runs("gateway") {
+		p.loop("proof of detection", failed, p.runProofs)
 	}
 	p.loop("health", failed, p.health.Run) // last, so that it finds everything there
 	banner(e.err, conf, first, p.servers.testSignatures())
@@ -195,7 +201,12 @@ func (p *program) build(ctx context.Context, runs func(part string) bool) (first
 	if err := p.buildAlerts(runs("worker")); err != nil {
 		return first, err
 	}
-	p.health = health.New(p.components(runs("gateway")), p.log, health.WithStore(health.NewDBStore(p.db)), health.WithDynamic(p.nextHops))
+	p.proofs, p.past = health.NewProofs(p.db, nodeName()), health.NewPast(p.db, nodeName())
+	components, err := p.components(runs("gateway"))
+	if err != nil {
+		return first, err
+	}
+	p.health = health.New(components, p.log, health.WithStore(health.NewDBStore(p.db)), health.WithDynamic(p.moving), health.WithPast(p.past))
 	if err := p.health.Restore(ctx); err != nil {
 		p.log.Warn("earlier health states not read", "error", err)
 	}

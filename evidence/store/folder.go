@@ -110,3 +110,20 @@ func attribute(path string, set, clear int) error {
 	}
 	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, have&^clear|set)
 }
+
+// Check says whether the folder can be written to.
+func (f Folder) Check(context.Context) error {
+	if err := os.MkdirAll(f.Dir, 0o700); err != nil {
+		return fmt.Errorf("make folder of evidence: %w", err)
+	}
+	t, err := os.CreateTemp(f.Dir, ".check-*")
+	if err != nil {
+		return fmt.Errorf("write to the folder of evidence: %w", err)
+	}
+	defer os.Remove(t.Name())
+	_, err = t.WriteString("can this be written to?\n")
+	if err := errors.Join(err, t.Close()); err != nil {
+		return fmt.Errorf("write to the folder of evidence: %w", err)
+	}
+	return nil
+}

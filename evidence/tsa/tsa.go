@@ -93,9 +93,27 @@ func (r Remote) Stamp(ctx context.Context, data []byte) (Stamp, error) {
 	}
 	// Some authorities answer 200 with a page of HTML.
 	if kind := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || !strings.HasPrefix(kind, "application/timestamp-reply") {
-		return Stamp{}, fmt.Errorf("the time stamp authority answered %d %q", resp.StatusCode, kind)
+		return Stamp{}, fmt.Errorf("ask for a time stamp: %w", &AnswerError{Status: resp.StatusCode, Kind: kind})
 	}
-	return read(body, nonce, data, r.Trust)
+	st, err := read(body, nonce, data, r.Trust)
+	if err != nil {
+		return Stamp{}, fmt.Errorf("%w: %w", ErrAnswer, err)
+	}
+	return st, nil
+}
+
+// ErrAnswer means that what came is a time stamp that we do not take.
+var ErrAnswer = errors.New("tsa: the answer is not taken")
+
+// AnswerError is an answer that is no time stamp.
+type AnswerError struct {
+	Status int
+	Kind   string // of content
+}
+
+// Error implements error.
+func (e *AnswerError) Error() string {
+	return fmt.Sprintf("the time stamp authority answered %d %q", e.Status, e.Kind)
 }
 
 func query(data []byte) ([]byte, *big.Int, error) {

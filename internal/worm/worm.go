@@ -11,7 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -109,6 +111,35 @@ func (b Bucket) Get(ctx context.Context, key, version string) ([]byte, error) {
 		return nil, fmt.Errorf("read from bucket %s: %w", b.Name, said(err))
 	}
 	return data, nil
+}
+
+// What a check can find.
+var (
+	ErrDenied  = errors.New("worm: the storage does not take our key")
+	ErrNoLock  = errors.New("worm: the bucket was made without Object Lock")
+	ErrGone    = errors.New("worm: there is no such bucket")
+	deniedCode = []string{"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AccountProblem"}
+)
+
+// Check asks whether the bucket is there and locks what is put into it.
+func (b Bucket) Check(ctx context.Context) error {
+	client, err := b.client()
+	if err != nil {
+		return err
+	}
+	state, _, _, _, err := client.GetObjectLockConfig(ctx, b.Name)
+	r := minio.ToErrorResponse(err)
+	switch {
+	case err == nil && state == "Enabled":
+		return nil
+	case err == nil, r.Code == "ObjectLockConfigurationNotFoundError":
+		return fmt.Errorf("bucket %s: %w", b.Name, ErrNoLock)
+	case r.Code == "NoSuchBucket":
+		return fmt.Errorf("bucket %s: %w", b.Name, ErrGone)
+	case slices.Contains(deniedCode, r.Code), r.StatusCode == http.StatusForbidden, r.StatusCode == http.StatusUnauthorized:
+		return fmt.Errorf("ask bucket %s for its lock: %w: %w", b.Name, ErrDenied, said(err))
+	}
+	return fmt.Errorf("ask bucket %s for its lock: %w", b.Name, said(err))
 }
 
 // said is what the storage said, without the request: an address can hold a secret.
