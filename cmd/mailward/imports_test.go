@@ -12,7 +12,7 @@ import (
 var mayImport = map[string][]string{
 	"cmd/mailward":             {"alerting", "alerting/channel", "alerting/meter", "approval", "audit", "audit/proof", "audit/seal", "audit/sink", "evidence", "evidence/receipt", "evidence/store", "evidence/tsa", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "identity/sso", "intel", "internal/bao", "internal/dns", "internal/durable", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "internal/worm", "mailauth", "policy", "quarantine", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
 	"cmd/mailward-scanner":     {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
-	"webui":                    {"alerting", "alerting/channel", "alerting/rule", "approval", "audit", "audit/proof", "audit/seal", "evidence", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "intel", "internal/message", "internal/pg", "policy", "quarantine", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
+	"webui":                    {"alerting", "alerting/channel", "alerting/rule", "approval", "audit", "audit/proof", "audit/seal", "evidence", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "intel", "internal/message", "internal/pg", "policy", "quarantine", "quarantine/preview", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
 	"gateway":                  {"audit", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
 	"alerting":                 {"alerting/channel", "alerting/meter", "alerting/rule", "audit", "internal/pg"},
 	"alerting/channel":         {"alerting/rule"},
@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"docs/examples/copyaudit":  {},
 	"mailauth":                 {"internal/dns", "internal/message"},
 	"quarantine":               {"approval", "audit", "internal/durable", "internal/message", "internal/pg", "policy"},
+	"quarantine/preview":       {},
 	"quarantine/sandbox":       {"audit", "internal/pg", "policy", "quarantine", "scanner/cape"},
 	"identity":                 {"approval", "audit", "identity/sso", "internal/durable", "internal/pg"},
 	"identity/sso":             {},
@@ -118,7 +119,7 @@ func TestImports_OfOthersPackages(t *testing.T) {
 		"github.com/baruwa-enterprise/clamd":       {"scanner"},
 		"github.com/coreos/go-oidc/v3/oidc":        {"identity/sso"},
 		"github.com/go-webauthn/webauthn/webauthn": {"identity"},
-		"github.com/microcosm-cc/bluemonday":       {"webui"},
+		"github.com/microcosm-cc/bluemonday":       {"quarantine/preview", "webui"},
 		"github.com/pressly/goose/v3":              {"internal/pg"},
 		"github.com/riverqueue/river/rivermigrate": {"internal/pg"},
 	}
