@@ -30,7 +30,7 @@ func WithAttestation(ctx context.Context, a *Attestation) context.Context {
 // What follows from them names them as its cause.
 func attestable(action string) bool {
 	switch action {
-	case ReleaseRequest, ReleaseExecute, ReleaseApprove, ReleaseDeny, AuditExport, RawDownload,
+	case ReleaseRequest, ReleaseExecute, ReleaseApprove, ReleaseDeny, AuditExport, RawDownload, ViewPart,
 		RoleRequest, RoleApprove, RoleDeny, RetentionRequest, RetentionApprove, RetentionDeny:
 		return true
 	}

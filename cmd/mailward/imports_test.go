@@ -120,7 +120,7 @@ func TestImports_OfOthersPackages(t *testing.T) {
 		"github.com/baruwa-enterprise/clamd":       {"scanner"},
 		"github.com/coreos/go-oidc/v3/oidc":        {"identity/sso"},
 		"github.com/go-webauthn/webauthn/webauthn": {"identity"},
-		"github.com/microcosm-cc/bluemonday":       {"quarantine/preview", "webui"},
+		"github.com/microcosm-cc/bluemonday":       {"quarantine/preview"},
 		"github.com/pressly/goose/v3":              {"internal/pg"},
 		"github.com/riverqueue/river/rivermigrate": {"internal/pg"},
 	}
