@@ -29,6 +29,7 @@ const (
 	APIRefused         = "api.refused" // calls without a login that were too many to be written one by one
 	ItemCreate         = "quarantine.item.create"
 	ViewBody           = "quarantine.view_body"
+	ViewPart           = "quarantine.view_part" // one file is taken out of a mail
 	RawDownload        = "quarantine.raw_download"
 	ReleaseRequest     = "quarantine.release.request"
 	ReleaseExecute     = "quarantine.release.execute"

@@ -37,7 +37,7 @@ func AttestationFrom(ctx context.Context) *Attestation {
 // What follows from them names them as its cause.
 func attestable(action string) bool {
 	switch action {
-	case ReleaseRequest, ReleaseExecute, ReleaseApprove, ReleaseDeny, AuditExport, RawDownload,
+	case ReleaseRequest, ReleaseExecute, ReleaseApprove, ReleaseDeny, AuditExport, RawDownload, ViewPart,
 		BulkStart, RoleRequest, RoleApprove, RoleDeny, RetentionRequest, RetentionApprove, RetentionDeny,
 		EvidenceRequest, EvidenceExecute, EvidenceApprove, EvidenceDeny, EvidenceDownload:
 		return true

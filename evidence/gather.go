@@ -126,7 +126,7 @@ func (m *making) timeline(ctx context.Context, target string) (raw []json.RawMes
 }
 
 // looked are the acts by which somebody saw or decided something.
-var looked = []string{audit.ViewBody, audit.RawDownload, audit.ReleaseRequest, audit.ReleaseExecute, audit.ReleaseApprove, audit.ReleaseDeny, audit.ItemDelete, audit.SandboxRequest,
+var looked = []string{audit.ViewBody, audit.ViewPart, audit.RawDownload, audit.ReleaseRequest, audit.ReleaseExecute, audit.ReleaseApprove, audit.ReleaseDeny, audit.ItemDelete, audit.SandboxRequest,
 	audit.EvidenceRequest, audit.EvidenceExecute, audit.EvidenceApprove, audit.EvidenceDeny, audit.EvidenceDownload}
 
 func stepOf(row audit.Row) (pdf.Step, bool) {
@@ -162,7 +162,7 @@ func stepOf(row audit.Row) (pdf.Step, bool) {
 		st.Seq = &n
 	}
 	// An act that is put on record before and after it is one line.
-	result := text("phase") == "result" && (st.Action == audit.ViewBody || st.Action == audit.RawDownload || st.Action == audit.EvidenceDownload)
+	result := text("phase") == "result" && (st.Action == audit.ViewBody || st.Action == audit.ViewPart || st.Action == audit.RawDownload || st.Action == audit.EvidenceDownload)
 	st.Looked = slices.Contains(looked, st.Action) && text("actor", "type") != "system"
 	return st, !result || text("outcome", "result") != "success"
 }

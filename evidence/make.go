@@ -22,6 +22,7 @@ import (
 	"mailward/audit/proof"
 	"mailward/evidence/pdf"
 	"mailward/evidence/receipt"
+	"mailward/internal/aezip"
 	"mailward/internal/worm"
 	"mailward/quarantine"
 )
@@ -377,6 +378,6 @@ func (m *making) original(n mail, t func(string) string) (pdf.Attachment, error)
 	if !dangerous(n.Class) {
 		return pdf.Attachment{Name: n.file, Description: t("att.original"), Data: n.raw}, nil
 	}
-	z, err := pdf.EncryptedZip(n.file, n.raw, n.ReceivedAt)
+	z, err := aezip.Pack(n.file, n.raw, n.ReceivedAt)
 	return pdf.Attachment{Name: strings.TrimSuffix(n.file, ".eml") + ".zip", Description: t("att.zip"), Data: z}, err
 }

@@ -219,7 +219,7 @@ func judgeMailcow(body []byte) Result {
 	// Without a key, or with one that it does not know in a way of its own, it
 	// answers 200 and nothing.
 	if len(bytes.TrimSpace(body)) == 0 {
-		return Result{State: NotAuthorised, Code: "refused", Detail: "200 with an empty body", Reason: "mailcow answers but does not take our key. Mail flows. Check health.mailcow.key."}
+		return Result{State: NotAuthorised, Code: "refused", Detail: "200 with an empty body", Reason: "mailcow answers but does not take our key. Mail flows. Check mailcow.key."}
 	}
 	var list map[string]struct {
 		State string `json:"state"`

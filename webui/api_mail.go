@@ -99,6 +99,7 @@ func (s *Server) registerQuarantine() {
 		s.getRaw, func(op *huma.Operation) {
 			op.Responses = map[string]*huma.Response{"200": {Description: "The mail", Content: map[string]*huma.MediaType{"application/octet-stream": {}}}}
 		})
+	s.registerLook()
 	s.registerDecisions()
 	s.registerReleases()
 	s.registerKeeping()

@@ -292,7 +292,7 @@ func TestServer_ProbesAndDocument(t *testing.T) {
 	}
 	_, doc, _ := s.call("", "GET", "/openapi.json", "")
 	paths, _ := doc["paths"].(map[string]any)
-	for _, p := range []string{"/health", "/messages", "/messages/{id}", "/quarantine", "/quarantine/{id}", "/quarantine/{id}/raw", "/quarantine/{id}/release", "/quarantine/{id}/approve",
+	for _, p := range []string{"/health", "/messages", "/messages/{id}", "/quarantine", "/quarantine/{id}", "/quarantine/{id}/raw", "/quarantine/{id}/headers", "/quarantine/{id}/body", "/quarantine/{id}/parts/{n}", "/quarantine/{id}/release", "/quarantine/{id}/approve",
 		"/quarantine/{id}/deny", "/quarantine/{id}/delete", "/approvals", "/audit/events", "/domains", "/policies/{domain}", "/users", "/tokens"} {
 		if paths[p] == nil {
 			t.Errorf("the document lacks %s", p)

@@ -59,7 +59,7 @@ type mailView struct {
 	Truncated  bool
 }
 
-type headerField struct{ Name, Value string }
+type headerField struct{ Name, Value, Raw string }
 
 type inlineImage struct {
 	CID, ContentType string
@@ -69,6 +69,10 @@ type inlineImage struct {
 // opener takes a mail apart without this process reading its structure.
 type opener interface {
 	View(ctx context.Context, raw io.Reader) (mailView, error)
+	// Part takes one file out, by its SHA-256 in hex.
+	Part(ctx context.Context, raw io.Reader, sum string) ([]byte, error)
+	// Zip packs a mail so that nothing opens it by mistake.
+	Zip(ctx context.Context, name string, raw io.Reader, at time.Time) ([]byte, error)
 }
 
 // mails is the ledger.

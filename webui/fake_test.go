@@ -22,9 +22,11 @@ import (
 	"mailward/audit"
 	"mailward/gateway/ledger"
 	"mailward/health"
+	"mailward/internal/aezip"
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/scanner"
 )
 
 var testNow = time.Date(2026, 11, 24, 9, 41, 30, 0, time.UTC)
@@ -174,10 +176,26 @@ const nastyHTML = `<html><body><h1>Your password expires today</h1><script>docum
 
 func (f fakeOpener) View(context.Context, io.Reader) (mailView, error) {
 	return mailView{
-		Headers: []headerField{{"From", "IT <it@sender.example>"}, {"Subject", rtlSubject}, {"X-Bad", badUTF8}},
-		Text:    "Dear colleague,\n\nyour password expires today. \u202egnp.exe\n", HTML: nastyHTML,
-		Inline: []inlineImage{{CID: "<logo>", ContentType: "image/png", Data: []byte("png")}},
+		Headers: []headerField{{"From", "IT <it@sender.example>", "From: =?utf-8?q?IT?=\r\n <it@sender.example>\r\n"}, {"Subject", rtlSubject, ""}, {"X-Bad", badUTF8, "X-Bad: " + badUTF8 + "\r\n"},
+			{"received", "from relay.sender.example ([198.51.100.9]) by mx.bank.example with ESMTPS; Tue, 24 Nov 2026 01:00:00 +0000", ""}},
+		Text: "Dear colleague,\n\nyour password expires today. \u202egnp.exe\n", HTML: nastyHTML,
+		Inline: []inlineImage{{CID: "<logo>", ContentType: "image/png", Data: []byte("\x89PNG\r\n\x1a\n")}},
 	}, f.fail
+}
+
+func (f fakeOpener) Part(_ context.Context, _ io.Reader, sum string) ([]byte, error) {
+	if sum != strings.Repeat("cd", 32) {
+		return nil, scanner.ErrNoPart
+	}
+	return []byte("the file"), f.fail
+}
+
+func (f fakeOpener) Zip(_ context.Context, name string, raw io.Reader, at time.Time) ([]byte, error) {
+	b, err := io.ReadAll(raw)
+	if err != nil {
+		return nil, err
+	}
+	return aezip.Pack(name, b, at)
 }
 
 // fakeMails is a ledger in memory.

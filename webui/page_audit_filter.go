@@ -69,7 +69,7 @@ type textField struct{ Name, Label, Value string }
 
 // actionGroups are what the filter offers; a full name can be given in the
 // address or by a click on one.
-var actionGroups = []string{"auth.*", "quarantine.*", "quarantine.release.*", "quarantine.view_body", "quarantine.raw_download",
+var actionGroups = []string{"auth.*", "quarantine.*", "quarantine.release.*", "quarantine.view_body", "quarantine.view_part", "quarantine.raw_download",
 	"policy.*", "domain.*", "user.*", "role.*", "token.*", "setting.*", "audit.*", "guard.*", "api.*", "web.*"}
 
 func (v auditView) actionOptions(p *frame) []option {

@@ -620,9 +620,9 @@ func digestPage(p *frame, v digestView) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				var templ_7745c5c3_Var34 string
-				templ_7745c5c3_Var34, templ_7745c5c3_Err = templ.JoinStringErrs(p.T("weekday." + strconv.Itoa(d+1)))
+				templ_7745c5c3_Var34, templ_7745c5c3_Err = templ.JoinStringErrs(p.T("weekday.full." + strconv.Itoa(d+1)))
 				if templ_7745c5c3_Err != nil {
-					return templ.Error{Err: templ_7745c5c3_Err, FileName: `page_digest.templ`, Line: 94, Col: 188}
+					return templ.Error{Err: templ_7745c5c3_Err, FileName: `page_digest.templ`, Line: 94, Col: 193}
 				}
 				_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var34))
 				if templ_7745c5c3_Err != nil {

@@ -19,7 +19,7 @@ import (
 // itemView is one held mail, as the drawer and its own page show it.
 type itemView struct {
 	quarantine.Item
-	Tab        string // message, headers, parts, history
+	Tab        string // one of itemTabs
 	As         string // text or html, of the tab message
 	Dialog     string // release, delete or raw: open at once, without a script
 	Base       string // address of this view; tabs are added to it
@@ -71,7 +71,7 @@ func reasonForm(c echo.Context) (actForm, error) {
 	return form, nil
 }
 
-var itemTabs = []string{"message", "headers", "parts", "history"}
+var itemTabs = []string{"message", "headers", "path", "parts", "links", "history"}
 
 func (v itemView) tab(name string) string {
 	u, err := url.Parse(v.Base)
@@ -121,7 +121,7 @@ func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base stri
 	if t := c.QueryParam("tab"); slices.Contains(itemTabs, t) {
 		v.Tab = t
 	}
-	if v.Tab == "headers" && !p.User.CanIn(rightViewHeaders, it.Workspace) || v.Tab == "history" && !p.User.CanIn(rightAuditRead, it.Workspace) {
+	if (v.Tab == "headers" || v.Tab == "path") && !p.User.CanIn(rightViewHeaders, it.Workspace) || v.Tab == "history" && !p.User.CanIn(rightAuditRead, it.Workspace) {
 		v.Tab = "message"
 	}
 	if c.QueryParam("as") == "html" {
@@ -154,8 +154,8 @@ func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base stri
 		if v.Acts, err = s.itemActs(c, p, it); err != nil {
 			return v, err
 		}
-	case "message", "headers":
-		if v.Body, err = s.body(c, p, it, v.Tab); err != nil {
+	case "message", "headers", "path", "links":
+		if v.Body, err = s.body(c, it, v); err != nil {
 			return v, err
 		}
 	}

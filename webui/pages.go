@@ -125,9 +125,7 @@ func (s *pages) register(r router) {
 		s.registerBulk(r)
 	}
 	r.page(http.MethodGet, "/quarantine/:id", rightViewMeta, audit.PageView, s.getItem)
-	r.page(http.MethodPost, "/quarantine/:id/view", rightViewBody, audit.ViewBody, s.postView)
-	r.page(http.MethodGet, "/quarantine/:id/preview", rightViewBody, audit.ViewBody, s.getPreview)
-	r.page(http.MethodPost, "/quarantine/:id/raw", rightDownloadRaw, audit.RawDownload, s.postRaw)
+	s.registerLook(r)
 	r.page(http.MethodPost, "/quarantine/:id/release", rightRelease, audit.ReleaseExecute, s.postRelease)
 	r.page(http.MethodPost, "/quarantine/:id/sandbox", rightRelease, audit.SandboxRequest, s.postSandbox)
 	r.page(http.MethodPost, "/quarantine/:id/delete", rightDelete, audit.ItemDelete, s.postDelete)

@@ -15,7 +15,6 @@ import (
 // HealthConf is what is watched besides what the rest of the configuration names.
 type HealthConf struct {
 	HTTP    []HTTPCheck `yaml:"http"`
-	Mailcow MailcowConf `yaml:"mailcow"`
 	NTP     []string    `yaml:"ntp"`
 }
 
@@ -31,13 +30,6 @@ type HTTPCheck struct {
 	CAFile  string             `yaml:"ca_file"`
 	Every   time.Duration      `yaml:"every"`
 	Meaning string             `yaml:"meaning"`
-}
-
-// MailcowConf is the API of the mailcow behind us.
-type MailcowConf struct {
-	URL    string `yaml:"url"`
-	Key    Secret `yaml:"key"`
-	CAFile string `yaml:"ca_file"`
 }
 
 // maxServices bounds what is asked at the same time.
@@ -81,11 +73,6 @@ func (c *HealthConf) validate(p *problems) {
 			p.add(key+".ca_file", "%v", err)
 		}
 	}
-	p.check(c.Mailcow.URL == "" || isWeb(c.Mailcow.URL), "health.mailcow.url", "must be like https://mail.example.org")
-	p.check((c.Mailcow.URL == "") == (c.Mailcow.Key.Value() == "" && c.Mailcow.Key.reference == ""), "health.mailcow", "needs both url and key, or neither")
-	if _, err := pool(c.Mailcow.CAFile); err != nil {
-		p.add("health.mailcow.ca_file", "%v", err)
-	}
 	p.check(len(c.NTP) <= 5, "health.ntp", "must not have more than five servers")
 	for _, s := range c.NTP {
 		host := s
@@ -121,13 +108,6 @@ func (c *HealthConf) components() (list []health.Component, err error) {
 			meaning += "."
 		}
 		list = append(list, health.HTTP(health.Service{Name: "http:" + h.Name, Title: title, URL: h.URL, Method: h.Method, Status: h.Status, Body: h.Body, Header: header, Roots: roots, Every: h.Every, Meaning: meaning}))
-	}
-	if c.Mailcow.URL != "" {
-		roots, err := pool(c.Mailcow.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("health.mailcow.ca_file %w", err)
-		}
-		list = append(list, health.Mailcow(c.Mailcow.URL, c.Mailcow.Key.Value(), roots))
 	}
 	return list, nil
 }

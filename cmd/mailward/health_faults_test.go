@@ -72,8 +72,7 @@ func rightAnswers(w http.ResponseWriter, r *http.Request) {
 func servicesOf(t *testing.T, address, caFile string) []health.Component {
 	t.Helper()
 	key := "env:KEY"
-	c := HealthConf{HTTP: []HTTPCheck{{Name: "soar", Title: "Orchestrator", URL: address + "/ping", Body: "pong", CAFile: caFile, Headers: map[string]*Secret{"Authorization": {reference: key}}}},
-		Mailcow: MailcowConf{URL: address, CAFile: caFile, Key: Secret{value: "k", reference: "k"}}}
+	c := HealthConf{HTTP: []HTTPCheck{{Name: "soar", Title: "Orchestrator", URL: address + "/ping", Body: "pong", CAFile: caFile, Headers: map[string]*Secret{"Authorization": {reference: key}}}}}
 	if errs := c.resolveSecrets(func(string) (string, bool) { return "Bearer s3cret", true }, nil); len(errs) > 0 {
 		t.Fatal(errs)
 	}
@@ -81,6 +80,11 @@ func servicesOf(t *testing.T, address, caFile string) []health.Component {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cow, err := MailcowConf{URL: address, CAFile: caFile, Key: Secret{value: "k", reference: "k"}}.component()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list = append(list, cow...)
 	roots, err := pool(caFile)
 	if err != nil {
 		t.Fatal(err)

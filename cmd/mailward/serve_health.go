@@ -29,7 +29,11 @@ func (p *program) outsideComponents() ([]health.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	list = append(list, health.DNS(p.resolvers), health.Clock(p.clocks()))
+	cow, err := p.conf.Mailcow.component()
+	if err != nil {
+		return nil, err
+	}
+	list = append(append(list, cow...), health.DNS(p.resolvers), health.Clock(p.clocks()))
 	for _, f := range p.conf.Intel.configs() {
 		if f.Type == intel.TypeMISP {
 			list = append(list, health.MISP(f.Name, f.URL, f.Key, nil))

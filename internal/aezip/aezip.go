@@ -1,4 +1,7 @@
-package pdf
+// Package aezip packs a file into an encrypted zip: the form in which a dangerous
+// mail is handed out, by package evidence and by the pages, so that neither a
+// mail filter nor a double click opens it by mistake.
+package aezip
 
 import (
 	"bytes"
@@ -14,9 +17,9 @@ import (
 	"time"
 )
 
-// ZipPassword is the one that people who handle malware expect. It keeps nothing
+// Password is the one that people who handle malware expect. It keeps nothing
 // secret: it keeps mail filters and virus scanners from opening the file.
-const ZipPassword = "infected"
+const Password = "infected"
 
 // The form is that of WinZip's AE-2 with AES-256, which Debian's 7z reads.
 const (
@@ -27,8 +30,8 @@ const (
 	zipVersion = 51
 )
 
-// EncryptedZip packs one file.
-func EncryptedZip(name string, data []byte, at time.Time) ([]byte, error) {
+// Pack packs one file.
+func Pack(name string, data []byte, at time.Time) ([]byte, error) {
 	var packed bytes.Buffer
 	w, err := flate.NewWriter(&packed, flate.BestCompression)
 	if err != nil {
@@ -52,7 +55,7 @@ func EncryptedZip(name string, data []byte, at time.Time) ([]byte, error) {
 func seal(plain []byte) ([]byte, error) {
 	salt := make([]byte, zipSalt)
 	rand.Read(salt)
-	keys, err := pbkdf2.Key(sha1.New, ZipPassword, salt, zipRounds, 2*32+2)
+	keys, err := pbkdf2.Key(sha1.New, Password, salt, zipRounds, 2*32+2)
 	if err != nil {
 		return nil, err
 	}
