@@ -78,7 +78,7 @@ func TestAPI_Bulk(t *testing.T) {
 		}
 	}
 	// By filter, with the number that it selects; the token is revoked before it is done.
-	status, m, text = s.call(token, "POST", "/quarantine/bulk", `{"act":"sandbox","reason":"look again","filter":{"sender":"@evil.example","expected":2}}`)
+	status, _, text = s.call(token, "POST", "/quarantine/bulk", `{"act":"sandbox","reason":"look again","filter":{"sender":"@evil.example","expected":2}}`)
 	if status != http.StatusAccepted {
 		t.Fatalf("by filter: %d %s", status, text)
 	}

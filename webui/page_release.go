@@ -95,9 +95,7 @@ func replied(p *frame, r quarantine.ItemRecipient) string {
 // releaseInput reads what a release is wanted for, beyond the form of every act.
 func releaseInputOf(c echo.Context, form actForm) quarantine.ReleaseRequest {
 	req := quarantine.ReleaseRequest{Reason: form.Reason, Code: c.FormValue("code"), Recipients: form.Chosen, Insist: c.FormValue("insist") == "on", Again: c.FormValue("again") == "on"}
-	for _, a := range strings.FieldsFunc(c.FormValue("others"), func(r rune) bool { return r == ',' || r == ';' || r == ' ' || r == '\n' || r == '\r' }) {
-		req.Others = append(req.Others, a)
-	}
+	req.Others = strings.FieldsFunc(c.FormValue("others"), func(r rune) bool { return strings.ContainsRune(",; \r\n", r) })
 	return req
 }
 

@@ -14,8 +14,8 @@ import (
 
 // HealthConf is what is watched besides what the rest of the configuration names.
 type HealthConf struct {
-	HTTP    []HTTPCheck `yaml:"http"`
-	NTP     []string    `yaml:"ntp"`
+	HTTP []HTTPCheck `yaml:"http"`
+	NTP  []string    `yaml:"ntp"`
 }
 
 // HTTPCheck is a service that is asked over HTTP.

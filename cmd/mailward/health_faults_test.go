@@ -148,7 +148,7 @@ func TestServices_Faults(t *testing.T) {
 		{name: "403", until: year, handler: status(403), want: map[string]string{"": "not_authorised refused"}},
 		{name: "500", until: year, handler: status(500), want: map[string]string{"": "down server_error", "evidence_store": "down unreachable"}},
 		{name: "429", until: year, handler: status(429), want: map[string]string{"": "degraded too_many", "evidence_store": "down unreachable"}},
-		{name: "redirected", until: year, handler: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", 302) }, want: map[string]string{"": "down wrong_status", "evidence_store": "down unreachable"}},
+		{name: "redirected", until: year, handler: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }, want: map[string]string{"": "down wrong_status", "evidence_store": "down unreachable"}},
 		{name: "200 with an error", until: year, handler: func(w http.ResponseWriter, r *http.Request) { status(200)(w, r) },
 			want: map[string]string{"": "down error_body", "oidc:corp": "down wrong_body", "tsa": "down wrong_body", "evidence_store": "down unreachable"}},
 		{name: "200 with something else", until: year, handler: func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>Welcome to nginx</html>") },
