@@ -30,7 +30,7 @@ func (w ofWorkspace) id() uuid.UUID {
 type putDigest struct {
 	ofWorkspace
 	Body struct {
-		digest.Setting
+		digest.Timetable
 		Reason string `json:"reason" minLength:"3" maxLength:"500" doc:"why; it goes on record"`
 	}
 }
@@ -45,30 +45,30 @@ type sendDigest struct {
 func (s *Server) registerDigestAPI() {
 	d := s.deps.Digests
 	register(s, endpoint{http.MethodGet, "/digest", "get-digest", "When and of what recipients are told", identity.ViewMeta, 0},
-		func(ctx context.Context, p identity.Principal, in *ofWorkspace) (*one[digest.Setting], error) {
+		func(ctx context.Context, p identity.Principal, in *ofWorkspace) (*one[digest.Timetable], error) {
 			if !p.Can(identity.ViewMeta, in.id()) {
 				return nil, errNoSpace
 			}
-			set, err := d.Setting(ctx, in.id())
-			return &one[digest.Setting]{Body: set}, err
+			set, err := d.Timetable(ctx, in.id())
+			return &one[digest.Timetable]{Body: set}, err
 		})
 	register(s, endpoint{http.MethodPut, "/digest", "put-digest", "Sets when and of what recipients are told", identity.PolicyWrite, 0},
-		func(ctx context.Context, p identity.Principal, in *putDigest) (*one[digest.Setting], error) {
+		func(ctx context.Context, p identity.Principal, in *putDigest) (*one[digest.Timetable], error) {
 			if !p.Can(identity.PolicyWrite, in.id()) {
 				return nil, errNoSpace
 			}
-			if err := d.Put(ctx, p.Actor(), in.id(), in.Body.Setting, in.Body.Reason); err != nil {
+			if err := d.Put(ctx, p.Actor(), in.id(), in.Body.Timetable, in.Body.Reason); err != nil {
 				return nil, err
 			}
-			set, err := d.Setting(ctx, in.id())
-			return &one[digest.Setting]{Body: set}, err
+			set, err := d.Timetable(ctx, in.id())
+			return &one[digest.Timetable]{Body: set}, err
 		})
 	register(s, endpoint{http.MethodPost, "/digest/send", "send-digest", "Sends the caller a digest of what is held for their address now", identity.PolicyWrite, 0},
 		func(ctx context.Context, p identity.Principal, in *sendDigest) (*nothing, error) {
 			if !p.Can(identity.PolicyWrite, in.id()) {
 				return nil, errNoSpace
 			}
-			set, err := d.Setting(ctx, in.id())
+			set, err := d.Timetable(ctx, in.id())
 			if err != nil {
 				return nil, err
 			}

@@ -40,7 +40,7 @@ type blockInput struct {
 type reported struct {
 	Item    quarantine.Item      `json:"item"`
 	Reports []quarantine.Mistake `json:"reports" nullable:"false"`
-	Entry   *policy.Entry        `json:"entry,omitempty" doc:"the exception that was made"`
+	Entry   *policyEntry         `json:"entry,omitempty" doc:"the exception that was made"`
 }
 
 type liftAnswer struct {
@@ -127,7 +127,7 @@ func (s *Server) registerReleases() {
 			return &one[reported]{Body: out}, err
 		})
 	register(s, endpoint{http.MethodPost, "/quarantine/{id}/block", "block-sender", "Keeps further mail of the same sender out, for a while", identity.PolicyWrite, http.StatusCreated},
-		func(ctx context.Context, p identity.Principal, in *blockInput) (*one[policy.Entry], error) {
+		func(ctx context.Context, p identity.Principal, in *blockInput) (*one[policyEntry], error) {
 			it, err := s.item(ctx, p, in.uuid(), identity.PolicyWrite)
 			if err != nil {
 				return nil, err
@@ -138,7 +138,7 @@ func (s *Server) registerReleases() {
 			}
 			e.Owner, e.Reason = p.User.Email, in.Body.Reason
 			e, err = s.deps.Policies.PutEntry(ctx, p.Actor(), e)
-			return &one[policy.Entry]{Body: e}, err
+			return &one[policyEntry]{Body: policyEntry{e}}, err
 		})
 }
 
@@ -155,7 +155,7 @@ func (s *Server) report(ctx context.Context, p identity.Principal, it quarantine
 		if e, err = s.deps.Policies.PutEntry(ctx, p.Actor(), e); err != nil {
 			return out, err
 		}
-		out.Entry = &e
+		out.Entry = &policyEntry{e}
 	}
 	if err := s.deps.Quarantine.FalsePositive(ctx, p.Actor(), p.RoleNames(), it, in.Body.Reason, e.ID); err != nil {
 		return out, err

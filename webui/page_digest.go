@@ -118,7 +118,7 @@ func (s *pages) linkFrame(c echo.Context, v digestLink) *frame {
 
 // digestView is the settings of a workspace.
 type digestView struct {
-	digest.Setting
+	digest.Timetable
 	Space, SpaceName string
 	Spaces           []spaceOption
 	May              bool
@@ -154,24 +154,24 @@ func (s *pages) getDigest(c echo.Context) error {
 	return s.showDigest(c, http.StatusOK, "", nil)
 }
 
-func (s *pages) showDigest(c echo.Context, status int, wrong string, typed *digest.Setting) error {
+func (s *pages) showDigest(c echo.Context, status int, wrong string, typed *digest.Timetable) error {
 	space, err := s.digestSpace(c, rightViewMeta)
 	if err != nil {
 		return s.failure(c, err)
 	}
 	ctx, p := c.Request().Context(), s.frame(c, "settings")
 	v := digestView{Space: space.String(), Wrong: wrong, May: p.User.CanIn(rightPolicy, space), Address: short(c.QueryParam("address"))}
-	if v.Setting, err = s.digests.Setting(ctx, space); err != nil {
+	if v.Timetable, err = s.digests.Timetable(ctx, space); err != nil {
 		return s.failure(c, err)
 	}
 	if typed != nil {
-		v.Setting = *typed
+		v.Timetable = *typed
 	}
 	for _, w := range p.Spaces {
 		v.Spaces = append(v.Spaces, spaceOption{w.ID.String(), w.Name})
 	}
 	if v.Address != "" && v.May {
-		if v.Text, _, err = s.digests.Preview(ctx, space, v.Setting, v.Address); err != nil {
+		if v.Text, _, err = s.digests.Preview(ctx, space, v.Timetable, v.Address); err != nil {
 			return s.failure(c, err)
 		}
 		v.Previewed = true
@@ -190,7 +190,7 @@ func (s *pages) postDigest(c echo.Context) error {
 		return s.failure(c, err)
 	}
 	q := c.Request().PostForm
-	set := digest.Setting{Enabled: q.Get("enabled") == "on", Hours: numbers(q["hour"]), Weekdays: numbers(q["weekday"]), TimeZone: short(q.Get("zone")), Language: q.Get("language"),
+	set := digest.Timetable{Enabled: q.Get("enabled") == "on", Hours: numbers(q["hour"]), Weekdays: numbers(q["weekday"]), TimeZone: short(q.Get("zone")), Language: q.Get("language"),
 		Release: classesOf(q["release"]), Request: classesOf(q["request"])}
 	set.Version, _ = strconv.ParseInt(q.Get("version"), 10, 64)
 	wrong := form.Wrong
@@ -198,9 +198,9 @@ func (s *pages) postDigest(c echo.Context) error {
 		v := s.person(c)
 		switch err := s.digests.Put(c.Request().Context(), v.Actor, space, set, form.Reason); {
 		case errors.Is(err, digest.ErrSetting):
-			wrong = "digest.wrong"
+			wrong = "input"
 		case errors.Is(err, digest.ErrConflict):
-			wrong = "digest.conflict"
+			wrong = "conflict"
 		case err != nil:
 			return s.failure(c, err)
 		}
@@ -219,7 +219,7 @@ func (s *pages) postDigestNow(c echo.Context) error {
 		return s.failure(c, err)
 	}
 	ctx, v := c.Request().Context(), s.person(c)
-	set, err := s.digests.Setting(ctx, space)
+	set, err := s.digests.Timetable(ctx, space)
 	if err != nil {
 		return s.failure(c, err)
 	}
@@ -227,7 +227,7 @@ func (s *pages) postDigestNow(c echo.Context) error {
 	case errors.Is(err, digest.ErrNothing):
 		return s.done(c, "flash.digest.nothing", "/settings/digest?space="+space.String())
 	case errors.Is(err, queue.ErrNoRoute):
-		return s.showDigest(c, http.StatusUnprocessableEntity, "digest.noroute", nil)
+		return s.showDigest(c, http.StatusUnprocessableEntity, "noroute", nil)
 	case err != nil:
 		return s.failure(c, err)
 	}

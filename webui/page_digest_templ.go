@@ -402,7 +402,7 @@ func digestPage(p *frame, v digestView) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if v.Wrong != "" {
-				templ_7745c5c3_Err = banner(p, "crit", p.T("digest.wrong.title"), p.T(v.Wrong)).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = banner(p, "crit", p.T("digest.notsaved"), p.T("digest.wrong."+v.Wrong)).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -64,7 +64,7 @@ func TestDigestLinks(t *testing.T) {
 	_, err := s.db.Admin(t).Exec(ctx, "INSERT INTO domain (id, workspace_id, name, next_hop) VALUES (gen_random_uuid(), $1, 'ours.example', '127.0.0.1:1') ON CONFLICT DO NOTHING", policy.DefaultWorkspace)
 	must(t, err)
 	must(t, s.srv.deps.Policies.Load(ctx))
-	set := digest.Setting{Enabled: true, Hours: []int{8}, Weekdays: []int{1}, TimeZone: "Europe/Berlin", Language: "de", Release: []policy.Class{policy.Spam}, Request: []policy.Class{policy.Phishing}}
+	set := digest.Timetable{Enabled: true, Hours: []int{8}, Weekdays: []int{1}, TimeZone: "Europe/Berlin", Language: "de", Release: []policy.Class{policy.Spam}, Request: []policy.Class{policy.Phishing}}
 	admin := pg.Actor{Type: pg.ActorUser, UserID: s.admin.ID, Email: s.admin.Email}
 	must(t, s.digests.Put(ctx, admin, policy.DefaultWorkspace, set, "test"))
 	for to, class := range map[string]string{"spam@ours.example": "spam", "phish@ours.example": "phishing", "virus@ours.example": "malware"} {

@@ -39,7 +39,7 @@ type itemView struct {
 	CanMail      bool // the mail's row in the ledger may be shown
 	Released     []quarantine.ItemRecipient
 	Decided      []policy.RecipientDecision // as the ledger has it, with its explanation
-	Similar    []quarantine.Likeness
+	Similar      []quarantine.Likeness
 }
 
 // actForm is what was typed into a dialog, with what was wrong with it.

@@ -52,7 +52,7 @@ type realSite struct {
 	audit   *audit.Log
 	seal    *seal.Sealer
 	held    *quarantine.Store
-	bulks  *quarantine.Bulks
+	bulks   *quarantine.Bulks
 	digests *digest.Store
 	ledger  *ledger.Ledger
 	queue   *queue.Queue

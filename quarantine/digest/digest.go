@@ -42,8 +42,8 @@ var (
 	ErrNothing  = errors.New("digest: there is nothing to tell")
 )
 
-// Setting is when and of what a workspace tells its recipients.
-type Setting struct {
+// Timetable is when and of what a workspace tells its recipients.
+type Timetable struct {
 	Enabled  bool           `json:"enabled"`
 	Hours    []int          `json:"hours" nullable:"false" doc:"0 to 23"`
 	Weekdays []int          `json:"weekdays" nullable:"false" doc:"1 is Monday"`
@@ -55,8 +55,8 @@ type Setting struct {
 }
 
 // Default is what counts where nobody has set anything: nobody is told.
-func Default() Setting {
-	return Setting{Hours: []int{8}, Weekdays: []int{1, 2, 3, 4, 5}, TimeZone: "UTC", Language: "en", Release: []policy.Class{policy.Spam}, Request: []policy.Class{}}
+func Default() Timetable {
+	return Timetable{Hours: []int{8}, Weekdays: []int{1, 2, 3, 4, 5}, TimeZone: "UTC", Language: "en", Release: []policy.Class{policy.Spam}, Request: []policy.Class{}}
 }
 
 // Releasable and Requestable are the classes that can be told of. Malware never
@@ -66,7 +66,7 @@ func Releasable() []policy.Class { return []policy.Class{policy.Spam, policy.Bro
 // Requestable are those that recipients can ask for.
 func Requestable() []policy.Class { return append(Releasable(), policy.Phishing, policy.Suspicious) }
 
-func (s Setting) valid() bool {
+func (s Timetable) valid() bool {
 	in := func(list []int, from, to int) bool {
 		return len(list) > 0 && len(list) <= to-from+1 && !slices.ContainsFunc(list, func(n int) bool { return n < from || n > to })
 	}
@@ -79,7 +79,7 @@ func (s Setting) valid() bool {
 }
 
 // classes are all that recipients are told of.
-func (s Setting) classes() []string {
+func (s Timetable) classes() []string {
 	var out []string
 	for _, c := range slices.Concat(s.Release, s.Request) {
 		out = append(out, string(c))
@@ -88,7 +88,7 @@ func (s Setting) classes() []string {
 }
 
 // Last is the latest time of the schedule that is not after now.
-func (s Setting) Last(now time.Time) time.Time {
+func (s Timetable) Last(now time.Time) time.Time {
 	zone, err := time.LoadLocation(s.TimeZone)
 	if err != nil {
 		zone = time.UTC
@@ -158,9 +158,9 @@ func New(cfg Config, deps Deps) *Store {
 	return &Store{cfg: cfg, deps: deps, now: deps.Now}
 }
 
-// Setting reads what counts in a workspace.
-func (s *Store) Setting(ctx context.Context, workspace uuid.UUID) (Setting, error) {
-	out, err := scanSetting(s.deps.DB.QueryRow(ctx, settingSQL, workspace))
+// Timetable reads what counts in a workspace.
+func (s *Store) Timetable(ctx context.Context, workspace uuid.UUID) (Timetable, error) {
+	out, err := scanTimetable(s.deps.DB.QueryRow(ctx, settingSQL, workspace))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Default(), nil
 	}
@@ -170,13 +170,13 @@ func (s *Store) Setting(ctx context.Context, workspace uuid.UUID) (Setting, erro
 	return out, nil
 }
 
-func scanSetting(row pgx.Row) (out Setting, err error) {
+func scanTimetable(row pgx.Row) (out Timetable, err error) {
 	err = row.Scan(&out.Enabled, &out.Hours, &out.Weekdays, &out.TimeZone, &out.Language, &out.Release, &out.Request, &out.Version)
 	return out, err
 }
 
 // Put changes it, if it is still of the version that was looked at.
-func (s *Store) Put(ctx context.Context, actor pg.Actor, workspace uuid.UUID, set Setting, reason string) error {
+func (s *Store) Put(ctx context.Context, actor pg.Actor, workspace uuid.UUID, set Timetable, reason string) error {
 	if !set.valid() {
 		return ErrSetting
 	}

@@ -80,7 +80,7 @@ func (s *Store) Look(ctx context.Context, token string) (Link, error) {
 	if !hmac.Equal(b[16:], s.mac(l)) || !l.ExpiresAt.After(s.now()) {
 		return Link{}, ErrLink
 	}
-	set, err := s.Setting(ctx, l.Workspace)
+	set, err := s.Timetable(ctx, l.Workspace)
 	if err != nil {
 		return Link{}, err
 	}

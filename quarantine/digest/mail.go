@@ -47,7 +47,7 @@ type shown struct {
 	Ask                             bool
 }
 
-func (s *Store) show(set Setting, lines []line) []shown {
+func (s *Store) show(set Timetable, lines []line) []shown {
 	w, zone := inLanguage[set.Language], time.UTC
 	if z, err := time.LoadLocation(set.TimeZone); err == nil {
 		zone = z
@@ -84,7 +84,7 @@ func harmless(s string, most int) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
-func (s *Store) bodies(set Setting, lines []line) (text, html string, err error) {
+func (s *Store) bodies(set Timetable, lines []line) (text, html string, err error) {
 	w, list := inLanguage[set.Language], s.show(set, lines)
 	foot := fmt.Sprintf(w.Foot, int(s.cfg.LinkFor.Hours()/24), s.cfg.Hostname)
 	var t strings.Builder
@@ -107,7 +107,7 @@ func (s *Store) bodies(set Setting, lines []line) (text, html string, err error)
 
 // compose makes the mail: text and HTML, marked as automatic (RFC 3834 §5) and as
 // one of a kind that can be filtered (RFC 2919).
-func (s *Store) compose(set Setting, to string, lines []line) ([]byte, error) {
+func (s *Store) compose(set Timetable, to string, lines []line) ([]byte, error) {
 	text, html, err := s.bodies(set, lines)
 	if err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ func (s *Store) Due(ctx context.Context) error {
 	}
 	type one struct {
 		workspace uuid.UUID
-		set       Setting
+		set       Timetable
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (o one, err error) {
 		err = row.Scan(&o.workspace, &o.set.Enabled, &o.set.Hours, &o.set.Weekdays, &o.set.TimeZone, &o.set.Language, &o.set.Release, &o.set.Request, &o.set.Version)
@@ -77,7 +77,7 @@ var job = pg.System("digest", "schedule")
 
 // runOne sends a workspace's digests for the last time of its schedule, unless
 // that is done or another process is at it.
-func (s *Store) runOne(ctx context.Context, workspace uuid.UUID, set Setting) error {
+func (s *Store) runOne(ctx context.Context, workspace uuid.UUID, set Timetable) error {
 	slot, mine := set.Last(s.now()), false
 	if slot.IsZero() {
 		return nil
@@ -111,7 +111,7 @@ func (s *Store) runOne(ctx context.Context, workspace uuid.UUID, set Setting) er
 	return errors.Join(err, end)
 }
 
-func (s *Store) sendAll(ctx context.Context, workspace uuid.UUID, set Setting) (sent, failed int, err error) {
+func (s *Store) sendAll(ctx context.Context, workspace uuid.UUID, set Timetable) (sent, failed int, err error) {
 	rows, err := s.deps.DB.Query(ctx, dueSQL, workspace, set.classes(), s.now().Add(-lookBack), rcptsMost)
 	if err != nil {
 		return 0, 0, fmt.Errorf("look who has something new: %w", err)
@@ -146,7 +146,7 @@ type line struct {
 
 // Send tells one recipient what is held: links, mail and the note that it was
 // told are one transaction. all tells also of what was told before.
-func (s *Store) Send(ctx context.Context, actor pg.Actor, workspace uuid.UUID, set Setting, address string, all bool) error {
+func (s *Store) Send(ctx context.Context, actor pg.Actor, workspace uuid.UUID, set Timetable, address string, all bool) error {
 	return s.deps.DB.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
 		lines, err := s.lines(ctx, tx, workspace, set, address, all)
 		if err != nil {
@@ -177,7 +177,7 @@ func (s *Store) Send(ctx context.Context, actor pg.Actor, workspace uuid.UUID, s
 	})
 }
 
-func (s *Store) lines(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, set Setting, address string, all bool) ([]line, error) {
+func (s *Store) lines(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, set Timetable, address string, all bool) ([]line, error) {
 	rows, err := tx.Query(ctx, heldSQL, workspace, address, set.classes(), s.now().Add(-lookBack), all, linesMost)
 	if err != nil {
 		return nil, fmt.Errorf("read what is held for a recipient: %w", err)
@@ -187,7 +187,7 @@ func (s *Store) lines(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, set S
 	})
 }
 
-func (s *Store) addLink(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, set Setting, l *line) error {
+func (s *Store) addLink(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, set Timetable, l *line) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return fmt.Errorf("make link id: %w", err)
@@ -226,7 +226,7 @@ func (s *Store) Status(ctx context.Context) (out Status, err error) {
 	if err != nil {
 		return out, fmt.Errorf("read state of digests: %w", err)
 	}
-	var set Setting
+	var set Timetable
 	var slot, ended *time.Time
 	var failed int
 	var text string
@@ -249,7 +249,7 @@ func (s *Store) Status(ctx context.Context) (out Status, err error) {
 
 // Preview is the digest that a recipient would get now, with links that lead
 // nowhere. nil: there is nothing to tell.
-func (s *Store) Preview(ctx context.Context, workspace uuid.UUID, set Setting, address string) (text, html string, err error) {
+func (s *Store) Preview(ctx context.Context, workspace uuid.UUID, set Timetable, address string) (text, html string, err error) {
 	rows, err := s.deps.DB.Query(ctx, heldSQL, workspace, address, set.classes(), s.now().Add(-lookBack), true, linesMost)
 	if err != nil {
 		return "", "", fmt.Errorf("read what is held for a recipient: %w", err)
