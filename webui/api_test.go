@@ -323,7 +323,7 @@ func TestRoutes_EachHasItsRightAndAction(t *testing.T) {
 	t.Parallel()
 	s := newRealSite(t, identity.SingleOperator)
 	public := map[string]bool{"/assets/*": true, "/login": true, "/prefs": true, "/livez": true, "/healthz": true, "/readyz": true, "/metrics": true,
-		apiPrefix + "/openapi.json": true, apiPrefix + "/openapi.yaml": true}
+		apiPrefix + "/openapi.json": true, apiPrefix + "/openapi.yaml": true, "/digest/:token": true}
 	onlyLogin := map[string]bool{"/logout": true, "/password": true, "/confirm": true, "/sign": true}
 	for _, r := range s.srv.routes {
 		switch {
