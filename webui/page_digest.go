@@ -96,7 +96,7 @@ func (s *pages) postDigestLink(c echo.Context) error {
 func (s *pages) openLink(c echo.Context) (v digestLink, status int, err error) {
 	c.Response().Header().Set("X-Robots-Tag", "noindex, nofollow")
 	if !s.links.allow(c.RealIP(), s.now()) {
-		return v, 0, echo.NewHTTPError(http.StatusTooManyRequests)
+		return v, 0, errTooMany
 	}
 	v.Token = c.Param("token")
 	v.Link, err = s.digests.Look(c.Request().Context(), v.Token)

@@ -389,6 +389,8 @@ func (s *pages) failure(c echo.Context, err error) error {
 		return s.fail(c, http.StatusConflict, err)
 	case errors.Is(err, quarantine.ErrGone):
 		return s.fail(c, http.StatusGone, err)
+	case errors.Is(err, errTooMany):
+		return s.fail(c, http.StatusTooManyRequests, err)
 	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor), errors.Is(err, audit.ErrBadView),
 		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, errBadInput),
 		errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired), errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired):
@@ -401,7 +403,10 @@ func (s *pages) failure(c echo.Context, err error) error {
 	return s.fail(c, http.StatusInternalServerError, err)
 }
 
-var errBadInput = errors.New("webui: bad input")
+var (
+	errBadInput = errors.New("webui: bad input")
+	errTooMany  = errors.New("webui: too many requests")
+)
 
 func paramID(c echo.Context) (uuid.UUID, error) {
 	id, err := uuid.Parse(c.Param("id"))
