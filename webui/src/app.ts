@@ -244,13 +244,14 @@ document.addEventListener('keydown', (event) => {
   action()
 })
 
-// A release begins in some seconds; then the page shows how it goes.
+// A release begins in some seconds; then the page shows how it goes, unless
+// somebody is about to say something in a dialog.
 function countDown(): void {
   for (const el of all('[data-countdown]')) {
     const left = Number(el.dataset['countdown']) - 1
     el.dataset['countdown'] = String(left)
     if (left > 0) el.textContent = String(left)
-    else if (left === -1) location.reload()
+    else if (left <= -1 && !one('dialog[open]')) location.reload()
   }
 }
 setInterval(countDown, 1000)
@@ -370,7 +371,7 @@ async function askPasskey(kind: string, o: any): Promise<string> {
 async function completeWithPasskey(form: HTMLFormElement, button: HTMLElement | null): Promise<void> {
   // A form can have two ends, as Approve and Refuse: each button names its own.
   const to = button?.getAttribute('formaction')
-  if (to) form.action = to
+  if (to) form.setAttribute('action', to)
   const kind = form.dataset['passkey'] ?? ''
   const wrong = one('[data-passkey-wrong]', form)
   if (wrong) wrong.hidden = true
@@ -379,7 +380,8 @@ async function completeWithPasskey(form: HTMLFormElement, button: HTMLElement | 
     if (kind === 'sign') {
       const fields: Record<string, string[]> = {}
       for (const [name, value] of new FormData(form)) (fields[name] ??= []).push(String(value))
-      body.set('act', new URL(form.action).pathname)
+      // Not form.action: a field of that name would stand in its place.
+      body.set('act', new URL(form.getAttribute('action') ?? '', location.href).pathname)
       body.set('fields', JSON.stringify(fields))
     }
     const begun = await fetch(form.dataset['begin'] ?? '', { method: 'POST', body })
@@ -388,7 +390,7 @@ async function completeWithPasskey(form: HTMLFormElement, button: HTMLElement | 
     const answer = await askPasskey(kind, options.publicKey)
     one<HTMLInputElement>('input[name=step]', form)!.value = step
     one<HTMLInputElement>('input[name=answer]', form)!.value = answer
-    form.submit()
+    HTMLFormElement.prototype.submit.call(form)
   } catch {
     delete form.dataset['sent']
     if (wrong) {
@@ -401,7 +403,7 @@ async function completeWithPasskey(form: HTMLFormElement, button: HTMLElement | 
 // A dialog's submit button may be pressed once.
 document.addEventListener('submit', (event) => {
   const form = event.target as HTMLFormElement
-  if (form.method !== 'post') return
+  if (form.getAttribute('method') !== 'post') return
   if (form.dataset['sent']) event.preventDefault()
   else if (form.dataset['passkey']) {
     event.preventDefault()
