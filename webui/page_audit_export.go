@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -20,8 +19,7 @@ import (
 // followed.
 type exportsView struct {
 	auditView
-	Jobs  []exportRow
-	Wrong string // key of a text: what was wrong with the signature
+	Jobs []exportRow
 }
 
 type exportRow struct {
@@ -82,15 +80,11 @@ func (s *pages) exportsOf(c echo.Context) ([]exportRow, error) {
 }
 
 func (s *pages) getAuditExports(c echo.Context) error {
-	return s.showAuditExports(c, c.QueryParams(), http.StatusOK, "")
-}
-
-func (s *pages) showAuditExports(c echo.Context, q url.Values, status int, wrong string) error {
-	view, _, err := s.readAuditQuery(c, q, rightAuditExport)
+	view, _, err := s.readAuditQuery(c, c.QueryParams(), rightAuditExport)
 	if err != nil {
 		return s.failure(c, err)
 	}
-	v := exportsView{auditView: view, Wrong: wrong}
+	v := exportsView{auditView: view}
 	if v.Jobs, err = s.exportsOf(c); err != nil {
 		return s.failure(c, err)
 	}
@@ -98,48 +92,20 @@ func (s *pages) showAuditExports(c echo.Context, q url.Values, status int, wrong
 	if isFragment(c, "exports") {
 		return s.render(c, http.StatusOK, exportJobs(p, v))
 	}
-	return s.render(c, status, exportsPage(p, v))
+	return s.render(c, http.StatusOK, exportsPage(p, v))
 }
 
-// getAuditExport is for whoever has no passkey; others are led to where they sign.
-func (s *pages) getAuditExport(c echo.Context) error {
-	must, err := s.signs(c, s.person(c))
-	if err != nil {
-		return s.failure(c, err)
-	}
-	if must {
-		return c.Redirect(http.StatusSeeOther, "/audit/exports?"+c.QueryString())
-	}
-	return s.sendAuditExport(c, c.QueryParams())
-}
-
-// postAuditExport is an export that is signed: the form is the filter.
-func (s *pages) postAuditExport(c echo.Context) error {
-	form, err := c.FormParams()
-	if err != nil {
-		return s.failure(c, fmt.Errorf("%w: %w", errBadInput, err))
-	}
-	_, wrong, err := s.attest(c)
-	if err != nil {
-		return s.failure(c, err)
-	}
-	if wrong != "" {
-		return s.showAuditExports(c, form, http.StatusUnprocessableEntity, wrong)
-	}
-	return s.sendAuditExport(c, form)
-}
-
-// sendAuditExport writes the events of a filter as a file. The export is on record
+// getAuditExport writes the events of a filter as a file. The export is on record
 // before its first line goes out, and again when it has ended, however it did.
-func (s *pages) sendAuditExport(c echo.Context, q url.Values) error {
-	format := audit.Format(q.Get("format"))
+func (s *pages) getAuditExport(c echo.Context) error {
+	format := audit.Format(c.QueryParam("format"))
 	if format == "" && strings.HasSuffix(c.Path(), ".csv") {
 		format = audit.CSV
 	}
 	if !slices.Contains(audit.Formats(), format) {
 		return s.failure(c, fmt.Errorf("%w: format %q", errBadInput, format))
 	}
-	v, f, err := s.readAuditQuery(c, q, rightAuditExport)
+	v, f, err := s.readAuditQuery(c, c.QueryParams(), rightAuditExport)
 	if err != nil {
 		return s.failure(c, err)
 	}

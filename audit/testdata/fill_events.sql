@@ -1,18 +1,14 @@
 -- :events events over 395 days, with the shape and the mix of a busy
 -- installation: most are calls and page views, some acts are rare, and one
 -- happened only a year ago.
-CREATE FUNCTION pg_temp.conceal(v text, OUT token bytea, OUT sealed bytea) LANGUAGE sql AS $$
-    SELECT c.tokens[1], c.sealed[1] FROM guard.conceal_all(jsonb_build_array(jsonb_build_object('path', 'v', 'value', v, 'salt', repeat('0', 32))),
-        jsonb_build_object('v', jsonb_build_object('ref', 'pii:v', 'c', 'sha256:' || encode(sha256(decode(repeat('0', 32), 'hex') || convert_to(v, 'UTF8')), 'hex')))) c
-$$;
 CREATE TEMP TABLE who AS
     SELECT n, gen_random_uuid() AS id, 'user' || n || '@ours.example' AS email, c.token AS blind, c.sealed
-    FROM generate_series(0, 199) n, LATERAL pg_temp.conceal('user' || n || '@ours.example') c;
+    FROM generate_series(0, 199) n, LATERAL (SELECT a.tokens[1] AS token, a.sealed[1] AS sealed FROM guard.conceal_all(ARRAY['user' || n || '@ours.example'], ARRAY['\x00000000000000000000000000000000'::bytea]) a) c;
 CREATE TEMP TABLE place AS
-    SELECT n, '192.0.2.' || n AS ip, c.token AS blind, c.sealed FROM generate_series(0, 255) n, LATERAL pg_temp.conceal('192.0.2.' || n) c;
+    SELECT n, '192.0.2.' || n AS ip, c.token AS blind, c.sealed FROM generate_series(0, 255) n, LATERAL (SELECT a.tokens[1] AS token, a.sealed[1] AS sealed FROM guard.conceal_all(ARRAY['192.0.2.' || n], ARRAY['\x00000000000000000000000000000000'::bytea]) a) c;
 CREATE TEMP TABLE box AS
     SELECT n, 'box' || n || '@ours.example' AS email, c.token AS blind, c.sealed
-    FROM generate_series(0, 999) n, LATERAL pg_temp.conceal('box' || n || '@ours.example') c;
+    FROM generate_series(0, 999) n, LATERAL (SELECT a.tokens[1] AS token, a.sealed[1] AS sealed FROM guard.conceal_all(ARRAY['box' || n || '@ours.example'], ARRAY['\x00000000000000000000000000000000'::bytea]) a) c;
 CREATE TEMP TABLE space AS SELECT n, gen_random_uuid() AS id FROM generate_series(0, 19) n;
 ANALYZE who; ANALYZE place; ANALYZE box; ANALYZE space;
 
@@ -44,8 +40,8 @@ SELECT a.n, a.at, a.action, a.p, w.blind AS actor_blind, l.blind AS ip_blind, w.
 FROM act a JOIN who w ON w.n = a.user_n JOIN place l ON l.n = a.ip_n JOIN box b ON b.n = a.box_n JOIN space sp ON sp.n = a.user_n % 20;
 DROP TABLE act;
 
-INSERT INTO audit.event (id, retention, recorded_at, db_role, bytes, workspace_id, action, phase, outcome, actor_type, actor_id, target_ids, actor_blind, ip_blind, facts, links)
-SELECT y.*, audit.facts(y.bytes), audit.links(y.bytes) FROM (SELECT f.id, f.retention, f.at, 'mailward_app', convert_to(json_build_object(
+INSERT INTO audit.event (id, retention, recorded_at, db_role, bytes, workspace_id, action, phase, outcome, actor_type, actor_id, target_ids, actor_blind, ip_blind)
+SELECT f.id, f.retention, f.at, 'mailward_app', convert_to(json_build_object(
         'schema', 'gw-audit/1', 'id', f.id, 'time', to_char(f.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'nonce', md5(f.n::text),
         'workspace_id', f.workspace_id, 'category', split_part(f.action, '.', 1), 'action', f.action, 'phase', 'result', 'severity', 'notice',
         'outcome', json_build_object('result', f.outcome, 'code', NULL, 'detail', NULL),
@@ -58,9 +54,9 @@ SELECT y.*, audit.facts(y.bytes), audit.links(y.bytes) FROM (SELECT f.id, f.rete
         'correlation', json_build_object('mail_id', NULL, 'item_id', f.item, 'causation_id', NULL),
         'change', json_build_object('before', NULL, 'after', NULL, 'diff', json_build_array()),
         'approval', CASE WHEN f.action LIKE 'quarantine.release.%' THEN json_build_object('mode', 'required', 'approvers', CASE WHEN f.n % 10 = 0 THEN json_build_array() ELSE json_build_array('x') END) END,
-        'class', json_build_object('retention', f.retention))::text, 'UTF8') AS bytes,
-    f.workspace_id, f.action, 'result' AS phase, f.outcome, f.actor_type, f.user_id::text, ARRAY[f.item::text], f.actor_blind, f.ip_blind
-FROM public.fill_event f ORDER BY f.n) y;
+        'class', json_build_object('retention', f.retention))::text, 'UTF8'),
+    f.workspace_id, f.action, 'result', f.outcome, f.actor_type, f.user_id::text, ARRAY[f.item::text], f.actor_blind, f.ip_blind
+FROM public.fill_event f ORDER BY f.n;
 
 INSERT INTO audit.pii (event_id, path, sealed, blind)
 SELECT f.id, x.path, x.sealed, x.blind

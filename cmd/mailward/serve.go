@@ -16,11 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/redis/go-redis/v9"
 
-	"mailward/alerting"
-	"mailward/alerting/meter"
 	"mailward/audit"
 	"mailward/audit/seal"
-	"mailward/evidence"
 	"mailward/gateway"
 	"mailward/gateway/history"
 	"mailward/gateway/hop"
@@ -38,14 +35,11 @@ import (
 	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
-	"mailward/quarantine/digest"
-	"mailward/quarantine/rescan"
 	"mailward/quarantine/sandbox"
 	"mailward/scanner"
 	"mailward/scanner/cape"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
-	"mailward/webui"
 )
 
 type serveCmd struct {
@@ -82,8 +76,6 @@ type program struct {
 	mailcow    *mailcow.Directory // nil: none is set
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
-	evidence   *evidence.Store
-	bulks      *quarantine.Bulks
 	spooler    *message.Spooler
 	scanner    *scanner.Scanner
 	clamd      *scanner.Clamd
@@ -95,17 +87,12 @@ type program struct {
 	recipients *limit.Recipients // nil: next hops are not asked
 	lists      *limit.Lists
 	queue      *queue.Queue
-	digests    *digest.Store
 	cape       *cape.Client // nil: no sandbox is set up, as for the next
 	sandbox    *sandbox.Queue
 	bao        *bao.Client      // nil: not set up
 	signer     *mailauth.Signer // nil: nothing is signed
 	gateway    *gateway.Server
-	meter      *meter.Meter
-	alerts     *alerting.Store
 	health     *health.Monitor
-	proofs     *health.Proofs // nil: engines are not asked to prove that they detect
-	past       *health.Past
 	accepting  atomic.Bool // SMTP connections are taken
 
 	stops []func(context.Context) // what has to be stopped, in the order of its start
@@ -127,7 +114,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() { p.stop() }()
 
-	first, err := p.build(ctx, cmd.runs)
+	first, err := p.build(ctx, cmd.runs("gateway"))
 	if err != nil {
 		return err
 	}
@@ -151,10 +138,6 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 			return err
 		}
 	}
-	p.loop("proofs of detection of others", failed, p.readProofs)
-	if cmd.runs("gateway") {
-		p.loop("proof of detection", failed, p.runProofs)
-	}
 	p.loop("health", failed, p.health.Run) // last, so that it finds everything there
 	banner(e.err, conf, first, p.servers.testSignatures())
 
@@ -175,7 +158,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 }
 
 // build makes every part. Nothing takes mail or requests yet.
-func (p *program) build(ctx context.Context, runs func(part string) bool) (first identity.BootstrapResult, err error) {
+func (p *program) build(ctx context.Context, smtp bool) (first identity.BootstrapResult, err error) {
 	if p.servers, err = findServers(ctx, p.conf, needs{database: true, redis: true, clamd: true, scanner: true, exclusive: true}, p.log); err != nil {
 		return first, err
 	}
@@ -191,22 +174,10 @@ func (p *program) build(ctx context.Context, runs func(part string) bool) (first
 	if first, err = p.bootstrap(ctx); err != nil {
 		return first, err
 	}
-	if err := p.buildMeter(); err != nil {
-		return first, err
-	}
 	if err := p.buildMail(ctx); err != nil {
 		return first, err
 	}
-	p.bulks = quarantine.NewBulks(p.quarantine, p.log, webui.NewBulkAskers(p.identity))
-	if err := p.buildAlerts(runs("worker")); err != nil {
-		return first, err
-	}
-	p.proofs, p.past = health.NewProofs(p.db, nodeName()), health.NewPast(p.db, nodeName())
-	components, err := p.components(runs("gateway"))
-	if err != nil {
-		return first, err
-	}
-	p.health = health.New(components, p.log, health.WithStore(health.NewDBStore(p.db)), health.WithDynamic(p.moving), health.WithPast(p.past))
+	p.health = health.New(p.components(smtp), p.log, health.WithStore(health.NewDBStore(p.db)), health.WithDynamic(p.nextHops))
 	if err := p.health.Restore(ctx); err != nil {
 		p.log.Warn("earlier health states not read", "error", err)
 	}
@@ -253,8 +224,6 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		return err
 	}
 	p.scanner = p.scanner.WithJudges(dlp.NewJudge(p.dlp), intel.NewJudge(p.intel))
-	p.quarantine.UseEngines(rescan.New(p.scanner, p.spooler))
-	p.quarantine.UseRoutes(p.policies.Serves)
 	if err := p.buildSandbox(); err != nil {
 		return err
 	}
@@ -277,13 +246,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if err := p.buildSigning(ctx); err != nil {
 		return err
 	}
-	if err := p.buildDigests(); err != nil {
-		return err
-	}
 	if p.seal, err = p.newSealer(p.queue); err != nil {
-		return err
-	}
-	if err := p.buildEvidence(); err != nil {
 		return err
 	}
 	if err := p.buildMailcow(); err != nil {
@@ -296,7 +259,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		SandboxConfigured: p.conf.Sandbox.configured(),
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Queue: p.queue, Hops: p.hops, Metrics: p.metrics,
-		History: p.history, Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns), Signer: p.gatewaySigner(), Counter: p.meter,
+		History: p.history, Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns), Signer: p.gatewaySigner(),
 	})
 	return err
 }
@@ -311,7 +274,6 @@ func (p *program) runLoops(failed chan<- error) {
 	p.loop("logins that wait for the audit", failed, p.identity.RunSpool)
 	p.loop("rule sets", failed, p.rules.Run)
 	p.loop("notices of requests", failed, p.tellDeciders)
-	p.loop("counts for alerts", failed, p.meter.Run)
 	if p.bao != nil {
 		p.loop("token of OpenBao", failed, p.bao.Run)
 	}

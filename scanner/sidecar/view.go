@@ -1,7 +1,6 @@
 package sidecar
 
 import (
-	"bytes"
 	"strings"
 	"time"
 )
@@ -9,7 +8,6 @@ import (
 // Bounds of what is shown of a mail.
 const (
 	viewText   = 512 << 10
-	viewHTML   = 1 << 20
 	viewInline = 4 << 20
 	viewFields = 300
 )
@@ -21,32 +19,16 @@ func Look(data []byte, lim Limits) *View {
 	if len(head) > lim.HeaderBytes {
 		head, v.Truncated = head[:lim.HeaderBytes], true
 	}
-	raw := rawFields(head)
-	for i, f := range parseHeader(head) {
+	for _, f := range parseHeader(head) {
 		if len(v.Headers) == viewFields {
 			v.Truncated = true
 			break
 		}
-		v.Headers = append(v.Headers, HeaderField{Name: strings.ToValidUTF8(f.Name, "\uFFFD"), Value: decodeWords(f.Value), Raw: strings.ToValidUTF8(string(raw[i]), "\uFFFD")})
+		v.Headers = append(v.Headers, HeaderField{Name: strings.ToValidUTF8(f.Name, "\uFFFD"), Value: decodeWords(f.Value)})
 	}
 	l := looker{view: v, lim: lim, end: time.Now().Add(lim.Time)}
 	l.entity(data, 0)
 	return v
-}
-
-// rawFields are the fields that [parseHeader] finds, as they came.
-func rawFields(head []byte) [][]byte {
-	var out [][]byte
-	for line := range bytes.Lines(head) {
-		l := bytes.TrimRight(line, "\r\n")
-		switch {
-		case len(l) > 0 && (l[0] == ' ' || l[0] == '\t') && len(out) > 0:
-			out[len(out)-1] = append(out[len(out)-1], line...)
-		case bytes.IndexByte(l, ':') >= 0 && len(out) < maxFields:
-			out = append(out, bytes.Clone(line))
-		}
-	}
-	return out
 }
 
 type looker struct {
@@ -84,9 +66,9 @@ func (l *looker) entity(data []byte, depth int) {
 	case ct == "message/rfc822" && len(raw) > 0 && !attached:
 		l.entity(raw, depth+1)
 	case (ct == "text/plain" || ct == "") && !attached:
-		l.view.Text = l.add(l.view.Text, raw, params["charset"], viewText)
+		l.view.Text = l.add(l.view.Text, toUTF8(raw, params["charset"]))
 	case ct == "text/html" && !attached:
-		l.view.HTML = l.add(l.view.HTML, raw, params["charset"], viewHTML)
+		l.view.HTML = l.add(l.view.HTML, toUTF8(raw, params["charset"]))
 	case strings.HasPrefix(ct, "image/") && h.get("content-id") != "" && ct != "image/svg+xml":
 		if l.inline += len(raw); l.inline > viewInline {
 			l.view.Truncated = true
@@ -97,15 +79,13 @@ func (l *looker) entity(data []byte, depth int) {
 }
 
 // add joins texts up to the bound.
-func (l *looker) add(have string, raw []byte, charset string, limit int) string {
-	more := toUTF8(raw, charset)
+func (l *looker) add(have, more string) string {
 	if have != "" {
 		have += "\n"
 	}
-	// toUTF8 has a bound of its own.
-	if l.view.Truncated = l.view.Truncated || max(len(raw), len(more)+1) > viewText*2; len(have)+len(more) > limit {
+	if len(have)+len(more) > viewText {
 		l.view.Truncated = true
-		more = strings.ToValidUTF8(more[:max(0, limit-len(have))], "")
+		more = strings.ToValidUTF8(more[:max(0, viewText-len(have))], "")
 	}
 	return have + more
 }

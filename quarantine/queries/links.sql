@@ -1,2 +1,0 @@
--- Where a mail's links lead. $1 item
-SELECT links FROM quarantine_item WHERE id = $1;
