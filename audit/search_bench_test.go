@@ -158,7 +158,7 @@ func fill(b testing.TB, adminURL string, n int) {
 		if _, err := admin.Exec(ctx, strings.ReplaceAll(string(text), ":events", strconv.Itoa(n))); err != nil {
 			b.Fatalf("%s: %v", name, err)
 		}
-		b.Logf("%s: %v", name, time.Since(start).Round(time.Second))
+		fmt.Printf("%s: %v\n", name, time.Since(start).Round(time.Second))
 	}
 	run("fill_open")
 	run("fill_events")

@@ -36,8 +36,8 @@ var (
 
 // Config says where mailcow is.
 type Config struct {
-	URL string        // https://mail.example.org
-	Key func() string // of its API; asked at each call, so that a new one is seen
+	URL string // https://mail.example.org
+	Key string // of its API
 	// Roots are whose certificates are believed; nil: the system's.
 	Roots *x509.CertPool
 }
@@ -48,9 +48,8 @@ type Client struct {
 	http *http.Client
 	now  func() time.Time
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards locked
 	locked time.Time  // until when we do not ask
-	key    string     // that was refused
 }
 
 // New returns a client. Nothing is asked yet.
@@ -79,8 +78,7 @@ func (c *Client) get(ctx context.Context, path string, out any) error {
 
 // call makes one call and gives the body of a 200.
 func (c *Client) call(ctx context.Context, method, path string, in any) ([]byte, error) {
-	key, err := c.mayAsk()
-	if err != nil {
+	if err := c.mayAsk(); err != nil {
 		return nil, err
 	}
 	var body io.Reader
@@ -95,7 +93,7 @@ func (c *Client) call(ctx context.Context, method, path string, in any) ([]byte,
 	if err != nil {
 		return nil, fmt.Errorf("mailcow: %w", err)
 	}
-	req.Header.Set("X-API-Key", key)
+	req.Header.Set("X-API-Key", c.cfg.Key)
 	req.Header.Set("Accept", "application/json")
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -109,26 +107,27 @@ func (c *Client) call(ctx context.Context, method, path string, in any) ([]byte,
 	if err != nil {
 		return nil, fmt.Errorf("mailcow: read answer: %w", err)
 	}
-	return b, c.judge(key, res.StatusCode, bytes.TrimSpace(b), len(b) > answerMost)
+	tooLong := len(b) > answerMost
+	b = bytes.TrimSpace(b)
+	return b, c.judge(res.StatusCode, b, tooLong)
 }
 
-// mayAsk is the key, unless mailcow has refused it lately.
-func (c *Client) mayAsk() (string, error) {
-	key := c.cfg.Key()
+// mayAsk fails where mailcow has refused our key lately.
+func (c *Client) mayAsk() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if key == c.key && c.now().Before(c.locked) {
-		return "", fmt.Errorf("%w; not asked again before %s, as it shuts out who comes with a wrong key, for SMTP too", ErrDenied, c.locked.UTC().Format("15:04 MST"))
+	if c.now().Before(c.locked) {
+		return fmt.Errorf("%w; not asked again before %s, as it shuts out who comes with a wrong key, for SMTP too", ErrDenied, c.locked.UTC().Format("15:04 MST"))
 	}
-	return key, nil
+	return nil
 }
 
-func (c *Client) judge(key string, status int, body []byte, tooLong bool) error {
+func (c *Client) judge(status int, body []byte, tooLong bool) error {
 	switch {
 	case status == http.StatusUnauthorized, status == http.StatusOK && len(body) == 0:
 		// Without a key mailcow answers 200 with nothing.
 		c.mu.Lock()
-		c.key, c.locked = key, c.now().Add(lockedFor)
+		c.locked = c.now().Add(lockedFor)
 		c.mu.Unlock()
 		return ErrDenied
 	case status == http.StatusForbidden:

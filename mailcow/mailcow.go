@@ -121,21 +121,6 @@ func (c *Client) Recipients(ctx context.Context) (map[string]map[string]bool, er
 	return out, nil
 }
 
-// Containers says of each of mailcow's containers whether it runs.
-func (c *Client) Containers(ctx context.Context) (map[string]bool, error) {
-	var list map[string]struct {
-		State string `json:"state"`
-	}
-	if err := c.get(ctx, "get/status/containers", &list); err != nil {
-		return nil, err
-	}
-	out := make(map[string]bool, len(list))
-	for name, one := range list {
-		out[name] = one.State == "running"
-	}
-	return out, nil
-}
-
 // NewDomain is a domain to be made in mailcow. Sizes are in MiB.
 type NewDomain struct {
 	Name, Description     string
@@ -151,7 +136,8 @@ func DefaultDomain(name string) NewDomain {
 // Directory makes domains in mailcow, on record.
 type Directory struct {
 	*Client
-	Record interface {
+	NextHop string // for mail of its domains; empty: the default
+	Record  interface {
 		Record(ctx context.Context, ev audit.Event) error
 		RecordLater(ctx context.Context, ev audit.Event)
 	}

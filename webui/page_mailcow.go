@@ -43,7 +43,7 @@ func (s *pages) mailcowOf(c echo.Context, p *frame, ours []policy.Domain, v *mai
 	if v == nil {
 		v = &mailcowView{New: mailcow.DefaultDomain("")}
 	}
-	v.Hop = s.mailcowHop
+	v.Hop = s.mailcow.NextHop
 	ctx, cancel := context.WithTimeout(c.Request().Context(), mailcowTime)
 	defer cancel()
 	list, err := s.mailcow.Domains(ctx)

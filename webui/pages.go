@@ -59,30 +59,29 @@ type pages struct {
 	publicURL string
 	retention time.Duration
 
-	assets     *assets
-	catalog    *catalog
-	accounts   accounts
-	ids        *identity.Store // nil in tests of pages alone
-	held       held
-	opener     opener
-	mails      mails
-	record     record
-	seal       *seal.Sealer // nil in tests of pages alone
-	checking   checking
-	queue      deliveries
-	leaks      leaks
-	monitor    monitor
-	policies   *policy.Store
-	trials     trials
-	sandbox    bool // a sandbox is set up
-	rules      ruleSets
-	people     *identity.Store
-	releases   *quarantine.Store // for decisions on releases
-	intel      *intel.Store
-	feeds      *intel.Feeds
-	mailcow    *mailcow.Directory // nil: there is none
-	mailcowHop string
-	treeHead   func(ctx context.Context) (*audit.TreeHead, error) // signs the audit; nil in tests of pages alone
+	assets   *assets
+	catalog  *catalog
+	accounts accounts
+	ids      *identity.Store // nil in tests of pages alone
+	held     held
+	opener   opener
+	mails    mails
+	record   record
+	seal     *seal.Sealer // nil in tests of pages alone
+	checking checking
+	queue    deliveries
+	leaks    leaks
+	monitor  monitor
+	policies *policy.Store
+	trials   trials
+	sandbox  bool // a sandbox is set up
+	rules    ruleSets
+	people   *identity.Store
+	releases *quarantine.Store // for decisions on releases
+	intel    *intel.Store
+	feeds    *intel.Feeds
+	mailcow  *mailcow.Directory                                 // nil: there is none
+	treeHead func(ctx context.Context) (*audit.TreeHead, error) // signs the audit; nil in tests of pages alone
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)

@@ -97,7 +97,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	s.intel = intel.NewStore(db.DB, s.audit, log)
 	s.feeds = intel.NewFeeds(s.intel, nil, log)
 	s.mailcow = testenv.StartMailcow(t, marker+".example")
-	cow := &mailcow.Directory{Client: mailcow.New(mailcow.Config{URL: s.mailcow.URL, Key: func() string { return testenv.MailcowKey }}), Record: s.audit}
+	cow := &mailcow.Directory{Client: mailcow.New(mailcow.Config{URL: s.mailcow.URL, Key: testenv.MailcowKey}), NextHop: "10.0.0.9:25", Record: s.audit}
 	mon := health.New([]health.Component{health.PostgreSQL(db.DB)}, log)
 	_, err = s.ids.Bootstrap(ctx, identity.Bootstrap{Email: "admin@ours.example", Password: sitePassword, FourEyes: fourEyes})
 	must(t, err)
@@ -106,7 +106,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	keyDir := t.TempDir()
 	s.seal = seal.New(seal.Config{Origin: "mx.ours.example/audit"}, seal.Deps{DB: db.DB, Audit: s.audit, Keys: seal.Local{Dir: keyDir}, Local: seal.File{Path: filepath.Join(keyDir, "head.json")}})
 	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
-		Policies: policies, DLP: sets, Rules: s.rules, Intel: s.intel, Feeds: s.feeds, Mailcow: cow, MailcowHop: "10.0.0.9:25", Health: mon, Metrics: prometheus.NewRegistry()})
+		Policies: policies, DLP: sets, Rules: s.rules, Intel: s.intel, Feeds: s.feeds, Mailcow: cow, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())
 	t.Cleanup(s.Server.Close)

@@ -61,7 +61,6 @@ type Deps struct {
 	Intel      *intel.Store
 	Feeds      *intel.Feeds
 	Mailcow    *mailcow.Directory // nil: there is none
-	MailcowHop string             // next hop for its domains
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }
@@ -127,7 +126,7 @@ func (s *Server) newPages() error {
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), ids: s.deps.Identity, publicURL: strings.TrimRight(s.cfg.PublicURL, "/"), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, seal: s.deps.Seal, monitor: s.deps.Health,
-		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, mailcowHop: s.deps.MailcowHop, treeHead: s.treeHead,
+		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, treeHead: s.treeHead,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
 	}
 	return nil

@@ -1,14 +1,17 @@
 -- :events events over 395 days, with the shape and the mix of a busy
 -- installation: most are calls and page views, some acts are rare, and one
 -- happened only a year ago.
+CREATE FUNCTION pg_temp.conceal(v text, OUT token bytea, OUT sealed bytea) LANGUAGE sql AS $$
+    SELECT c.tokens[1], c.sealed[1] FROM guard.conceal_all(ARRAY[v], ARRAY['\x00000000000000000000000000000000'::bytea]) c;
+$$;
 CREATE TEMP TABLE who AS
     SELECT n, gen_random_uuid() AS id, 'user' || n || '@ours.example' AS email, c.token AS blind, c.sealed
-    FROM generate_series(0, 199) n, LATERAL (SELECT a.tokens[1] AS token, a.sealed[1] AS sealed FROM guard.conceal_all(ARRAY['user' || n || '@ours.example'], ARRAY['\x00000000000000000000000000000000'::bytea]) a) c;
+    FROM generate_series(0, 199) n, LATERAL pg_temp.conceal('user' || n || '@ours.example') c;
 CREATE TEMP TABLE place AS
-    SELECT n, '192.0.2.' || n AS ip, c.token AS blind, c.sealed FROM generate_series(0, 255) n, LATERAL (SELECT a.tokens[1] AS token, a.sealed[1] AS sealed FROM guard.conceal_all(ARRAY['192.0.2.' || n], ARRAY['\x00000000000000000000000000000000'::bytea]) a) c;
+    SELECT n, '192.0.2.' || n AS ip, c.token AS blind, c.sealed FROM generate_series(0, 255) n, LATERAL pg_temp.conceal('192.0.2.' || n) c;
 CREATE TEMP TABLE box AS
     SELECT n, 'box' || n || '@ours.example' AS email, c.token AS blind, c.sealed
-    FROM generate_series(0, 999) n, LATERAL (SELECT a.tokens[1] AS token, a.sealed[1] AS sealed FROM guard.conceal_all(ARRAY['box' || n || '@ours.example'], ARRAY['\x00000000000000000000000000000000'::bytea]) a) c;
+    FROM generate_series(0, 999) n, LATERAL pg_temp.conceal('box' || n || '@ours.example') c;
 CREATE TEMP TABLE space AS SELECT n, gen_random_uuid() AS id FROM generate_series(0, 19) n;
 ANALYZE who; ANALYZE place; ANALYZE box; ANALYZE space;
 

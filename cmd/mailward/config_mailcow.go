@@ -21,7 +21,7 @@ func (m *MailcowConf) validate(p *problems) {
 		return
 	}
 	u, err := url.Parse(m.URL)
-	p.check(err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil, "mailcow.url", "must be like https://mail.example.org")
+	p.check(err == nil && u.Host != "" && u.User == nil && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname())), "mailcow.url", "must be like https://mail.example.org: the key travels with each call")
 	p.check(m.Key.reference != "", "mailcow.key", "must be set: mailcow's API needs a key")
 	if _, err := pool(m.CAFile); err != nil {
 		p.add("mailcow.ca_file", "%v", err)
@@ -37,5 +37,5 @@ func (m MailcowConf) client() (*mailcow.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mailcow.New(mailcow.Config{URL: m.URL, Key: m.Key.Value, Roots: roots}), nil
+	return mailcow.New(mailcow.Config{URL: m.URL, Key: m.Key.Value(), Roots: roots}), nil
 }

@@ -23,7 +23,7 @@ func (p *program) buildMailcow() error {
 		return fmt.Errorf("mailcow.ca_file %w", err)
 	}
 	if c != nil {
-		p.mailcow = &mailcow.Directory{Client: c, Record: p.audit}
+		p.mailcow = &mailcow.Directory{Client: c, NextHop: p.conf.Mailcow.NextHop, Record: p.audit}
 	}
 	return nil
 }

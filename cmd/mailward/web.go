@@ -22,7 +22,7 @@ func (p *program) serveWeb(failed chan<- error) error {
 		Retention: quarantine.DefaultConfig().KeepFor, Sandbox: p.conf.Sandbox.URL != "",
 	}, webui.Deps{
 		Log: p.log, Audit: p.audit, Seal: p.seal, Identity: p.identity, Quarantine: p.quarantine, Ledger: p.ledger, Queue: p.queue, Policies: p.policies, DLP: p.dlp,
-		Health: p.health, Sidecar: p.sidecar, Scanner: p.scanner, Spooler: p.spooler, Rules: p.rules, Intel: p.intel, Feeds: p.feeds, Mailcow: p.mailcow, MailcowHop: p.conf.Mailcow.NextHop, Metrics: p.metrics, Now: time.Now,
+		Health: p.health, Sidecar: p.sidecar, Scanner: p.scanner, Spooler: p.spooler, Rules: p.rules, Intel: p.intel, Feeds: p.feeds, Mailcow: p.mailcow, Metrics: p.metrics, Now: time.Now,
 	})
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 func store(t *testing.T, db *pg.DB, at *time.Time) *Store {
 	t.Helper()
 	s := New(db, slog.New(slog.DiscardHandler))
-	s.now = func() time.Time { return *at }
+	s.now, s.lookLimit = func() time.Time { return *at }, time.Minute
 	return s
 }
 

@@ -156,12 +156,18 @@ func (p *pdf) unpackObjects() (hashed bool, err error) {
 		for range p.int(o.dict()["N"]) {
 			num, ok := l.value(0).(float64)
 			off, ok2 := l.value(0).(float64)
-			if !ok || !ok2 || len(p.objects) >= maxPDFObjects {
+			if !ok || !ok2 {
 				break
+			}
+			if len(p.objects) >= maxPDFObjects {
+				return false, errPDFLimit
 			}
 			if at := first + int(off); at >= 0 && at < len(b) {
 				in := pdfLexer{data: b, at: at}
 				x := &pdfObject{num: int(num), val: in.value(0), packed: true}
+				if in.over {
+					return false, errPDFLimit
+				}
 				hashed = hashed || in.hashed
 				p.objects = append(p.objects, x)
 				if p.byNum[x.num] == nil || p.byNum[x.num].packed {

@@ -1,10 +1,10 @@
 package document
 
 import (
-	"bytes"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"mailward/policy"
 )
@@ -66,13 +66,23 @@ func TestPDF_Streams(t *testing.T) {
 	}
 }
 
-// TestPDF_Tangle: objects inside of objects cost no more than their limit.
-func TestPDF_Tangle(t *testing.T) {
+// TestPDF_Limits: what is not read, as there is too much of it or too deep, is an
+// error, so that the mail is unscannable; and nothing costs more than its limit.
+func TestPDF_Limits(t *testing.T) {
 	t.Parallel()
-	for _, one := range []string{"1 0 obj(", "1 0 obj<<>>stream ", "1 0 obj<<", "1 0 obj<41 "} {
-		_, err := Open(File{Name: "a.pdf", Attached: true, Data: append([]byte("%PDF-1.4 "), bytes.Repeat([]byte(one), 8<<20/len(one))...)}, Limits{Bytes: 64 << 20})
-		if err != nil && !errors.Is(err, errTangled) {
-			t.Errorf("%q: %v", one, err)
+	hidden := "\n9 0 obj << /S /Launch /Win << /F (cmd.exe) >> >> endobj"
+	fill := func(s string) []byte { return []byte("%PDF-1.4 " + strings.Repeat(s, 4<<20/len(s)) + hidden) }
+	for name, data := range map[string][]byte{
+		"strings in strings": fill("1 0 obj("), "streams in streams": fill("1 0 obj<<>>stream "), "dictionaries in dictionaries": fill("1 0 obj<<"), "arrays in arrays": fill("1 0 obj ["),
+		"trailers in trailers": fill("trailer("), "many objects": fill("1 0 obj 1 endobj "), "many items": fill("1 0 obj [" + strings.Repeat("1 ", maxPDFItems+1) + "] endobj "),
+	} {
+		begin := time.Now()
+		_, err := Open(File{Name: "a.pdf", Attached: true, Data: data}, Limits{Bytes: 64 << 20})
+		if !errors.Is(err, errPDFLimit) {
+			t.Errorf("%s: %v, want the limit", name, err)
+		}
+		if took := time.Since(begin); took > 10*time.Second {
+			t.Errorf("%s: %v", name, took)
 		}
 	}
 }

@@ -45,16 +45,18 @@ func hasPDF(b []byte) bool { return bytes.Contains(b[:min(len(b), 1024)], []byte
 
 var pdfObjHead = regexp.MustCompile(`(\d+)[\s\x00]+(\d{1,5})[\s\x00]+$`)
 
-// errTangled is the limit of what reading objects inside of others may cost.
-var errTangled = errors.New("a PDF file in it has objects within objects without end")
+// errPDFLimit: a file has more objects, larger or deeper ones than are read, or
+// reading those that stand inside of others costs too much. What was not read may
+// be what a reader shows.
+var errPDFLimit = errors.New("a PDF file in it has more objects, or deeper ones, than are read")
 
 // scanPDF finds all objects by looking for them, also those that no table lists:
 // tables lie, and readers mend them in just this way. An object may begin inside
 // of another's string or stream, as a table may point there. trailers are the
 // dictionaries that follow the word.
 func scanPDF(data []byte, late func() error) (objects []*pdfObject, trailers []pdfDict, hashed bool, err error) {
-	outer, left := 0, 2*len(data)+1<<20
-	for at := 0; len(objects) < maxPDFObjects; {
+	outer, left := 0, 4*len(data)+1<<20
+	for at := 0; left >= 0 && len(objects) < maxPDFObjects; {
 		if len(objects)%200 == 0 {
 			if err := late(); err != nil {
 				return nil, nil, false, err
@@ -88,11 +90,12 @@ func scanPDF(data []byte, late func() error) (objects []*pdfObject, trailers []p
 		outer = max(outer, end)
 		hashed = hashed || l.hashed
 		objects = append(objects, o)
-		if left -= end - at; left < 0 {
-			return nil, nil, false, errTangled
+		left -= end - at
+		if l.over {
+			break
 		}
 	}
-	return objects, trailers, hashed, nil
+	return nil, nil, false, errPDFLimit
 }
 
 // pdfHead is the number and generation before the word obj at i. Where there are
@@ -173,6 +176,7 @@ type pdfLexer struct {
 	data   []byte
 	at     int
 	hashed bool // a name had letters written as #xx, which nobody needs
+	over   bool // a value was larger or deeper than is read
 }
 
 func pdfSpace(c byte) bool {
@@ -201,6 +205,7 @@ type pdfWord string
 
 func (l *pdfLexer) value(depth int) any {
 	l.space()
+	l.over = l.over || depth > maxPDFDepth
 	if l.at >= len(l.data) || depth > maxPDFDepth {
 		return pdfWord("")
 	}
@@ -401,6 +406,7 @@ func (l *pdfLexer) array(depth int) pdfArray {
 		}
 		out = append(out, v)
 	}
+	l.over = true
 	return out
 }
 
@@ -428,5 +434,6 @@ func (l *pdfLexer) dict(depth int) pdfDict {
 		}
 		d[string(name)] = v
 	}
+	l.over = true
 	return d
 }
