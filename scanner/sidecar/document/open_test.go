@@ -311,8 +311,6 @@ func TestLimits(t *testing.T) {
 		t.Errorf("late: %v", err)
 	}
 	for name, data := range map[string][]byte{
-		"arrays": []byte("%PDF-1.1 1 0 obj " + strings.Repeat("[", 1<<20)),
-		"dicts":  []byte("%PDF-1.1 1 0 obj " + strings.Repeat("<</a ", 1<<19)),
 		"groups": []byte(`{\rtf1` + strings.Repeat("{", 1<<20)),
 		"ring":   buildPDF("2 0 R", "1 0 R"),
 	} {

@@ -73,7 +73,7 @@ func TestPDF_Limits(t *testing.T) {
 	hidden := "\n9 0 obj << /S /Launch /Win << /F (cmd.exe) >> >> endobj"
 	fill := func(s string) []byte { return []byte("%PDF-1.4 " + strings.Repeat(s, 4<<20/len(s)) + hidden) }
 	for name, data := range map[string][]byte{
-		"strings in strings": fill("1 0 obj("), "streams in streams": fill("1 0 obj<<>>stream "), "dictionaries in dictionaries": fill("1 0 obj<<"), "arrays in arrays": fill("1 0 obj ["),
+		"strings in strings": fill("1 0 obj("), "streams in streams": fill("1 0 obj<<>>stream "), "dictionaries in dictionaries": fill("1 0 obj<<"), "arrays in arrays": fill("1 0 obj ["), "one array": []byte("%PDF-1.1 1 0 obj " + strings.Repeat("[", 1<<20)), "one dictionary": []byte("%PDF-1.1 1 0 obj " + strings.Repeat("<</a ", 1<<19)),
 		"trailers in trailers": fill("trailer("), "many objects": fill("1 0 obj 1 endobj "), "many items": fill("1 0 obj [" + strings.Repeat("1 ", maxPDFItems+1) + "] endobj "),
 	} {
 		begin := time.Now()
