@@ -55,13 +55,16 @@ type Kind string
 
 // The kinds. A release is listed here and kept in package quarantine.
 const (
-	Release   Kind = "release"
-	RoleGrant Kind = "role_grant"
-	Retention Kind = "retention" // of the record: how long it is kept, and the deletion of a month
+	Release     Kind = "release"
+	RoleGrant   Kind = "role_grant"
+	Export      Kind = "export"       // of held mails as evidence
+	LegalHold   Kind = "legal_hold"   // that is to be lifted
+	ReleaseRule Kind = "release_rule" // that lets fewer people decide on releases
+	Retention   Kind = "retention"    // of the record: how long it is kept, and the deletion of a month
 )
 
 // Kinds are all that can wait.
-func Kinds() []Kind { return []Kind{Release, RoleGrant, Retention} }
+func Kinds() []Kind { return []Kind{Release, RoleGrant, Export, Retention, LegalHold, ReleaseRule} }
 
 // querier is a pool or a transaction.
 type querier interface {

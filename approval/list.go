@@ -15,8 +15,8 @@ type Request struct {
 	ID               uuid.UUID       `json:"id"`
 	Workspace        *uuid.UUID      `json:"workspace_id" doc:"null: the whole installation"`
 	WorkspaceName    string          `json:"workspace"`
-	Kind             Kind            `json:"kind" enum:"release,role_grant,retention"`
-	State            string          `json:"state" enum:"requested,approved,denied"`
+	Kind             Kind            `json:"kind" enum:"release,role_grant,export,retention,legal_hold,release_rule"`
+	State            string          `json:"state" enum:"requested,approved,denied,expired"`
 	ItemID           *uuid.UUID      `json:"item_id" doc:"of a release"`
 	Detail           json.RawMessage `json:"detail" doc:"exactly what will be done"`
 	RequestedBy      uuid.UUID       `json:"requested_by"`

@@ -26,12 +26,20 @@ func WithAttestation(ctx context.Context, a *Attestation) context.Context {
 	return context.WithValue(ctx, attestationKey{}, a)
 }
 
+// AttestationFrom returns what [WithAttestation] noted, or nil: for acts that are
+// done after the call that asked for them.
+func AttestationFrom(ctx context.Context) *Attestation {
+	a, _ := ctx.Value(attestationKey{}).(*Attestation)
+	return a
+}
+
 // attestable are the acts that people sign: where one asks, agrees or refuses.
 // What follows from them names them as its cause.
 func attestable(action string) bool {
 	switch action {
-	case ReleaseRequest, ReleaseExecute, ReleaseApprove, ReleaseDeny, AuditExport, RawDownload,
-		RoleRequest, RoleApprove, RoleDeny, RetentionRequest, RetentionApprove, RetentionDeny:
+	case ReleaseRequest, ReleaseExecute, ReleaseApprove, ReleaseDeny, AuditExport, RawDownload, ViewPart,
+		BulkStart, RoleRequest, RoleApprove, RoleDeny, RetentionRequest, RetentionApprove, RetentionDeny,
+		EvidenceRequest, EvidenceExecute, EvidenceApprove, EvidenceDeny, EvidenceDownload:
 		return true
 	}
 	return false

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -109,8 +108,7 @@ type encoded struct {
 	pii    string // JSON for audit.append
 }
 
-// encode makes the canonical bytes: keys sorted, UTF-8, numbers as Go's encoder
-// writes them. They are made once and never again.
+// encode makes the canonical bytes: keys sorted, UTF-8, as Go's encoder writes them. They are made once and never again.
 func (ev Event) encode(obs Observer, clock any) (encoded, error) {
 	var e encoder
 	nonce := make([]byte, 16)
@@ -137,17 +135,15 @@ func (ev Event) encode(obs Observer, clock any) (encoded, error) {
 		m["workspace_id"] = ev.Workspace.String()
 	}
 	m["class"] = map[string]any{"retention": ev.Retention, "contains_pii": len(e.pii) > 0, "tlp": "AMBER"}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(m); err != nil {
+	b, err := appendJSON(make([]byte, 0, 2048), m)
+	if err != nil {
 		return encoded{}, fmt.Errorf("encode audit event %s: %w", ev.Action, err)
 	}
 	pii, err := json.Marshal(append([]piiValue{}, e.pii...))
 	if err != nil {
 		return encoded{}, fmt.Errorf("encode personal values of %s: %w", ev.Action, err)
 	}
-	return encoded{id: ev.ID, action: ev.Action, bytes: bytes.TrimSuffix(b.Bytes(), []byte("\n")), pii: string(pii)}, nil
+	return encoded{id: ev.ID, action: ev.Action, bytes: b, pii: string(pii)}, nil
 }
 
 // change holds the values before and after, and the names of those that differ.

@@ -87,7 +87,7 @@ func ecsKind(m map[string]any) (category, kind []string) {
 	default:
 		category = []string{"configuration"}
 	}
-	if action == ViewBody || action == RawDownload || action == AuditExport {
+	if action == ViewBody || action == ViewPart || action == RawDownload || action == AuditExport {
 		kind = []string{"access"}
 	}
 	if len(kind) == 0 {

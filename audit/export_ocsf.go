@@ -68,7 +68,7 @@ func ocsfKind(m map[string]any) (ocsfClass, int) {
 		return logActivity, otherActivity
 	case action == APICall, action == PageView:
 		return apiActivity, map[string]int{"GET": 2, "HEAD": 2, "POST": 1, "PUT": 3, "PATCH": 3, "DELETE": 4}[at(m, "request", "method")]
-	case slices.Contains([]string{ViewBody, RawDownload}, action):
+	case slices.Contains([]string{ViewBody, ViewPart, RawDownload}, action):
 		return entityChange, 2
 	case change != 0:
 		return entityChange, change

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -64,6 +65,8 @@ type Log struct {
 	mu      sync.Mutex // guards found, foundAt, and lets one ask at a time
 	found   []string
 	foundAt time.Time
+
+	failures atomic.Int64 // events that could not be written
 }
 
 // pending is an event that waits to be written with others.
@@ -108,10 +111,16 @@ func (l *Log) Append(ctx context.Context, tx pgx.Tx, ev Event) (uuid.UUID, error
 
 func (l *Log) append(ctx context.Context, tx pgx.Tx, enc encoded) error {
 	if _, err := tx.Exec(ctx, appendSQL, enc.id, enc.bytes, enc.pii); err != nil {
+		if ctx.Err() == nil {
+			l.failures.Add(1)
+		}
 		return fmt.Errorf("append audit event %s: %w: %w", enc.action, ErrUnwritable, err)
 	}
 	return nil
 }
+
+// Failures is how often this process could not write to the record.
+func (l *Log) Failures() int64 { return l.failures.Load() }
 
 // complete fills in what the caller left to us.
 func (l *Log) complete(ctx context.Context, ev *Event) error {
@@ -128,6 +137,7 @@ func (l *Log) complete(ctx context.Context, ev *Event) error {
 	if ev.Request == (pg.Request{}) {
 		ev.Request, _ = pg.RequestFrom(ctx)
 	}
+	setDefault(&ev.Correlation.CausationID, causationFrom(ctx))
 	why := pg.WhyFrom(ctx)
 	setDefault(&ev.Reason, why.Text)
 	setDefault(&ev.ReasonCode, why.Code)

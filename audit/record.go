@@ -122,6 +122,9 @@ func (l *Log) record(ctx context.Context, a pg.Actor, encs []encoded) (err error
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil {
+			l.failures.Add(1)
+		}
 		if err = fmt.Errorf("append audit event %s: %w: %w", encs[0].action, ErrUnwritable, err); ctx.Err() != nil || !(pg.IsUnavailable(err) || pg.IsConflict(err)) {
 			return err
 		}

@@ -38,6 +38,8 @@ const (
 	LockStdout = 3
 	LockSyslog = 9
 	LockFile   = 10
+	LockAlerts = 12
+	LockRules  = 13 // not of a sink: who evaluates the rules of alerts
 )
 
 const (

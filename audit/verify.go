@@ -23,6 +23,7 @@ type verified struct {
 	recorded                 *time.Time
 	action, actorID, outcome *string
 	purged                   bool
+	astray                   *bool // null where the event is gone
 }
 
 // Verify recomputes every leaf from the stored bytes, and checks that the
@@ -42,7 +43,7 @@ func (l *Log) VerifyTold(ctx context.Context, tell func(events int64)) (VerifyRe
 	defer rows.Close()
 	for rows.Next() {
 		var v verified
-		if err := rows.Scan(&v.seq, &v.id, &v.leaf, &v.recorded, &v.bytes, &v.action, &v.actorID, &v.outcome, &v.purged); err != nil {
+		if err := rows.Scan(&v.seq, &v.id, &v.leaf, &v.recorded, &v.bytes, &v.action, &v.actorID, &v.outcome, &v.purged, &v.astray); err != nil {
 			return res, fmt.Errorf("read audit: %w", err)
 		}
 		if res.Problem = v.problem(res.Events); res.Problem != "" {
@@ -84,7 +85,7 @@ func (v verified) problem(want int64) string {
 	if err := json.Unmarshal(v.bytes, &e); err != nil {
 		return fmt.Sprintf("event %s (number %d) is not readable: %v", v.id, *v.seq, err)
 	}
-	if e.ID != v.id || v.action == nil || e.Action != *v.action || v.actorID == nil || e.Actor.ID != *v.actorID || v.outcome == nil || e.Outcome.Result != *v.outcome {
+	if e.ID != v.id || v.action == nil || e.Action != *v.action || v.actorID == nil || e.Actor.ID != *v.actorID || v.outcome == nil || e.Outcome.Result != *v.outcome || v.astray == nil || *v.astray {
 		return fmt.Sprintf("event %s (number %d) is found under other words than it says", v.id, *v.seq)
 	}
 	return ""

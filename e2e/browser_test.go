@@ -30,6 +30,9 @@ func TestBrowser(t *testing.T) {
 		`"><img src=x onerror=alert(1)> invoice`: yaraOnly(`"><img src=x onerror=alert(1)> invoice`),
 		"Your parcel":                            attachment("Your parcel", "parcel.zip", "application/zip", zipped(t, "parcel.com", eicar())),
 		"Password expires today":                 htmlMail("Password expires today"),
+		"Campaign 1":                             yaraOnly("Campaign 1"),
+		"Campaign 2":                             yaraOnly("Campaign 2"),
+		"Campaign 3":                             yaraOnly("Campaign 3"),
 	} {
 		rcpt := to
 		if subject == "Invoice 4711" {

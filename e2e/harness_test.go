@@ -95,6 +95,7 @@ data_dir: %s
 smtp: {listen: ["%s"]}
 relay: {domains: {%s: "%s"}}
 http: {listen: "%s"}
+quarantine: {take_back: 1s}
 bootstrap: {admin_email: %s, admin_password: "%s", four_eyes: single_operator}
 %s`, s.dir, s.smtp, ourDomain, hop, s.http, adminEmail, adminPassword, extra)
 	if err := os.WriteFile(s.conf, []byte(text), 0o600); err != nil {

@@ -55,6 +55,7 @@ func TestReleaseToOneOfTwo(t *testing.T) {
 		t.Errorf("%d deliveries, want 1", n)
 	}
 	wantReleaseOnRecord(t, s, a, it.ID)
+	wantEvidence(t, s, it.ID)
 }
 
 func wantReleaseOnRecord(t *testing.T, s *server, a *api, itemID string) {

@@ -88,7 +88,7 @@ func newFixture(t testing.TB, normalise bool) *fixture {
 	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
 	fatal(t, err)
 	f.audit = audit.New(f.db.DB, audit.Options{})
-	f.held = quarantine.New(quarantine.DefaultConfig(), f.db.DB, blobs, f.audit, log)
+	f.held = quarantine.New(quarantine.Config{KeepFor: 30 * 24 * time.Hour, GiveUpAfter: time.Hour}, f.db.DB, blobs, f.audit, log)
 	f.ledger = ledger.New(f.db.DB, log)
 	routes := routesTo(f.hop.Addr)
 	routes.Domains["other.example"] = "127.0.0.1:1"

@@ -30,6 +30,7 @@ type mail struct {
 	auth       mailauth.Result
 	report     policy.Report
 	links      []string        // domains that it links to
+	targets    []string        // the links themselves
 	header     []byte          // as received, up to headerLimit
 	masked     []string        // fields of it that are not for the record
 	edits      []message.Range // fields that are not passed on
@@ -38,8 +39,12 @@ type mail struct {
 	scanMS     int64
 	held       bool // some recipients' copies are in quarantine
 	// each gets the replies of single recipients, for LMTP; nil: the mail has one reply.
-	each map[string]error
-	kept []uuid.UUID // deliveries that the relay has made on its way
+	each     map[string]error
+	released *policy.Released // a person let this very mail go before; nil: nobody
+	kept     []uuid.UUID      // deliveries that the relay has made on its way
+	// proof is set for a test mail of ours: it is looked into and judged like any
+	// other, and ends there. Only Prove can set it; nothing on the wire can.
+	proof *proof
 }
 
 // answer notes the reply for one recipient, where the protocol has one for each.
@@ -83,7 +88,9 @@ func (m *mail) wishes() map[string]quarantine.Wish {
 // handle is the whole story of a mail between its last dot and our reply. The
 // same steps in words: docs/flow.md.
 func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
-	defer s.metrics.observe(time.Now())
+	if m.proof == nil {
+		defer s.metrics.observe(time.Now())
+	}
 	if m.spool.ReceivedCount() > maxReceived {
 		return s.refuse(log, m, errLoop)
 	}
@@ -97,9 +104,13 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 
 	// Who sent it, and what is in it: at the same time.
 	s.look(ctx, m)
+	m.released = s.releasedBefore(ctx, log, m)
 
 	// What to do. Pure: no failure is possible, and no engine's silence is clean.
 	d := policy.Decide(s.input(m))
+	if m.proof != nil {
+		return s.proven(m, d) // no record, no count, no copy: it was never anybody's mail
+	}
 	s.deps.Policies.Used(d)
 	m.class, m.report.Findings, m.trace = d.Class, d.Findings, s.traceHeader(m, d)
 	d = s.sign(ctx, log, m, d) // last, as it covers what goes on top
@@ -110,6 +121,7 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	}
 	s.remember(m, d)
 	s.metrics.decided(d)
+	s.count(m, d)
 	log.Info("mail decided", "class", d.Class, "action", d.Action, "recipients", len(d.Recipients), "size", m.spool.Size(), "scan_ms", m.scanMS, "failed_engines", d.FailedEngines)
 
 	switch d.Action {
@@ -149,9 +161,9 @@ func (s *Server) look(ctx context.Context, m *mail) {
 	m.scanMS = time.Since(begin).Milliseconds()
 	wg.Wait()
 	before, sum := report, m.spool.SHA256()
-	m.report, m.links = report, facts.LinkDomains(said)
+	m.report, m.links, m.targets = report, facts.LinkDomains(said), facts.LinkTargets(said)
 	s.deps.Scanner.Judge(ctx, scanner.Question{MailID: m.env.ID, Workspace: m.recipients[0].Domain.Workspace, Direction: m.direction(), EnvelopeFrom: m.env.From,
-		Client: m.env.ClientIP, SHA256: hex.EncodeToString(sum[:]), Recipients: m.policies(), Sender: sender(m.auth), History: s.history(ctx, m), Content: said}, &report)
+		Client: m.env.ClientIP, SHA256: hex.EncodeToString(sum[:]), Recipients: m.policies(), Sender: sender(m.auth), History: s.history(ctx, m), Content: said, Proof: m.proof != nil, Trial: m.proof != nil}, &report)
 	m.report, m.masked = report, maskedFields(before, report)
 }
 
@@ -160,15 +172,15 @@ func (s *Server) input(m *mail) policy.Input {
 	workspace := m.recipients[0].Domain.Workspace
 	return policy.Input{
 		Report: m.report, Auth: facts.Auth(m.auth, m.trusted && m.direction() == policy.Outbound), Recipients: m.policies(), Entries: s.deps.Policies.Entries(workspace),
-		Mail:              policy.Mail{EnvelopeFrom: m.env.From, From: facts.Authors(m.report.HeaderFrom), ClientIP: m.env.ClientIP, LinkDomains: m.links},
-		SandboxConfigured: s.cfg.SandboxConfigured,
+		Mail:     policy.Mail{EnvelopeFrom: m.env.From, From: facts.Authors(m.report.HeaderFrom), ClientIP: m.env.ClientIP, LinkDomains: m.links},
+		Released: m.released, SandboxConfigured: s.cfg.SandboxConfigured,
 	}
 }
 
 // hold keeps the mail back for some recipients: file, then one transaction.
 func (s *Server) hold(ctx context.Context, log *slog.Logger, m *mail, d policy.Decision, who []policy.RecipientDecision) error {
 	item, err := s.deps.Quarantine.Hold(ctx, quarantine.Hold{Envelope: m.env, Spool: m.spool, Workspace: m.recipients[0].Domain.Workspace,
-		Direction: m.direction(), Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: m.report, Recipients: who, TraceHeader: m.trace, HeaderEdits: m.edits, Auth: m.auth.JSON, Wishes: m.wishes()})
+		Direction: m.direction(), Class: d.Class, Score: d.Score, Reasons: d.Reasons, Report: m.report, Recipients: who, TraceHeader: m.trace, HeaderEdits: m.edits, Auth: m.auth.JSON, Wishes: m.wishes(), Links: m.targets})
 	if err != nil {
 		return err
 	}
@@ -288,6 +300,7 @@ func (s *Server) tellRelayed(ctx context.Context, log *slog.Logger, m *mail, who
 func (s *Server) refuse(log *slog.Logger, m *mail, err error) error {
 	log.Error("mail not handled", "error", err)
 	s.metrics.mails.WithLabelValues("failed").Inc()
+	s.countFailed(m)
 	return reply(withID(err, m.env.ID))
 }
 

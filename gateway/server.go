@@ -92,6 +92,7 @@ type Deps struct {
 	Auth       AuthChecker           // may be nil: nothing is checked
 	Signer     Signer                // may be nil: nothing is signed
 	Metrics    prometheus.Registerer // may be nil
+	Counter    Counter               // for alerts; may be nil
 }
 
 // Server takes mail in.
@@ -121,6 +122,9 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 1000
+	}
+	if deps.Counter == nil {
+		deps.Counter = deaf{}
 	}
 	s := &Server{cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Metrics), sessions: map[*wire]bool{},
 		slots: make(chan struct{}, cfg.MaxConnections)}

@@ -131,6 +131,7 @@ func (ss *session) handle(log *slog.Logger, m *mail) error {
 	ctx, cancel := context.WithTimeout(ss.s.base, handleLimit)
 	defer cancel()
 	err := ss.s.handle(ctx, log, m)
+	ss.s.countReply(m, err)
 	var e *smtp.SMTPError
 	if ss.s.deps.Guard != nil && !ss.wire.opt.lmtp && errors.As(err, &e) && e.Code/100 == 2 {
 		ss.s.deps.Guard.Sent(ctx, ss.clientIP, m.env.From, m.spool.Size())

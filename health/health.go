@@ -64,6 +64,11 @@ type Component struct {
 	// failure means for mail, and what to do.
 	Meaning string
 
+	// Every is how long an answer of the component stands: for what belongs to
+	// others and wants to be asked seldom. The report says how old it is. Zero: it
+	// is asked on each call.
+	Every time.Duration
+
 	// Check asks the component. It should return when ctx ends; if it does
 	// not, it is left behind and not started again until it has returned.
 	Check func(ctx context.Context) Result
@@ -82,6 +87,12 @@ type Result struct {
 	Facts map[string]string
 	// Latency is the round trip; the time of the whole check when zero.
 	Latency time.Duration
+	// RetryAfter is how long the component must not be asked again, whatever its
+	// pace: a server that locks out who comes with a wrong key.
+	RetryAfter time.Duration
+
+	at     time.Time // when it was found out
+	reused bool      // it is the answer of an earlier run
 }
 
 // Report is what is known about all components at one moment.
@@ -118,6 +129,8 @@ type Status struct {
 
 	Effect Effect `json:"-"`
 	Ready  bool   `json:"-"`
+
+	found State // by the check, where State is damped
 }
 
 // Component returns the status of the named component.
@@ -133,7 +146,7 @@ func (r Report) Component(name string) (Status, bool) {
 // Ready says whether the gateway can take mail, and names what is missing.
 func (r Report) Ready() (ready bool, missing []string) {
 	for _, s := range r.Components {
-		if s.Ready && !s.State.Works() {
+		if s.Ready && !s.State.Works() && !s.found.Works() {
 			missing = append(missing, s.Name)
 		}
 	}

@@ -43,6 +43,10 @@ type memory struct {
 	reason   string
 	samples  ring[Sample]
 	changes  ring[Change]
+	minute   minute // of the history
+	raw      State  // as the check said, where flapping is damped
+	turns    []turn
+	flaps    bool
 }
 
 // ring keeps the last values, up to its limit.
@@ -90,6 +94,7 @@ func (m *Monitor) remember(at time.Time, list []Component, results []Result) Rep
 	for name := range m.memory {
 		if !present[name] { // a next hop that no domain has any more
 			delete(m.memory, name)
+			delete(m.answers, name)
 		}
 	}
 	r.State, r.Reason = overall(r.Components)
@@ -103,21 +108,31 @@ func (m *Monitor) rememberOne(at time.Time, c Component, res Result) Status {
 		mem = m.firstMemory(c.Name, res.State, at)
 		m.memory[c.Name] = mem
 	}
+	found := res.State
+	res = mem.damped(at, c, res)
 	if mem.state != res.State {
+		m.note(c, at, mem.state, res)
 		mem.changes.add(Change{At: at, From: mem.state, To: res.State, Reason: res.Reason})
 		m.logChange(c, mem.state, res)
 		mem.state, mem.since = res.State, at
 	}
 	mem.reason = res.Reason
-	if res.State.Works() {
-		mem.lastGood = at
+	checked := at
+	if res.reused {
+		checked = at.Add(-time.Since(res.at))
+	}
+	if found.Works() {
+		mem.lastGood = checked
 	}
 	latency := float64(res.Latency.Microseconds()) / 1000
-	mem.samples.add(Sample{At: at, State: res.State, LatencyMS: latency})
+	if !res.reused {
+		mem.samples.add(Sample{At: at, State: found, LatencyMS: latency})
+		m.count(mem, c.Name, at, found, latency)
+	}
 	s := Status{
 		Name: c.Name, Title: c.Title, Group: c.Group, Effect: c.Effect, Ready: c.Ready,
-		State: res.State, Code: res.Code, Reason: res.Reason, Detail: res.Detail, Facts: res.Facts,
-		Since: mem.since, CheckedAt: at, LatencyMS: latency,
+		State: res.State, found: found, Code: res.Code, Reason: res.Reason, Detail: res.Detail, Facts: res.Facts,
+		Since: mem.since, CheckedAt: checked, LatencyMS: latency,
 	}
 	if !mem.lastGood.IsZero() {
 		good := mem.lastGood
@@ -130,7 +145,7 @@ func (m *Monitor) rememberOne(at time.Time, c Component, res Result) Status {
 // is believed about the past; its "since" only if that process was still
 // looking a moment ago, for nobody knows what happened in a longer gap.
 func (m *Monitor) firstMemory(name string, state State, at time.Time) *memory {
-	mem := &memory{state: state, since: at, samples: ring[Sample]{limit: keptSamples}, changes: ring[Change]{limit: keptChanges}}
+	mem := &memory{state: state, raw: state, since: at, samples: ring[Sample]{limit: keptSamples}, changes: ring[Change]{limit: keptChanges}}
 	old, ok := m.saved[name]
 	delete(m.saved, name)
 	if !ok {

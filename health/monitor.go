@@ -19,6 +19,8 @@ const (
 	grace = 150 * time.Millisecond
 	// ShareFor is how long an answer serves further calls.
 	ShareFor = time.Second
+	// askFailedAgain is how long a bad answer stands at most.
+	askFailedAgain = 10 * time.Second
 	// Interval is the time between two checks in the background. With
 	// CheckLimit it keeps "a failure shows within 5 s" even for one that hangs.
 	Interval = 2 * time.Second
@@ -32,13 +34,16 @@ type Monitor struct {
 	now     func() time.Time
 	limit   time.Duration
 	store   Store
+	past    *Past // nil: only this process remembers
 
 	mu       sync.Mutex // guards everything below
 	current  *run
 	inflight map[string]time.Time // check that has not returned, by component: when it began
+	answers  map[string]Result    // of components with a pace of their own: the last one
 	memory   map[string]*memory
 	saved    map[string]Saved // what an earlier process stored; consumed by the first check of each component
 	latest   Report
+	waiting  unwritten
 }
 
 // run is one check of everything. Its report is set before done is closed.
@@ -71,7 +76,7 @@ func withLimit(d time.Duration) Option { return func(m *Monitor) { m.limit = d }
 func New(components []Component, log *slog.Logger, options ...Option) *Monitor {
 	m := &Monitor{
 		fixed: components, log: log, now: time.Now, limit: CheckLimit,
-		inflight: map[string]time.Time{}, memory: map[string]*memory{},
+		inflight: map[string]time.Time{}, answers: map[string]Result{}, memory: map[string]*memory{},
 	}
 	for _, o := range options {
 		o(m)
@@ -160,6 +165,9 @@ func (m *Monitor) components() []Component {
 // goroutine stays until it returns, and until then it is not started again.
 func (m *Monitor) one(ctx context.Context, c Component) Result {
 	began := time.Now()
+	if r, ok := m.standing(c, began); ok {
+		return r
+	}
 	if since, hangs := m.begin(c.Name, began); hangs {
 		return hung(c, began.Sub(since))
 	}
@@ -171,8 +179,12 @@ func (m *Monitor) one(ctx context.Context, c Component) Result {
 		if r.Latency <= 0 {
 			r.Latency = time.Since(began)
 		}
+		r.at = time.Now()
 		m.mu.Lock()
 		delete(m.inflight, c.Name)
+		if c.Every > 0 || r.RetryAfter > 0 {
+			m.answers[c.Name] = r
+		}
 		m.mu.Unlock()
 		answer <- r
 	}()
@@ -184,6 +196,24 @@ func (m *Monitor) one(ctx context.Context, c Component) Result {
 	case <-timer.C:
 		return hung(c, time.Since(began))
 	}
+}
+
+// standing is the last answer of a component that must not be asked again yet. A
+// bad one stands for a short time only, so that its end is seen soon.
+func (m *Monitor) standing(c Component, now time.Time) (Result, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.answers[c.Name]
+	if !ok {
+		return Result{}, false
+	}
+	stands := c.Every
+	if r.State != Up && r.State != NotConfigured {
+		stands = min(c.Every, askFailedAgain)
+	}
+	age := now.Sub(r.at)
+	r.reused = true
+	return r, age >= 0 && age < max(stands, r.RetryAfter)
 }
 
 // begin marks a check as under way, or says since when it has been already.

@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"time"
 
@@ -47,6 +48,7 @@ type keeper struct {
 	m       *Monitor
 	written map[string]Saved
 	beat    time.Time
+	rolled  time.Time // when hours were made of minutes
 	failing bool
 }
 
@@ -58,7 +60,7 @@ func (k *keeper) keep(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeLimit)
 	defer cancel()
-	if err := k.once(ctx); err != nil {
+	if err := errors.Join(k.once(ctx), k.m.keepPast(ctx, &k.rolled)); err != nil {
 		if !k.failing && ctx.Err() != context.Canceled {
 			k.m.log.Warn("store health states", "err", err)
 		}

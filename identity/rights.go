@@ -42,6 +42,9 @@ const (
 	IntelWrite  Right = "intel_write"
 	RulesRead   Right = "rules_read"
 	RulesWrite  Right = "rules_write" // for the installation: every mail meets every rule
+	AlertsRead  Right = "alerts_read"
+	AlertsAct   Right = "alerts_act"   // take an alert in hand, silence
+	AlertsWrite Right = "alerts_write" // rules and channels
 
 	WorkspacesWrite Right = "workspaces_write" // for the installation: clients come and go, and who runs it
 )
@@ -49,7 +52,7 @@ const (
 // Rights are all of them, as a token's scopes may name them.
 func Rights() []Right {
 	return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Approve, Delete, PolicyWrite, DomainWrite, AuditRead, AuditExport, HealthRead,
-		UsersWrite, TokensWrite, IntelWrite, RulesRead, RulesWrite, WorkspacesWrite, AuditErase}
+		UsersWrite, TokensWrite, IntelWrite, RulesRead, RulesWrite, WorkspacesWrite, AuditErase, AlertsRead, AlertsAct, AlertsWrite}
 }
 
 // installOnly says whether a right counts only where it is had for the whole
@@ -73,17 +76,17 @@ func grants(r Role) []Right {
 	switch r {
 	case Admin:
 		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Approve, Delete, PolicyWrite, DomainWrite,
-			AuditRead, AuditExport, AuditErase, HealthRead, UsersWrite, TokensWrite, IntelWrite, RulesRead, RulesWrite}
+			AuditRead, AuditExport, AuditErase, HealthRead, UsersWrite, TokensWrite, IntelWrite, RulesRead, RulesWrite, AlertsRead, AlertsAct, AlertsWrite}
 	case Approver:
-		return []Right{ViewMeta, ViewHeaders, ViewBody, Approve, HealthRead, RulesRead}
+		return []Right{ViewMeta, ViewHeaders, ViewBody, Approve, HealthRead, RulesRead, AlertsRead, AlertsAct}
 	case Analyst:
-		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Delete, IntelWrite, HealthRead, RulesRead}
+		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Delete, IntelWrite, HealthRead, RulesRead, AlertsRead, AlertsAct}
 	case Auditor:
-		return []Right{ViewMeta, ViewHeaders, AuditRead, AuditExport, HealthRead, RulesRead}
+		return []Right{ViewMeta, ViewHeaders, AuditRead, AuditExport, HealthRead, RulesRead, AlertsRead}
 	case Operator:
-		return []Right{HealthRead, RulesRead, RulesWrite, WorkspacesWrite}
+		return []Right{HealthRead, RulesRead, RulesWrite, WorkspacesWrite, AlertsRead, AlertsAct, AlertsWrite}
 	case Viewer:
-		return []Right{ViewMeta, HealthRead}
+		return []Right{ViewMeta, HealthRead, AlertsRead}
 	}
 	return nil
 }

@@ -17,6 +17,9 @@ type Input struct {
 	Mail       Mail
 	Recipients []Recipient
 	Entries    *EntrySet // of the recipients' workspace; nil: none
+	// Released is set where a person has released this very mail before, and it
+	// comes by once more.
+	Released *Released
 	// SandboxConfigured says whether a held mail would ever get an answer.
 	SandboxConfigured bool
 }
@@ -152,7 +155,26 @@ func (in Input) decideFor(r Recipient, hits []hit) outcome {
 		}
 	}
 	o.authenticate(in.Auth, r)
+	in.letPass(r, &o)
 	return o
+}
+
+// Released is to whom a person has let a mail go, which then was of a class.
+type Released struct {
+	Release    uuid.UUID
+	Recipients []string
+	Class      Class
+}
+
+// letPass passes a copy on that a person has released before to the same
+// recipient, as long as it is known as nothing worse than then.
+func (in Input) letPass(r Recipient, o *outcome) {
+	if in.Released == nil || graver(o.Class, in.Released.Class) || !stricter(o.Action, Tag) ||
+		!slices.ContainsFunc(in.Released.Recipients, func(a string) bool { return strings.EqualFold(a, r.Address) }) {
+		return
+	}
+	o.Action, o.Else, o.Detonate, o.DMARC = Deliver, "", nil, ""
+	o.because(say(Origin{}, "released", plainArg(in.Released.Release.String())))
 }
 
 // DLPEngine is the engine whose findings name the set of rules that they are of,
@@ -259,6 +281,9 @@ func stricter(a, b Action) bool {
 
 // graver says whether a counts for more than b.
 func graver(a, b Class) bool { return slices.Index(Classes(), a) < slices.Index(Classes(), b) }
+
+// Graver says whether mail of class a is worse than that of class b.
+func Graver(a, b Class) bool { return graver(a, b) }
 
 func classOf(findings []Finding) Class {
 	for _, c := range Classes() {

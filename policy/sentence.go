@@ -33,6 +33,7 @@ var sentences = map[string]sentence{
 	"dmarc.quarantine": {"it fails DMARC for %s, whose policy is %s; %s says quarantine", "Sie besteht DMARC für %s nicht, dessen Vorgabe %s ist; %s verlangt Quarantäne"},
 	"dmarc.reject":     {"it fails DMARC for %s, whose policy is reject; %s honours that", "Sie besteht DMARC für %s nicht, dessen Vorgabe reject ist; %s verlangt, sie zu befolgen"},
 
+	"released":       {"a person has let this very mail go to this recipient before (release %s)", "Ein Mensch hat genau diese Mail für diesen Empfänger schon freigegeben (Freigabe %s)"},
 	"silent":         {"no answer from %s; %s says %s", "Keine Antwort von %s; %s verlangt: %s"},
 	"merge.deferred": {"another recipient's copy is deferred, and a mail has one reply", "Die Kopie für einen anderen Empfänger wird verschoben, und eine Mail hat nur eine Antwort"},
 	"merge.reject":   {"quarantined instead of rejected, since other recipients get the mail", "In Quarantäne statt abgewiesen, da andere Empfänger die Mail bekommen"},

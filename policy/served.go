@@ -3,6 +3,7 @@ package policy
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -36,4 +37,14 @@ func (s *Store) Served(workspace uuid.UUID) []string {
 	}
 	s.served.Store(all)
 	return all.names[workspace]
+}
+
+// Serves says whether an address is one that a workspace takes mail for.
+func (s *Store) Serves(address string, workspace uuid.UUID) bool {
+	local, _, ok := strings.Cut(address, "@")
+	if !ok || local == "" || strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("<>()[],;:\\\"", r) }) {
+		return false
+	}
+	r, ok := s.Lookup(address)
+	return ok && r.Domain.Workspace == workspace
 }

@@ -289,6 +289,22 @@ type LocalKey struct {
 // OpenLocalKey reads the key file, and makes it where there is none. Whoever
 // can read it can read the quarantine, so its mode must be 0600.
 func OpenLocalKey(path string) (*LocalKey, error) {
+	key, err := OpenSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	gcm, err := newGCM(key)
+	if err != nil {
+		return nil, err
+	}
+	k := &LocalKey{gcm: gcm}
+	sum := sha256.Sum256(append([]byte("mailward blob key id"), key...))
+	copy(k.id[:], sum[:])
+	return k, nil
+}
+
+// OpenSecret reads the bytes of a key file, and makes it where there is none.
+func OpenSecret(path string) ([]byte, error) {
 	key, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if key, err = makeKey(path); errors.Is(err, fs.ErrExist) {
@@ -308,14 +324,7 @@ func OpenLocalKey(path string) (*LocalKey, error) {
 	if len(key) != keySize {
 		return nil, fmt.Errorf("the blob key %s has %d bytes, not %d: restore it from your backup", path, len(key), keySize)
 	}
-	gcm, err := newGCM(key)
-	if err != nil {
-		return nil, err
-	}
-	k := &LocalKey{gcm: gcm}
-	sum := sha256.Sum256(append([]byte("mailward blob key id"), key...))
-	copy(k.id[:], sum[:])
-	return k, nil
+	return key, nil
 }
 
 // makeKey writes a new key whole or not at all.

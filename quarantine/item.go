@@ -63,6 +63,14 @@ var (
 	ErrReasonRequired = errors.New("quarantine: a reason is required")
 	ErrNoRecipient    = errors.New("quarantine: the mail has no such recipient")
 	ErrGone           = errors.New("quarantine: the mail's bytes are gone")
+	ErrReasonCode     = errors.New("quarantine: there is no such reason code")
+	ErrNotServed      = errors.New("quarantine: a further recipient must be of a domain that the workspace serves")
+	ErrTooLate        = errors.New("quarantine: it is too late to take the release back")
+	ErrStopped        = errors.New("quarantine: a scan at release found worse; somebody must insist")
+	ErrOwnMail        = errors.New("quarantine: a recipient of the mail may not agree to its release")
+	ErrLegalHold      = errors.New("quarantine: the mail is under a legal hold")
+	ErrBadRule        = errors.New("quarantine: people must be 0 to 2, hours 0 to 720, days 0 to 3650, of a class that is held")
+	ErrEnginesSilent  = errors.New("quarantine: not every engine has answered")
 	// ErrReleaseForged means that a release is not what a person decided.
 	ErrReleaseForged = errors.New("quarantine: release without a matching decision")
 )
@@ -75,6 +83,11 @@ type ItemRecipient struct {
 	ReplyCode int       `json:"reply_code,omitempty"`
 	ReplyText string    `json:"reply_text,omitempty"`
 	UpdatedAt time.Time `json:"updated_at"`
+	// ReplyHost is the host of the next hop that answered, and ReplyAt is when.
+	ReplyHost string     `json:"reply_host,omitempty"`
+	ReplyAt   *time.Time `json:"reply_at,omitempty"`
+	// Added is no recipient of the mail: a release went there besides.
+	Added bool `json:"added,omitempty"`
 }
 
 // Item is a mail that is held back.
@@ -108,6 +121,16 @@ type Item struct {
 	MaliciousLateAt *time.Time `json:"malicious_late_at,omitempty"`
 	// Sandbox is what the sandbox was asked, the latest first; only where one item is read.
 	Sandbox []SandboxPart `json:"sandbox,omitempty"`
+	// Rescan is what the engines said the last time that they were asked again, and
+	// StoppedAt is when that stopped a release on which nobody has insisted since.
+	Rescan    *Rescan    `json:"rescan,omitempty"`
+	StoppedAt *time.Time `json:"stopped_at,omitempty"`
+	// LegalHoldAt is since when it is neither deleted nor expires.
+	LegalHoldAt     *time.Time `json:"legal_hold_at,omitempty"`
+	LegalHoldReason string     `json:"legal_hold_reason,omitempty"`
+	// Releases are those that wait for a person or for their time, or are under
+	// way; only where one item is read.
+	Releases []OpenRelease `json:"releases,omitempty"`
 
 	ref         Ref
 	headerEdits []message.Range

@@ -5,11 +5,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"mailward/policy"
 )
@@ -17,17 +20,46 @@ import (
 // Filter selects items. Empty fields select all; Workspaces must be given.
 type Filter struct {
 	Workspaces []uuid.UUID
-	Query      string // part of subject, sender or recipient; or an id or hash
+	Query      string // part of subject, sender, recipient or a finding's name; or an id, a hash or a message id
 	Classes    []policy.Class
 	States     []State
 	Domain     string           // of a recipient
 	Direction  policy.Direction // "": both
 	From, To   time.Time
-	Cursor     string
-	Limit      int // default 50, at most 500
+
+	Sender    string // an address, @domain with those below it, or a part of it; header and envelope
+	Recipient string // the same, without domains below
+	Subject   string // a part of it
+	Hash      string // SHA-256 of the mail or of a part
+	MessageID string
+	Symbol    string // a sign, by its name
+	Rule      string // of YARA
+	Signature string // of ClamAV
+	URL       string // a link in it; scheme and query do not count
+	Shape     string // of the subject, see [Shape]
+
+	ScoreFrom, ScoreTo *float64
+
+	Newer  uuid.UUID // only items held later than this one
+	Order  Order
+	Cursor string
+	Limit  int // default 50, at most 500
 }
 
-// Page is one page of items, newest first.
+// Order is how a list is sorted.
+type Order string
+
+// The orders. The empty one is Newest.
+const (
+	Newest  Order = "newest"
+	Oldest  Order = "oldest"
+	ByScore Order = "score" // highest first, then newest
+)
+
+// Orders lists them.
+func Orders() []Order { return []Order{Newest, Oldest, ByScore} }
+
+// Page is one page of items, in the filter's order.
 type Page struct {
 	Items []Item
 	Next  string // cursor of the next page, "" on the last one
@@ -39,11 +71,30 @@ type Counts struct {
 	Classes map[policy.Class]int
 }
 
-// CountCap is where exact counting ends: "10,000+" says enough.
+// Capped says whether there are more than were counted.
+func (c Counts) Capped() bool { return c.Total > CountCap }
+
+// CountCap is where exact counting ends: "more than 10,000" says enough.
 const CountCap = 10_000
 
-// ErrBadCursor means that a cursor is not one of ours.
-var ErrBadCursor = errors.New("quarantine: bad cursor")
+// What is wrong with a filter.
+var (
+	// ErrBadCursor means that a cursor is not one of ours, or of another order.
+	ErrBadCursor = errors.New("quarantine: bad cursor")
+	// ErrBadFilter means that a filter cannot be searched for: a part of a text
+	// with fewer than three letters or digits, or no hash.
+	ErrBadFilter = errors.New("quarantine: bad filter")
+)
+
+// place is where a page begins or ends.
+type place struct {
+	id    uuid.UUID
+	at    time.Time
+	score float32
+}
+
+// searchesAtOnce is how many of a page's searches run beside each other.
+const searchesAtOnce = 4
 
 // List reads one page.
 func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
@@ -51,73 +102,132 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 		f.Limit = 50
 	}
 	f.Limit = min(f.Limit, 500)
-	at, id, err := decodeCursor(f.Cursor)
-	if err != nil {
-		return Page{}, err
-	}
-	rows, err := s.db.Query(ctx, listSQL, append(f.args(f.Classes), at, id, f.Limit+1, string(f.Direction))...)
-	if err != nil {
-		return Page{}, fmt.Errorf("list items: %w", err)
-	}
-	items, err := pgx.CollectRows(rows, scanItem)
+	places, err := s.find(ctx, f)
 	if err != nil {
 		return Page{}, fmt.Errorf("list items: %w", err)
 	}
 	var p Page
-	if len(items) > f.Limit {
-		items = items[:f.Limit]
-		last := items[f.Limit-1]
-		p.Next = encodeCursor(last.ReceivedAt, last.ID)
+	if len(places) > f.Limit {
+		places = places[:f.Limit]
+		p.Next = f.cursor(places[f.Limit-1])
 	}
-	p.Items = items
-	return p, s.addRecipients(ctx, p.Items)
+	p.Items, err = s.items(ctx, places)
+	return p, err
+}
+
+// find gives the places of a page's items and of one more.
+func (s *Store) find(ctx context.Context, f Filter) ([]place, error) {
+	searches, err := f.searches()
+	if err != nil {
+		return nil, err
+	}
+	found, short := make([][]place, len(searches)), make([]bool, len(searches))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(searchesAtOnce)
+	for i, one := range searches {
+		g.Go(func() (err error) {
+			found[i], short[i], err = one.run(gctx, s.db)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	var rest []uuid.UUID
+	for i, one := range searches {
+		if short[i] {
+			rest = append(rest, one.workspace)
+			found[i] = nil
+		}
+	}
+	if len(rest) > 0 {
+		more, err := searches[0].gather(ctx, s.db, rest)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, more)
+	}
+	all := slices.Concat(found...)
+	slices.SortFunc(all, f.Order.compare)
+	return all[:min(len(all), f.Limit+1)], nil
+}
+
+// items reads items in the order of their places.
+func (s *Store) items(ctx context.Context, places []place) ([]Item, error) {
+	ids, at := make([]uuid.UUID, len(places)), map[uuid.UUID]int{}
+	for i, p := range places {
+		ids[i], at[p.id] = p.id, i
+	}
+	rows, err := s.db.Query(ctx, itemsSQL, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read items: %w", err)
+	}
+	items, err := pgx.CollectRows(rows, scanItem)
+	if err != nil {
+		return nil, fmt.Errorf("read items: %w", err)
+	}
+	slices.SortFunc(items, func(a, b Item) int { return at[a.ID] - at[b.ID] })
+	return items, s.addRecipients(ctx, items)
 }
 
 // Count says how many items there are for each class under the other filters.
 func (s *Store) Count(ctx context.Context, f Filter) (Counts, error) {
-	c := Counts{Classes: map[policy.Class]int{}}
-	rows, err := s.db.Query(ctx, countsSQL, append(f.args(nil), CountCap, string(f.Direction))...)
-	if err != nil {
-		return c, fmt.Errorf("count items: %w", err)
+	chosen := f.Classes
+	f.Classes = nil
+	c, err := s.count(ctx, f, CountCap+1)
+	if err != nil || len(chosen) == 0 {
+		return c, err
 	}
-	var class policy.Class
-	var n int
-	_, err = pgx.ForEachRow(rows, []any{&class, &n}, func() error {
-		c.Classes[class] = n
-		return nil
-	})
-	for k, n := range c.Classes {
-		for _, want := range f.Classes {
-			if k == want {
-				c.Total += n
-			}
+	if !c.Capped() {
+		c.Total = 0
+		for _, class := range chosen {
+			c.Total += c.Classes[class]
 		}
-		if len(f.Classes) == 0 {
-			c.Total += n
-		}
+		return c, nil
+	}
+	// The others have used the cap up.
+	f.Classes = chosen
+	mine, err := s.count(ctx, f, CountCap+1)
+	c.Total = mine.Total
+	for _, class := range chosen {
+		c.Classes[class] = mine.Classes[class]
 	}
 	return c, err
 }
 
-// args are the first arguments of list.sql and counts.sql.
-func (f Filter) args(classes []policy.Class) []any {
-	var cs, ss []string
-	for _, c := range classes {
-		cs = append(cs, string(c))
+// Matching counts what a filter selects, up to a limit.
+func (s *Store) Matching(ctx context.Context, f Filter, limit int) (int, error) {
+	c, err := s.count(ctx, f, limit)
+	return c.Total, err
+}
+
+func (s *Store) count(ctx context.Context, f Filter, limit int) (Counts, error) {
+	c := Counts{Classes: map[policy.Class]int{}}
+	f.Cursor = ""
+	searches, err := f.perWorkspace()
+	if err != nil {
+		return c, err
 	}
-	for _, st := range f.States {
-		ss = append(ss, string(st))
+	for _, one := range searches {
+		if c.Total >= limit {
+			break
+		}
+		rows, err := s.db.Query(ctx, countsSQL, append(one.args(), limit-c.Total)...)
+		if err != nil {
+			return c, fmt.Errorf("count items: %w", err)
+		}
+		var class policy.Class
+		var n int
+		_, err = pgx.ForEachRow(rows, []any{&class, &n}, func() error {
+			c.Classes[class] += n
+			c.Total += n
+			return nil
+		})
+		if err != nil {
+			return c, fmt.Errorf("count items: %w", err)
+		}
 	}
-	q := clean(strings.TrimSpace(f.Query))
-	like := ""
-	if q != "" {
-		like = "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(q)) + "%"
-	}
-	ws := f.Workspaces
-	if ws == nil {
-		ws = []uuid.UUID{}
-	}
-	return []any{ws, q, like, cs, ss, strings.ToLower(clean(f.Domain)), nilTime(f.From), nilTime(f.To)}
+	return c, nil
 }
 
 func nilTime(t time.Time) *time.Time {
@@ -127,23 +237,36 @@ func nilTime(t time.Time) *time.Time {
 	return &t
 }
 
-func encodeCursor(t time.Time, id uuid.UUID) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(t.UTC().Format(time.RFC3339Nano) + " " + id.String()))
+// cursor names a place in the filter's order.
+func (f Filter) cursor(p place) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%s %s %s %s", f.order(), p.at.UTC().Format(time.RFC3339Nano), p.id, strconv.FormatFloat(float64(p.score), 'g', -1, 32)))
 }
 
-func decodeCursor(c string) (*time.Time, *uuid.UUID, error) {
-	if c == "" {
-		return nil, nil, nil
+// place reads a cursor; nil where there is none.
+func (f Filter) place() (*place, error) {
+	if f.Cursor == "" {
+		return nil, nil
 	}
-	b, err := base64.RawURLEncoding.DecodeString(c)
+	b, err := base64.RawURLEncoding.DecodeString(f.Cursor)
 	if err != nil {
-		return nil, nil, ErrBadCursor
+		return nil, ErrBadCursor
 	}
-	at, id, ok := strings.Cut(string(b), " ")
-	t, err1 := time.Parse(time.RFC3339Nano, at)
-	u, err2 := uuid.Parse(id)
-	if !ok || err1 != nil || err2 != nil {
-		return nil, nil, ErrBadCursor
+	word := strings.Split(string(b), " ")
+	if len(word) != 4 || Order(word[0]) != f.order() {
+		return nil, ErrBadCursor
 	}
-	return &t, &u, nil
+	at, err1 := time.Parse(time.RFC3339Nano, word[1])
+	id, err2 := uuid.Parse(word[2])
+	score, err3 := strconv.ParseFloat(word[3], 32)
+	if err1 != nil || err2 != nil || err3 != nil {
+		return nil, ErrBadCursor
+	}
+	return &place{id: id, at: at, score: float32(score)}, nil
+}
+
+func (f Filter) order() Order {
+	if f.Order == "" {
+		return Newest
+	}
+	return f.Order
 }

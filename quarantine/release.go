@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -14,49 +15,90 @@ import (
 	"mailward/approval"
 	"mailward/audit"
 	"mailward/internal/pg"
+	"mailward/policy"
 )
 
 // The ways in which a release needs other people.
 const (
 	SingleOperator = approval.SingleOperator
 	Required       = approval.Required
+	OnePerson      = "one_person" // the class of the mail takes no second one
+	ByRecipient    = "recipient"  // by a link of a digest, which the rules of the class allow
 )
+
+// ReasonCodes are what a reason can be counted under.
+func ReasonCodes() []string {
+	return []string{"false_positive", "business_need", "sender_confirmed", "recipient_request", "test", "other"}
+}
 
 // ReleaseRequest is what a person wants released.
 type ReleaseRequest struct {
 	Reason     string
-	Recipients []string // addresses; none: all that can be released
+	Code       string   // one of [ReasonCodes]; "": other
+	Recipients []string // addresses; none here and in Others: all that can be released
+	Others     []string // further addresses, of domains that the workspace serves
+	Insist     bool     // although a scan at an earlier release stopped it
+	Again      bool     // also copies of which nobody knows whether they arrived
+	// AskedBy is the recipient who acts by a link of a digest, who gets this one
+	// copy. Ask has such a release wait for a person.
+	AskedBy uuid.UUID
+	Ask     bool
+}
+
+func (r *ReleaseRequest) check() error {
+	r.Reason = strings.TrimSpace(clean(r.Reason))
+	if r.Reason == "" {
+		return ErrReasonRequired
+	}
+	if r.Code == "" {
+		r.Code = "other"
+	}
+	if !slices.Contains(ReasonCodes(), r.Code) {
+		return ErrReasonCode
+	}
+	return nil
 }
 
 // FourEyes reads the installation's setting.
 func (s *Store) FourEyes(ctx context.Context) (string, error) { return approval.FourEyes(ctx, s.db) }
 
 // Release puts a person's decision on record and, where one person is enough,
-// hands the mail to the delivery queue; otherwise it waits for a second one.
-// The rows of the recipients are locked, so that of two clicks one wins and
-// the other gets [ErrState].
+// hands the mail to the delivery queue, which begins with it after the time in
+// which it can be taken back; otherwise it waits for a second person. The rows
+// of the recipients are locked, so that of two clicks one wins and the other
+// gets [ErrState].
 func (s *Store) Release(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, req ReleaseRequest) (Item, error) {
-	reason := strings.TrimSpace(clean(req.Reason))
-	if reason == "" {
-		return Item{}, ErrReasonRequired
-	}
-	mode, err := s.FourEyes(ctx)
-	if err != nil {
+	if err := req.check(); err != nil {
 		return Item{}, err
 	}
 	item, err := s.Get(ctx, id)
 	if err != nil {
 		return Item{}, err
 	}
-	if item.BlobRemovedAt != nil {
-		return Item{}, ErrGone
+	others, err := s.checkOthers(item, req.Others)
+	if err != nil {
+		return Item{}, err
 	}
-	err = s.db.Act(pg.WithReason(ctx, reason), actor, func(ctx context.Context, tx pgx.Tx) error {
-		chosen, err := s.lockAndChoose(ctx, tx, item, req.Recipients)
+	err = s.db.Act(pg.WithWhy(ctx, pg.Why{Text: req.Reason, Code: req.Code}), actor, func(ctx context.Context, tx pgx.Tx) error {
+		// What was read before the lock may be over. All changes of an item lock its
+		// recipients first.
+		if _, err := lockRecipients(ctx, tx, id); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, itemNowSQL, id).Scan(&item.Class, &item.BlobRemovedAt, &item.StoppedAt); err != nil {
+			return fmt.Errorf("read item: %w", err)
+		}
+		switch {
+		case item.BlobRemovedAt != nil:
+			return ErrGone
+		case item.StoppedAt != nil && !req.Insist:
+			return ErrStopped
+		}
+		rel, chosen, err := s.newRelease(ctx, tx, item, others, req)
 		if err != nil {
 			return err
 		}
-		return s.writeRelease(ctx, tx, actor, roles, item, chosen, reason, mode)
+		return s.writeRelease(ctx, tx, actor, roles, item, rel, chosen, req)
 	})
 	if err != nil {
 		return Item{}, fmt.Errorf("release item %s: %w", id, err)
@@ -64,22 +106,63 @@ func (s *Store) Release(ctx context.Context, actor pg.Actor, roles []string, id 
 	return s.Get(ctx, id)
 }
 
+// newRelease makes a release of what is asked for, by the rules of its class.
+func (s *Store) newRelease(ctx context.Context, tx pgx.Tx, item Item, others []string, req ReleaseRequest) (release, []ItemRecipient, error) {
+	chosen, err := s.lockAndChoose(ctx, tx, item, others, req)
+	if err != nil {
+		return release{}, nil, err
+	}
+	rule, err := releaseRule(ctx, tx, item.Workspace, item.Class)
+	if err != nil {
+		return release{}, nil, err
+	}
+	rel := release{Item: item.ID, Mode: rule.Mode, Class: item.Class, Again: req.Again}
+	if req.AskedBy != uuid.Nil {
+		rel.AskedBy = &req.AskedBy
+		if rel.Mode = ByRecipient; req.Ask {
+			rel.Mode = Required
+		}
+	}
+	if rel.ID, err = uuid.NewV7(); err != nil {
+		return rel, nil, fmt.Errorf("make release id: %w", err)
+	}
+	rel.State = "approved"
+	if rel.Mode == Required {
+		end := s.now().Add(rule.Wait)
+		rel.State, rel.ExpiresAt = "requested", &end
+	}
+	rel.prior = map[uuid.UUID]State{}
+	for _, r := range chosen {
+		rel.Recipients, rel.prior[r.ID] = append(rel.Recipients, r.ID), r.State
+	}
+	return rel, chosen, nil
+}
+
 // lockAndChoose locks the item's recipients and picks those that are asked for.
-func (s *Store) lockAndChoose(ctx context.Context, tx pgx.Tx, item Item, addresses []string) ([]ItemRecipient, error) {
+// Further addresses become recipients of the item.
+func (s *Store) lockAndChoose(ctx context.Context, tx pgx.Tx, item Item, others []string, req ReleaseRequest) ([]ItemRecipient, error) {
 	all, err := lockRecipients(ctx, tx, item.ID)
 	if err != nil {
 		return nil, err
 	}
+	may := func(r ItemRecipient) bool { return r.State.releasable() || req.Again && r.State == OutcomeUnknown }
 	var chosen []ItemRecipient
-	if len(addresses) == 0 {
-		chosen = slices.DeleteFunc(slices.Clone(all), func(r ItemRecipient) bool { return !r.State.releasable() })
+	if len(req.Recipients) == 0 && len(others) == 0 {
+		chosen = slices.DeleteFunc(slices.Clone(all), func(r ItemRecipient) bool { return r.Added || !may(r) })
 	}
-	for _, a := range addresses {
+	for _, a := range slices.Concat(req.Recipients, others) {
 		i := slices.IndexFunc(all, func(r ItemRecipient) bool { return strings.EqualFold(r.Address, a) })
+		if i < 0 && slices.Contains(others, a) {
+			r, err := addRecipient(ctx, tx, item, a)
+			if err != nil {
+				return nil, err
+			}
+			all, i = append(all, r), len(all)
+		}
 		switch {
 		case i < 0:
 			return nil, ErrNoRecipient
-		case !all[i].State.releasable():
+		case !may(all[i]):
 			return nil, ErrState
 		case !slices.ContainsFunc(chosen, func(r ItemRecipient) bool { return r.ID == all[i].ID }):
 			chosen = append(chosen, all[i])
@@ -91,58 +174,121 @@ func (s *Store) lockAndChoose(ctx context.Context, tx pgx.Tx, item Item, address
 	return chosen, nil
 }
 
+// checkOthers makes sure that further addresses are of the item's workspace, so
+// that a mail never leaves the people whose it is.
+func (s *Store) checkOthers(item Item, addresses []string) ([]string, error) {
+	var out []string
+	for _, a := range addresses {
+		a = strings.TrimSpace(clean(a))
+		if s.served == nil || len(a) > 320 || !s.served(a, item.Workspace) {
+			return nil, ErrNotServed
+		}
+		if !slices.ContainsFunc(out, func(b string) bool { return strings.EqualFold(a, b) }) {
+			out = append(out, a)
+		}
+	}
+	if len(out) > maxOthers {
+		return nil, ErrNotServed
+	}
+	return out, nil
+}
+
+// maxOthers bounds to how many further addresses one release can go.
+const maxOthers = 20
+
+func addRecipient(ctx context.Context, tx pgx.Tx, item Item, address string) (ItemRecipient, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return ItemRecipient{}, fmt.Errorf("make recipient id: %w", err)
+	}
+	if _, err := tx.Exec(ctx, addRecipientSQL, id, item.Workspace, item.ID, address); err != nil {
+		return ItemRecipient{}, fmt.Errorf("add recipient: %w", err)
+	}
+	return ItemRecipient{ID: id, Address: address, State: Quarantined, Added: true}, nil
+}
+
 func lockRecipients(ctx context.Context, tx pgx.Tx, item uuid.UUID) ([]ItemRecipient, error) {
 	rows, err := tx.Query(ctx, lockRecipientsSQL, item)
 	if err != nil {
 		return nil, fmt.Errorf("lock recipients: %w", err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r ItemRecipient, err error) {
-		err = row.Scan(&r.ID, &r.Address, &r.State, &r.ReplyCode, &r.ReplyText, &r.UpdatedAt)
-		return r, err
-	})
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[ItemRecipient])
 }
 
-func (s *Store) writeRelease(ctx context.Context, tx pgx.Tx, actor pg.Actor, roles []string, item Item, chosen []ItemRecipient, reason, mode string) error {
-	action, state, next := audit.ReleaseExecute, "approved", ReleaseScheduled
-	if mode == Required {
-		action, state, next = audit.ReleaseRequest, "requested", ReleaseRequested
+func (s *Store) writeRelease(ctx context.Context, tx pgx.Tx, actor pg.Actor, roles []string, item Item, rel release, chosen []ItemRecipient, req ReleaseRequest) error {
+	action, next := audit.ReleaseExecute, ReleaseScheduled
+	if rel.Mode == Required {
+		action, next = audit.ReleaseRequest, ReleaseRequested
 	}
-	releaseID, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("make release id: %w", err)
+	targets := []audit.Target{{Type: "quarantine_item", ID: item.ID.String(), Label: string(item.Class)}, {Type: "release", ID: rel.ID.String()}}
+	for _, r := range chosen {
+		label := ""
+		if r.Added {
+			label = "added"
+		}
+		targets = append(targets, audit.Target{Type: "quarantine_recipient", ID: r.ID.String(), Label: label, PII: r.Address})
 	}
-	ids := make([]uuid.UUID, len(chosen))
-	targets := []audit.Target{{Type: "quarantine_item", ID: item.ID.String(), Label: string(item.Class)}, {Type: "release", ID: releaseID.String()}}
-	for i, r := range chosen {
-		ids[i] = r.ID
-		targets = append(targets, audit.Target{Type: "quarantine_recipient", ID: r.ID.String(), PII: r.Address})
+	by := actor.UserID.String()
+	if rel.AskedBy != nil {
+		by = rel.AskedBy.String()
 	}
-	intent, err := s.audit.Append(ctx, tx, audit.Event{Action: action, Phase: "intent", Workspace: item.Workspace, Actor: actor, Roles: roles, Targets: targets,
-		Reason: reason, Retention: audit.Retention3Years, Approval: &audit.Approval{Mode: mode, RequestedBy: actor.UserID.String(), Approvers: []string{}},
-		Correlation: audit.Correlation{MailID: item.MailID.String(), ItemID: item.ID.String()}})
-	if err != nil {
+	ev := audit.Event{Action: action, Phase: "intent", Workspace: item.Workspace, Actor: actor, Roles: roles, Targets: targets,
+		Reason: req.Reason, ReasonCode: req.Code, Retention: audit.Retention3Years, Approval: &audit.Approval{Mode: rel.Mode, RequestedBy: by, Approvers: []string{}},
+		Correlation: audit.Correlation{MailID: item.MailID.String(), ItemID: item.ID.String()}}
+	if item.StoppedAt != nil || req.Again {
+		ev.After = map[string]any{"insisted": item.StoppedAt != nil, "again": req.Again}
+	}
+	var err error
+	if rel.Intent, err = s.audit.Append(ctx, tx, ev); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, insertReleaseSQL, releaseID, item.Workspace, item.ID, ids, intent, actor.UserID, reason, mode, state); err != nil {
-		return fmt.Errorf("insert release: %w", err)
+	if err := s.insertRelease(ctx, tx, item, rel, actor.UserID, req, item.StoppedAt != nil); err != nil {
+		return err
 	}
-	if mode == SingleOperator {
-		if err := s.queue(ctx, tx, releaseID, chosen); err != nil {
+	if item.StoppedAt != nil {
+		if _, err := tx.Exec(ctx, clearStopSQL, item.ID); err != nil {
+			return fmt.Errorf("note that somebody insists: %w", err)
+		}
+	}
+	if rel.State == "approved" {
+		if err := s.queue(ctx, tx, rel, chosen, s.cfg.TakeBack); err != nil {
 			return err
 		}
 	}
-	return setStates(ctx, tx, item.ID, ids, next)
+	return setStates(ctx, tx, item.ID, rel.Recipients, next)
 }
 
-// queue writes one delivery per recipient. An index of the database allows at
-// most one that is under way or done.
-func (s *Store) queue(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID, to []ItemRecipient) error {
+func (s *Store) insertRelease(ctx context.Context, tx pgx.Tx, item Item, rel release, by uuid.UUID, req ReleaseRequest, insisted bool) error {
+	prior, err := json.Marshal(rel.prior)
+	if err != nil {
+		return fmt.Errorf("encode states: %w", err)
+	}
+	var person *uuid.UUID
+	if by != uuid.Nil && rel.AskedBy == nil {
+		person = &by
+	}
+	_, err = tx.Exec(ctx, insertReleaseSQL, rel.ID, item.Workspace, item.ID, rel.Recipients, rel.Intent, person, req.Reason, rel.Mode, rel.State,
+		string(rel.Class), req.Code, rel.ExpiresAt, insisted, rel.Again, prior, rel.AskedBy)
+	if err != nil {
+		return fmt.Errorf("insert release: %w", err)
+	}
+	return nil
+}
+
+// queue writes one delivery per recipient, due after a while. An index of the
+// database allows at most one that is under way or done.
+func (s *Store) queue(ctx context.Context, tx pgx.Tx, rel release, to []ItemRecipient, wait time.Duration) error {
 	for _, r := range to {
+		if rel.Again {
+			if _, err := tx.Exec(ctx, repeatDeliverySQL, r.ID); err != nil {
+				return fmt.Errorf("set the earlier delivery aside: %w", err)
+			}
+		}
 		id, err := uuid.NewV7()
 		if err != nil {
 			return fmt.Errorf("make delivery id: %w", err)
 		}
-		_, err = tx.Exec(ctx, insertDeliverySQL, id, r.ID, releaseID, s.now().Add(s.cfg.GiveUpAfter))
+		_, err = tx.Exec(ctx, insertDeliverySQL, id, r.ID, rel.ID, s.now().Add(s.cfg.GiveUpAfter), wait)
 		if pg.IsUnique(err, "delivery_once_idx") {
 			return ErrState
 		}
@@ -160,33 +306,65 @@ func setStates(ctx context.Context, tx pgx.Tx, item uuid.UUID, recipients []uuid
 	return refreshItemState(ctx, tx, item)
 }
 
+// restoreStates gives copies back the state that they had before a release.
+func restoreStates(ctx context.Context, tx pgx.Tx, rel release, recipients []uuid.UUID) error {
+	by := map[State][]uuid.UUID{}
+	for _, r := range recipients {
+		st := rel.prior[r]
+		if st == "" {
+			st = Quarantined
+		}
+		by[st] = append(by[st], r)
+	}
+	for st, ids := range by {
+		if err := setStates(ctx, tx, rel.Item, ids, st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // refreshItemState stores what follows from the recipients' states.
 func refreshItemState(ctx context.Context, tx pgx.Tx, item uuid.UUID) error {
 	all, err := lockRecipients(ctx, tx, item)
 	if err != nil {
 		return err
 	}
-	states := make([]State, len(all))
-	for i, r := range all {
-		states[i] = r.State
+	var states, own []State
+	for _, r := range all {
+		states = append(states, r.State)
+		if !r.Added {
+			own = append(own, r.State)
+		}
 	}
-	if _, err := tx.Exec(ctx, deriveStateSQL, item, string(derive(states))); err != nil {
+	st := derive(states)
+	if slices.Contains([]State{Released, Denied, Quarantined, Expired, Deleted}, st) && len(own) > 0 {
+		st = derive(own) // what went to somebody else besides is no state of the mail
+	}
+	if _, err := tx.Exec(ctx, deriveStateSQL, item, string(st)); err != nil {
 		return fmt.Errorf("set state of item: %w", err)
 	}
 	return nil
 }
 
+// Delivered is what a delivery of a released copy has come to, or how it goes.
+type Delivered struct {
+	State      State
+	Code       int
+	Text, Host string
+}
+
 // SetDelivery is the worker's: it notes how the delivery of one copy goes and
 // what the next hop said, in the worker's transaction.
-func (s *Store) SetDelivery(ctx context.Context, tx pgx.Tx, item, recipient uuid.UUID, st State, code int, text string) error {
+func (s *Store) SetDelivery(ctx context.Context, tx pgx.Tx, item, recipient uuid.UUID, d Delivered) error {
 	// All rows of the item, in order: two copies may end at the same moment.
 	if _, err := lockRecipients(ctx, tx, item); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, setReplySQL, recipient, code, clean(text)); err != nil {
+	if _, err := tx.Exec(ctx, setReplySQL, recipient, d.Code, clean(d.Text), clean(d.Host)); err != nil {
 		return fmt.Errorf("store reply of next hop: %w", err)
 	}
-	return setStates(ctx, tx, item, []uuid.UUID{recipient}, st)
+	return setStates(ctx, tx, item, []uuid.UUID{recipient}, d.State)
 }
 
 // CloseRelease ends a release when none of its deliveries is under way any more.
@@ -197,126 +375,86 @@ func (s *Store) CloseRelease(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID
 	return nil
 }
 
-// Approve is a second person's yes to a requested release.
-func (s *Store) Approve(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, comment string) (Item, error) {
-	return s.decide(ctx, actor, roles, id, comment, true)
-}
-
-// Deny is a second person's no.
-func (s *Store) Deny(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, comment string) (Item, error) {
-	if strings.TrimSpace(comment) == "" {
-		return Item{}, ErrReasonRequired
-	}
-	return s.decide(ctx, actor, roles, id, comment, false)
-}
-
-func (s *Store) decide(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, comment string, yes bool) (Item, error) {
+// TakeBack ends what was released and has not begun to go out. What has begun is
+// [ErrTooLate].
+func (s *Store) TakeBack(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, reason string) (Item, error) {
 	item, err := s.Get(ctx, id)
 	if err != nil {
 		return Item{}, err
 	}
-	comment = strings.TrimSpace(clean(comment))
-	err = s.db.Act(pg.WithReason(ctx, comment), actor, func(ctx context.Context, tx pgx.Tx) error {
-		all, err := lockRecipients(ctx, tx, item.ID)
-		if err != nil {
-			return err
-		}
-		var rel release
-		if err := rel.scan(tx.QueryRow(ctx, pendingReleaseSQL, item.ID)); errors.Is(err, pgx.ErrNoRows) {
-			return ErrState
-		} else if err != nil {
-			return fmt.Errorf("read the request: %w", err)
-		}
-		if err := approval.SecondPerson(ctx, tx, actor, rel.RequestedBy, s.now()); err != nil {
-			return err
-		}
-		return s.writeDecision(ctx, tx, actor, roles, item, all, rel, comment, yes)
-	})
-	if err != nil {
-		return Item{}, fmt.Errorf("decide on release of item %s: %w", id, err)
-	}
-	return s.Get(ctx, id)
-}
-
-func (s *Store) writeDecision(ctx context.Context, tx pgx.Tx, actor pg.Actor, roles []string, item Item, all []ItemRecipient, rel release, comment string, yes bool) error {
-	action, word, state, next := audit.ReleaseApprove, "approved", "approved", ReleaseScheduled
-	if !yes {
-		action, word, state, next = audit.ReleaseDeny, "denied", "denied", Denied
-	}
-	event, err := s.audit.Append(ctx, tx, audit.Event{Action: action, Workspace: item.Workspace, Actor: actor, Roles: roles, Reason: comment, Retention: audit.Retention3Years,
-		Targets:     []audit.Target{{Type: "quarantine_item", ID: item.ID.String(), Label: string(item.Class)}, {Type: "release", ID: rel.ID.String()}},
-		Approval:    &audit.Approval{Mode: rel.Mode, RequestedBy: rel.RequestedBy.String(), Approvers: []string{actor.UserID.String()}},
-		Correlation: audit.Correlation{MailID: item.MailID.String(), ItemID: item.ID.String(), CausationID: rel.Intent.String()}})
-	if err != nil {
-		return err
-	}
-	approvalID, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("make approval id: %w", err)
-	}
-	if _, err := tx.Exec(ctx, insertApprovalSQL, approvalID, item.Workspace, rel.ID, rel.RequestedBy, actor.UserID, word, comment, event); err != nil {
-		return fmt.Errorf("insert approval: %w", err)
-	}
-	if _, err := tx.Exec(ctx, decideReleaseSQL, rel.ID, state); err != nil {
-		return fmt.Errorf("decide release: %w", err)
-	}
-	chosen := slices.DeleteFunc(slices.Clone(all), func(r ItemRecipient) bool { return !slices.Contains(rel.Recipients, r.ID) })
-	if item.BlobRemovedAt != nil || slices.ContainsFunc(chosen, func(r ItemRecipient) bool { return r.State != ReleaseRequested }) {
-		return ErrState // It has expired while it waited.
-	}
-	if yes {
-		if err := s.queue(ctx, tx, rel.ID, chosen); err != nil {
-			return err
-		}
-	}
-	return setStates(ctx, tx, item.ID, rel.Recipients, next)
-}
-
-// Delete gives a held mail up for good: no recipient gets it any more, and its
-// bytes go.
-func (s *Store) Delete(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, reason string) (Item, error) {
 	reason = strings.TrimSpace(clean(reason))
-	if reason == "" {
-		return Item{}, ErrReasonRequired
-	}
-	item, err := s.Get(ctx, id)
-	if err != nil {
-		return Item{}, err
-	}
 	err = s.db.Act(pg.WithReason(ctx, reason), actor, func(ctx context.Context, tx pgx.Tx) error {
-		all, err := lockRecipients(ctx, tx, item.ID)
+		if _, err := lockRecipients(ctx, tx, item.ID); err != nil {
+			return err
+		}
+		rels, err := readReleases(ctx, tx, underWaySQL, item.ID)
 		if err != nil {
 			return err
 		}
-		item.Recipients = all
-		if !item.Deletable() {
-			return ErrState
-		}
-		var ids []uuid.UUID
-		for _, r := range all {
-			if r.State == Held || r.State == Quarantined || r.State == Failed || r.State == Denied {
-				ids = append(ids, r.ID)
+		taken := false
+		for _, rel := range rels {
+			n, err := s.takeBack(ctx, tx, actor, roles, item, rel, reason)
+			if err != nil {
+				return err
 			}
+			taken = taken || n > 0
 		}
-		_, err = s.audit.Append(ctx, tx, audit.Event{Action: audit.ItemDelete, Workspace: item.Workspace, Actor: actor, Roles: roles, Reason: reason, Retention: audit.Retention3Years,
-			Targets:     []audit.Target{{Type: "quarantine_item", ID: item.ID.String(), Label: string(item.Class)}},
-			Correlation: audit.Correlation{MailID: item.MailID.String(), ItemID: item.ID.String()}})
-		if err != nil {
-			return err
+		if !taken {
+			return ErrTooLate
 		}
-		if err := setStates(ctx, tx, item.ID, ids, Deleted); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, blobRemovedSQL, item.ID)
-		return err
+		return nil
 	})
 	if err != nil {
-		return Item{}, fmt.Errorf("delete item %s: %w", id, err)
-	}
-	if err := s.blobs.Remove(item.ref); err != nil {
-		s.log.Error("bytes of a deleted item stay until the next sweep", "item", id, "error", err)
+		return Item{}, fmt.Errorf("take back release of item %s: %w", id, err)
 	}
 	return s.Get(ctx, id)
+}
+
+func (s *Store) takeBack(ctx context.Context, tx pgx.Tx, actor pg.Actor, roles []string, item Item, rel release, reason string) (int, error) {
+	ids, err := s.stopDeliveries(ctx, tx, rel.ID, uuid.Nil, "")
+	if err != nil || len(ids) == 0 {
+		return 0, err
+	}
+	if err := restoreStates(ctx, tx, rel, ids); err != nil {
+		return 0, err
+	}
+	targets := []audit.Target{{Type: "quarantine_item", ID: item.ID.String(), Label: string(item.Class)}, {Type: "release", ID: rel.ID.String()}}
+	for _, r := range ids {
+		targets = append(targets, audit.Target{Type: "quarantine_recipient", ID: r.String()})
+	}
+	_, err = s.audit.Append(ctx, tx, audit.Event{Action: audit.ReleaseCancel, Workspace: item.Workspace, Actor: actor, Roles: roles, Reason: reason, Retention: audit.Retention3Years,
+		Targets: targets, Correlation: audit.Correlation{MailID: item.MailID.String(), ItemID: item.ID.String(), CausationID: rel.Intent.String()}})
+	if err != nil {
+		return 0, err
+	}
+	return len(ids), endRelease(ctx, tx, rel.ID, "cancelled")
+}
+
+// stopDeliveries takes deliveries of a release out of the queue that have not
+// begun, and the one that a worker has in hand and has not sent. It returns
+// whose they were.
+func (s *Store) stopDeliveries(ctx context.Context, tx pgx.Tx, releaseID, inHand uuid.UUID, owner string) ([]uuid.UUID, error) {
+	rows, err := tx.Query(ctx, stopDeliveriesSQL, releaseID, inHand, owner)
+	if err != nil {
+		return nil, fmt.Errorf("take deliveries out of the queue: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+}
+
+// endRelease ends a release of which nothing is under way any more.
+func endRelease(ctx context.Context, tx pgx.Tx, id uuid.UUID, state string) error {
+	if _, err := tx.Exec(ctx, endReleaseSQL, id, state); err != nil {
+		return fmt.Errorf("end release: %w", err)
+	}
+	return nil
+}
+
+func readReleases(ctx context.Context, tx pgx.Tx, sql string, args ...any) ([]release, error) {
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read releases: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r release, err error) { return r, r.scan(row) })
 }
 
 // release is a row of that table.
@@ -324,120 +462,20 @@ type release struct {
 	ID, Item, Intent, RequestedBy uuid.UUID
 	Recipients                    []uuid.UUID
 	Mode, State                   string
+	Class                         policy.Class
+	AskedBy                       *uuid.UUID
+	ExpiresAt                     *time.Time
+	Again                         bool
+	prior                         map[uuid.UUID]State
 }
 
 func (r *release) scan(row pgx.Row) error {
-	return row.Scan(&r.ID, &r.Item, &r.Recipients, &r.Intent, &r.RequestedBy, &r.Mode, &r.State)
-}
-
-// ReleasedCopy is what a delivery is about to send.
-type ReleasedCopy struct {
-	Item, Recipient uuid.UUID
-	Address         string
-	BlobName        string
-}
-
-// CheckRelease says whether a delivery is what people have decided, by what the
-// audit says: the intent is there, by the same person, for this item and these
-// recipients, and where two people are needed another one agreed. The address
-// and the bytes must be the item's own. The worker asks before each attempt, in
-// its transaction.
-func (s *Store) CheckRelease(ctx context.Context, tx pgx.Tx, releaseID uuid.UUID, c ReleasedCopy) (intent uuid.UUID, err error) {
-	var rel release
-	var allowed bool
-	err = tx.QueryRow(ctx, releaseSQL, releaseID).Scan(&rel.ID, &rel.Item, &rel.Recipients, &rel.Intent, &rel.RequestedBy, &rel.Mode, &rel.State, &allowed)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return uuid.Nil, fmt.Errorf("%w: there is no such release", ErrReleaseForged)
+	var prior []byte
+	if err := row.Scan(&r.ID, &r.Item, &r.Recipients, &r.Intent, &r.RequestedBy, &r.Mode, &r.State, &r.Class, &r.AskedBy, &r.ExpiresAt, &r.Again, &prior); err != nil {
+		return err
 	}
-	if err != nil {
-		return uuid.Nil, fmt.Errorf("read release: %w", err)
-	}
-	if !allowed {
-		return uuid.Nil, fmt.Errorf("%w: it skips the second person that was needed", ErrReleaseForged)
-	}
-	if rel.Item != c.Item || !slices.Contains(rel.Recipients, c.Recipient) {
-		return uuid.Nil, fmt.Errorf("%w: it does not name the recipient", ErrReleaseForged)
-	}
-	var same bool
-	if err := tx.QueryRow(ctx, sameCopySQL, c.Item, c.Recipient, c.Address, c.BlobName).Scan(&same); err != nil {
-		return uuid.Nil, fmt.Errorf("compare delivery with item: %w", err)
-	}
-	if !same {
-		return uuid.Nil, fmt.Errorf("%w: its address or mail is not the item's", ErrReleaseForged)
-	}
-	if rel.State != "approved" && rel.State != "done" {
-		return uuid.Nil, fmt.Errorf("%w: it is %s", ErrReleaseForged, rel.State)
-	}
-	want := audit.ReleaseExecute
-	by := rel.RequestedBy.String()
-	switch rel.Mode {
-	case Required:
-		want = audit.ReleaseRequest
-	case BySandbox:
-		want, by = audit.SandboxRelease, ""
-	}
-	if err := checkEvent(ctx, tx, rel.Intent, want, rel.Mode, by, append(slices.Clone(rel.Recipients), rel.ID, rel.Item)); err != nil {
-		return uuid.Nil, err
-	}
-	if rel.Mode == Required {
-		if err := checkApprovals(ctx, tx, rel); err != nil {
-			return uuid.Nil, err
-		}
-	}
-	return rel.Intent, nil
-}
-
-// checkEvent compares an event's bytes with what they should say: the action,
-// how many people it needs, the person ("" is System), and exactly these targets.
-func checkEvent(ctx context.Context, tx pgx.Tx, id uuid.UUID, action, mode, by string, targets []uuid.UUID) error {
-	var b []byte
-	if err := tx.QueryRow(ctx, eventBytesSQL, id).Scan(&b); errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("%w: the audit has no event for it", ErrReleaseForged)
-	} else if err != nil {
-		return fmt.Errorf("read audit event: %w", err)
-	}
-	var e struct {
-		Action   string
-		Actor    struct{ ID, Type string }
-		Approval struct{ Mode string }
-		Targets  []struct{ ID string }
-	}
-	if err := json.Unmarshal(b, &e); err != nil {
-		return fmt.Errorf("%w: its event cannot be read", ErrReleaseForged)
-	}
-	got := map[string]bool{}
-	for _, t := range e.Targets {
-		got[t.ID] = true
-	}
-	ok := e.Action == action && e.Approval.Mode == mode && e.Actor.ID == by && (by == "") == (e.Actor.Type == string(pg.ActorSystem)) && len(got) == len(targets)
-	for _, t := range targets {
-		ok = ok && got[t.String()]
-	}
-	if !ok {
-		return fmt.Errorf("%w: its event tells of something else", ErrReleaseForged)
+	if err := json.Unmarshal(prior, &r.prior); err != nil {
+		return errors.Join(errors.New("quarantine: the states before a release cannot be read"), err)
 	}
 	return nil
-}
-
-func checkApprovals(ctx context.Context, tx pgx.Tx, rel release) error {
-	rows, err := tx.Query(ctx, approvalsSQL, rel.ID)
-	if err != nil {
-		return fmt.Errorf("read approvals: %w", err)
-	}
-	type approval struct{ Approver, Event uuid.UUID }
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[approval])
-	if err != nil {
-		return fmt.Errorf("read approvals: %w", err)
-	}
-	for _, a := range found {
-		if a.Approver == rel.RequestedBy {
-			continue
-		}
-		if err := checkEvent(ctx, tx, a.Event, audit.ReleaseApprove, rel.Mode, a.Approver.String(), []uuid.UUID{rel.ID, rel.Item}); err == nil {
-			return nil
-		} else if !errors.Is(err, ErrReleaseForged) {
-			return err
-		}
-	}
-	return fmt.Errorf("%w: no second person agreed", ErrReleaseForged)
 }

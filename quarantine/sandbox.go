@@ -178,7 +178,11 @@ func (s *Store) addSandboxFindings(ctx context.Context, tx pgx.Tx, item uuid.UUI
 	if err != nil {
 		return fmt.Errorf("encode reasons: %w", err)
 	}
-	if _, err := tx.Exec(ctx, addSandboxFindingsSQL, item, string(o.Class), findings, reasons); err != nil {
+	terms, words := findingTerms(o.Findings)
+	if terms == nil {
+		terms = []string{}
+	}
+	if _, err := tx.Exec(ctx, addSandboxFindingsSQL, item, string(o.Class), findings, reasons, terms, words); err != nil {
 		return fmt.Errorf("add findings of the sandbox: %w", err)
 	}
 	return nil
@@ -192,23 +196,23 @@ func (s *Store) releaseBySandbox(ctx context.Context, tx pgx.Tx, actor pg.Actor,
 		return fmt.Errorf("make release id: %w", err)
 	}
 	const reason = "decided by the verdict of the sandbox"
-	ids := make([]uuid.UUID, len(chosen))
+	rel := release{ID: id, Item: item.ID, Mode: BySandbox, State: "approved", Class: item.Class, prior: map[uuid.UUID]State{}}
 	targets := []audit.Target{{Type: "quarantine_item", ID: item.ID.String(), Label: string(item.Class)}, {Type: "release", ID: id.String()}}
-	for i, r := range chosen {
-		ids[i] = r.ID
+	for _, r := range chosen {
+		rel.Recipients, rel.prior[r.ID] = append(rel.Recipients, r.ID), r.State
 		targets = append(targets, audit.Target{Type: "quarantine_recipient", ID: r.ID.String(), PII: r.Address})
 	}
-	intent, err := s.audit.Append(ctx, tx, audit.Event{Action: audit.SandboxRelease, Phase: "intent", Workspace: item.Workspace, Actor: actor, Targets: targets,
+	rel.Intent, err = s.audit.Append(ctx, tx, audit.Event{Action: audit.SandboxRelease, Phase: "intent", Workspace: item.Workspace, Actor: actor, Targets: targets,
 		Reason: reason, Retention: audit.Retention3Years, Approval: &audit.Approval{Mode: BySandbox, Approvers: []string{}},
 		Correlation: audit.Correlation{MailID: item.MailID.String(), ItemID: item.ID.String()}})
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, insertReleaseSQL, id, item.Workspace, item.ID, ids, intent, nil, reason, BySandbox, "approved"); err != nil {
-		return fmt.Errorf("insert release: %w", err)
-	}
-	if err := s.queue(ctx, tx, id, chosen); err != nil {
+	if err := s.insertRelease(ctx, tx, item, rel, uuid.Nil, ReleaseRequest{Reason: reason}, false); err != nil {
 		return err
 	}
-	return setStates(ctx, tx, item.ID, ids, ReleaseScheduled)
+	if err := s.queue(ctx, tx, rel, chosen, 0); err != nil {
+		return err
+	}
+	return setStates(ctx, tx, item.ID, rel.Recipients, ReleaseScheduled)
 }

@@ -37,7 +37,12 @@ var (
 	lockRecipientsSQL     = pg.Query(queryFiles, "lock_recipients")
 	setStateSQL           = pg.Query(queryFiles, "set_state")
 	deriveStateSQL        = pg.Query(queryFiles, "set_item_state")
-	listSQL               = pg.Query(queryFiles, "list")
+	itemsSQL              = pg.Query(queryFiles, "items")
+	orderedSQL            = pg.Query(queryFiles, "ordered")
+	walkSQL               = pg.Query(queryFiles, "walk")
+	gatherSQL             = pg.Query(queryFiles, "gather")
+	unindexedSQL          = pg.Query(queryFiles, "unindexed")
+	setTermsSQL           = pg.Query(queryFiles, "set_terms")
 	countsSQL             = pg.Query(queryFiles, "counts")
 	insertReleaseSQL      = pg.Query(queryFiles, "insert_release")
 	insertDeliverySQL     = pg.Query(queryFiles, "insert_delivery")
@@ -56,6 +61,17 @@ var (
 	closeReleaseSQL       = pg.Query(queryFiles, "close_release")
 	sandboxPartsSQL       = pg.Query(queryFiles, "sandbox_parts")
 	addSandboxFindingsSQL = pg.Query(queryFiles, "add_sandbox_findings")
+	itemNowSQL            = pg.Query(queryFiles, "item_now")
+	itemPlaceSQL          = pg.Query(queryFiles, "item_place")
+	addRecipientSQL       = pg.Query(queryFiles, "add_recipient")
+	clearStopSQL          = pg.Query(queryFiles, "clear_stop")
+	repeatDeliverySQL     = pg.Query(queryFiles, "repeat_delivery")
+	underWaySQL           = pg.Query(queryFiles, "under_way")
+	stopDeliveriesSQL     = pg.Query(queryFiles, "stop_deliveries")
+	endReleaseSQL         = pg.Query(queryFiles, "end_release")
+	isRecipientSQL        = pg.Query(queryFiles, "is_recipient")
+	expiredRequestsSQL    = pg.Query(queryFiles, "expired_requests")
+	modeAllowedSQL        = pg.Query(queryFiles, "mode_allowed")
 )
 
 // Config holds the settings of the quarantine.
@@ -64,11 +80,13 @@ type Config struct {
 	KeepFor time.Duration
 	// GiveUpAfter is how long the delivery of a released mail is tried. Default: 5 days.
 	GiveUpAfter time.Duration
+	// TakeBack is how long a release waits before it begins, so that it can be taken back. Default: 10 s.
+	TakeBack time.Duration
 }
 
 // DefaultConfig returns the settings used where nothing else is said.
 func DefaultConfig() Config {
-	return Config{KeepFor: 30 * 24 * time.Hour, GiveUpAfter: 5 * 24 * time.Hour}
+	return Config{KeepFor: 30 * 24 * time.Hour, GiveUpAfter: 5 * 24 * time.Hour, TakeBack: 10 * time.Second}
 }
 
 // Store keeps the items.
@@ -80,12 +98,18 @@ type Store struct {
 	log     *slog.Logger
 	now     func() time.Time
 	sandbox SandboxQueue // nil: none is set up
+	served  func(address string, workspace uuid.UUID) bool
+	engines Engines
 }
 
 // New returns a Store. It connects to nothing.
 func New(cfg Config, db *pg.DB, blobs *Blobs, log *audit.Log, logger *slog.Logger) *Store {
 	return &Store{cfg: cfg, db: db, blobs: blobs, audit: log, log: logger, now: time.Now}
 }
+
+// UseRoutes says which addresses a workspace serves. Without it a mail can be
+// released to its own recipients only.
+func (s *Store) UseRoutes(served func(address string, workspace uuid.UUID) bool) { s.served = served }
 
 // Blobs is where the bytes are, for the delivery queue.
 func (s *Store) Blobs() *Blobs { return s.blobs }
@@ -105,6 +129,7 @@ type Hold struct {
 	HeaderEdits []message.Range
 	Auth        json.RawMessage
 	Wishes      map[string]Wish // by address, where the client gave any
+	Links       []string        // where it leads, as [Links] writes it
 }
 
 // Wish is what the client said of a recipient besides its address (RFC 3461
@@ -156,8 +181,9 @@ func holdEvent(actor pg.Actor, id uuid.UUID, h Hold) audit.Event {
 	for _, f := range h.Report.Findings {
 		found = append(found, f.Engine+": "+f.Name)
 	}
+	sum := h.Spool.SHA256() // sealed with the event: an export is compared with it
 	return audit.Event{Action: audit.ItemCreate, Workspace: h.Workspace, Actor: actor, Targets: targets, Retention: audit.Retention3Years,
-		Reason: strings.Join(h.Reasons, "; "), ReasonCode: string(h.Class), After: map[string]any{"class": string(h.Class), "findings": found},
+		Reason: strings.Join(h.Reasons, "; "), ReasonCode: string(h.Class), After: map[string]any{"class": string(h.Class), "findings": found, "sha256": hex.EncodeToString(sum[:])},
 		Correlation: audit.Correlation{MailID: h.Envelope.ID.String(), ItemID: id.String()}}
 }
 
@@ -199,6 +225,11 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, ref Ref, h 
 	if trace == nil {
 		trace = []byte{} // a nil slice would be NULL
 	}
+	rule, err := releaseRule(ctx, tx, h.Workspace, h.Class)
+	if err != nil {
+		return err
+	}
+	keep := cmp.Or(rule.Keep, s.cfg.KeepFor)
 	sum := h.Spool.SHA256()
 	var ip *string
 	if h.Envelope.ClientIP.IsValid() {
@@ -209,9 +240,11 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, ref Ref, h 
 	for _, r := range h.Recipients {
 		states = append(states, stateFor(r.Action))
 	}
-	_, err := tx.Exec(ctx, insertItemSQL, id, h.Workspace, h.Envelope.ID, string(h.Class), h.Score, h.Envelope.ReceivedAt, s.now().Add(s.cfg.KeepFor), ip,
+	found := h.searchable()
+	_, err = tx.Exec(ctx, insertItemSQL, id, h.Workspace, h.Envelope.ID, string(h.Class), h.Score, h.Envelope.ReceivedAt, s.now().Add(keep), ip,
 		clean(h.Envelope.Helo), clean(h.Envelope.From), clean(h.Report.HeaderFrom), clean(h.Report.Subject), clean(h.Report.MessageID),
-		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), ref.Key, ref.Name, string(derive(states)), clean(h.Envelope.Ret), clean(h.Envelope.EnvID), string(cmp.Or(h.Direction, policy.Inbound)))
+		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), ref.Key, ref.Name, string(derive(states)), clean(h.Envelope.Ret), clean(h.Envelope.EnvID), string(cmp.Or(h.Direction, policy.Inbound)),
+		found.terms(h.links()), found.words(), h.links())
 	if err != nil {
 		return fmt.Errorf("insert item: %w", err)
 	}
@@ -266,15 +299,18 @@ func (s *Store) Get(ctx context.Context, id uuid.UUID) (Item, error) {
 	if items[0].Sandbox, err = s.sandboxParts(ctx, id); err != nil {
 		return Item{}, err
 	}
+	if items[0].Releases, err = s.openReleases(ctx, id); err != nil {
+		return Item{}, err
+	}
 	return items[0], s.addRecipients(ctx, items)
 }
 
 func scanItem(row pgx.CollectableRow) (i Item, err error) {
 	var ip *string
-	var sum, reasons, findings, engines, parts, edits []byte
+	var sum, reasons, findings, engines, parts, edits, rescan []byte
 	err = row.Scan(&i.ID, &i.MailID, &i.Workspace, &i.Class, &i.State, &i.Score, &i.ReceivedAt, &i.ExpiresAt, &ip, &i.Helo, &i.EnvelopeFrom,
 		&i.HeaderFrom, &i.Subject, &i.MessageID, &i.Size, &sum, &reasons, &findings, &engines, &parts, &i.Auth, &edits, &i.traceHeader,
-		&i.smtputf8, &i.eightBit, &i.ref.Key, &i.ref.Name, &i.BlobRemovedAt, &i.Direction, &i.MaliciousLateAt)
+		&i.smtputf8, &i.eightBit, &i.ref.Key, &i.ref.Name, &i.BlobRemovedAt, &i.Direction, &i.MaliciousLateAt, &rescan, &i.StoppedAt, &i.LegalHoldAt, &i.LegalHoldReason)
 	if err != nil {
 		return i, err
 	}
@@ -282,6 +318,9 @@ func scanItem(row pgx.CollectableRow) (i Item, err error) {
 		i.ClientIP = *ip
 	}
 	i.SHA256 = hex.EncodeToString(sum)
+	if err := i.readRescan(rescan); err != nil {
+		return i, err
+	}
 	return i, errors.Join(json.Unmarshal(reasons, &i.Reasons), json.Unmarshal(findings, &i.Findings), json.Unmarshal(engines, &i.Engines),
 		json.Unmarshal(parts, &i.Parts), json.Unmarshal(edits, &i.headerEdits))
 }
@@ -300,7 +339,7 @@ func (s *Store) addRecipients(ctx context.Context, items []Item) error {
 	}
 	var item uuid.UUID
 	var r ItemRecipient
-	_, err = pgx.ForEachRow(rows, []any{&item, &r.ID, &r.Address, &r.State, &r.ReplyCode, &r.ReplyText, &r.UpdatedAt}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&item, &r.ID, &r.Address, &r.State, &r.ReplyCode, &r.ReplyText, &r.UpdatedAt, &r.ReplyHost, &r.ReplyAt, &r.Added}, func() error {
 		n := at[item]
 		items[n].Recipients = append(items[n].Recipients, r)
 		return nil

@@ -28,7 +28,7 @@ func (s *Store) Expire(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("find expired items: %w", err)
 	}
 	n := 0
-	var errs []error
+	errs := []error{s.ExpireMarks(ctx)}
 	for _, id := range ids {
 		if err := s.expireOne(ctx, id); err != nil {
 			errs = append(errs, err)
@@ -47,6 +47,9 @@ func (s *Store) expireOne(ctx context.Context, id uuid.UUID) error {
 	err = s.db.Act(ctx, pg.System("quarantine expiry", "end of the retention time"), func(ctx context.Context, tx pgx.Tx) error {
 		all, err := lockRecipients(ctx, tx, id)
 		if err != nil {
+			return err
+		}
+		if err := notOnHold(ctx, tx, id); err != nil {
 			return err
 		}
 		var ids []uuid.UUID

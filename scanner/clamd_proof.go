@@ -135,6 +135,9 @@ func testFile() []byte {
 	return []byte(`X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR` + `-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*`)
 }
 
+// TestFile is the EICAR test file, which every scanner of viruses finds.
+func TestFile() []byte { return testFile() }
+
 // nested is zip files in zip files, deeper than any clamd goes. The innermost
 // file is another one each time: clamd remembers what it has seen.
 func nested(depth int) ([]byte, error) {

@@ -27,6 +27,7 @@ type Question struct {
 	Content      *content.Content
 	Findings     []policy.Finding // of the engines
 	Parts        []policy.Part
+	Proof        bool // it is a test mail of ours, see gateway.Server.Prove
 	Trial        bool // nobody sends it: it is looked at, and must not count anywhere
 }
 

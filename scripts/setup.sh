@@ -41,6 +41,10 @@ if [ "${1:-}" = "--test" ]; then
     need swaks command -v swaks
     need rspamd command -v rspamd
     need libnet-ssleay-perl perl -MNet::SSLeay -e 1
+    # What evidence is checked with by others.
+    need openssl command -v openssl
+    need poppler-utils command -v pdfsig
+    need 7zip command -v 7zz
 fi
 
 yara_missing=""

@@ -7,11 +7,13 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"mailward/identity"
+	"mailward/internal/aezip"
 	"mailward/quarantine"
 	"mailward/scanner"
 )
@@ -104,13 +106,49 @@ func newOpener(s *scanner.Sidecar) opener {
 	return sidecarOpener{sidecar: s, slots: make(chan struct{}, openAtOnce)}
 }
 
-func (o sidecarOpener) View(ctx context.Context, raw io.Reader) (mailView, error) {
+// slot waits until there is room for one more mail.
+func (o sidecarOpener) slot(ctx context.Context) (done func(), err error) {
 	select {
 	case o.slots <- struct{}{}:
-		defer func() { <-o.slots }()
+		return func() { <-o.slots }, nil
 	case <-ctx.Done():
-		return mailView{}, ctx.Err()
+		return nil, ctx.Err()
 	}
+}
+
+func (o sidecarOpener) Part(ctx context.Context, raw io.Reader, sum string) ([]byte, error) {
+	done, err := o.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	f, err := sealedFile(raw)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return o.sidecar.Part(ctx, f, sum)
+}
+
+func (o sidecarOpener) Zip(ctx context.Context, name string, raw io.Reader, at time.Time) ([]byte, error) {
+	done, err := o.slot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	b, err := io.ReadAll(raw)
+	if err != nil {
+		return nil, fmt.Errorf("read held mail: %w", err)
+	}
+	return aezip.Pack(name, b, at)
+}
+
+func (o sidecarOpener) View(ctx context.Context, raw io.Reader) (mailView, error) {
+	done, err := o.slot(ctx)
+	if err != nil {
+		return mailView{}, err
+	}
+	defer done()
 	f, err := sealedFile(raw)
 	if err != nil {
 		return mailView{}, err
@@ -122,7 +160,7 @@ func (o sidecarOpener) View(ctx context.Context, raw io.Reader) (mailView, error
 	}
 	out := mailView{Text: v.Text, HTML: v.HTML, Truncated: v.Truncated}
 	for _, h := range v.Headers {
-		out.Headers = append(out.Headers, headerField{Name: h.Name, Value: h.Value})
+		out.Headers = append(out.Headers, headerField{Name: h.Name, Value: h.Value, Raw: h.Raw})
 	}
 	for _, im := range v.Inline {
 		out.Inline = append(out.Inline, inlineImage{CID: im.CID, ContentType: im.ContentType, Data: im.Data})

@@ -12,6 +12,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humaecho"
 	"github.com/google/uuid"
 
+	"mailward/alerting"
+	"mailward/alerting/rule"
 	"mailward/approval"
 	"mailward/audit"
 	"mailward/gateway/ledger"
@@ -59,11 +61,15 @@ func (s *Server) registerAPI() {
 	s.registerRules()
 	s.registerIntel()
 	s.registerMailcow()
+	s.registerAlerts()
 	s.registerAccounts()
 	s.registerSignInAPI()
 	s.registerTokens()
 	s.registerWorkspaces()
 	s.registerApprovals()
+	if s.deps.Evidence != nil {
+		s.registerEvidence()
+	}
 }
 
 // endpoint is one call of the API.
@@ -138,19 +144,27 @@ func (s *Server) problem(err error) error {
 	var throttled *identity.ThrottledError
 	var broken *ruleset.BrokenError
 	var refused *audit.RefusedError
+	var wrongRule *rule.InvalidError
 	var known huma.StatusError
+	if p := evidenceProblem(err); p != nil {
+		return p
+	}
+	if p := releaseProblem(err); p != nil {
+		return p
+	}
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound):
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound), errors.Is(err, alerting.ErrNotFound):
 		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrNoSandbox), errors.Is(err, quarantine.ErrNothingToRun), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
-		errors.Is(err, policy.ErrStatic), errors.Is(err, ruleset.ErrExists), errors.Is(err, ruleset.ErrConflict), errors.Is(err, ruleset.ErrTooMany), errors.Is(err, dlp.ErrExists), errors.Is(err, dlp.ErrConflict), errors.Is(err, dlp.ErrFull), errors.Is(err, identity.ErrExists):
+		errors.Is(err, policy.ErrStatic), errors.Is(err, ruleset.ErrExists), errors.Is(err, ruleset.ErrConflict), errors.Is(err, ruleset.ErrTooMany), errors.Is(err, dlp.ErrExists), errors.Is(err, dlp.ErrConflict), errors.Is(err, dlp.ErrFull), errors.Is(err, identity.ErrExists),
+		errors.Is(err, alerting.ErrConflict), errors.Is(err, alerting.ErrExists), errors.Is(err, alerting.ErrNotFiring):
 		return huma.Error409Conflict(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
-	case errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired),
-		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrReasonRequired), errors.Is(err, approval.ErrReasonRequired), errors.Is(err, approval.ErrRetention), errors.Is(err, identity.ErrInvalid):
+	case errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, quarantine.ErrBadFilter), errors.Is(err, quarantine.ErrBulkAct), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired),
+		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrReasonRequired), errors.Is(err, approval.ErrReasonRequired), errors.Is(err, approval.ErrRetention), errors.Is(err, identity.ErrInvalid), errors.Is(err, alerting.ErrReasonRequired), errors.Is(err, alerting.ErrBadCursor):
 		return huma.Error422UnprocessableEntity(publicText(err))
 	case errors.As(err, &refused):
 		return huma.Error409Conflict(refused.Reason)
@@ -162,6 +176,8 @@ func (s *Server) problem(err error) error {
 		return huma.Error503ServiceUnavailable("the scanner does not answer")
 	case errors.As(err, &invalid):
 		return huma.Error422UnprocessableEntity(invalid.Error())
+	case errors.As(err, &wrongRule):
+		return huma.Error422UnprocessableEntity(wrongRule.Error())
 	case errors.As(err, &throttled):
 		return huma.Error429TooManyRequests("too many tries")
 	case errors.Is(err, context.Canceled):
@@ -179,13 +195,14 @@ func (s *Server) problem(err error) error {
 
 // publicText are words of ours for errors whose text we wrote ourselves.
 func publicText(err error) string {
-	for _, known := range []error{policy.ErrConflict, queue.ErrState, queue.ErrUnderWay, queue.ErrReasonRequired, queue.ErrBadCursor, dlp.ErrFull, ruleset.ErrExists, ruleset.ErrConflict, ruleset.ErrTooMany, ruleset.ErrBusy} {
+	for _, known := range []error{policy.ErrConflict, queue.ErrState, queue.ErrUnderWay, queue.ErrReasonRequired, queue.ErrBadCursor, dlp.ErrFull, ruleset.ErrExists, ruleset.ErrConflict, ruleset.ErrTooMany, ruleset.ErrBusy,
+		alerting.ErrConflict, alerting.ErrExists, alerting.ErrNotFiring, alerting.ErrReasonRequired, alerting.ErrBadCursor} {
 		if errors.Is(err, known) {
 			err = known // What was tried is ours to know.
 		}
 	}
 	t := err.Error()
-	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "approval: ", "dlp: ", "ruleset: "} {
+	for _, pkg := range []string{"quarantine: ", "policy: ", "ledger: ", "audit: ", "identity: ", "queue: ", "approval: ", "dlp: ", "ruleset: ", "ask for an export: ", "evidence: ", "alerting: "} {
 		t = strings.Replace(t, pkg, "", 1)
 	}
 	return t

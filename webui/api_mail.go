@@ -68,16 +68,6 @@ func (s *Server) registerMessages() {
 		})
 }
 
-type itemFilter struct {
-	Paging
-	Span
-	Query     string             `query:"q" maxLength:"200" doc:"part of subject, sender or recipient; or an id or hash"`
-	Class     []policy.Class     `query:"class"`
-	State     []quarantine.State `query:"state"`
-	Domain    string             `query:"domain" maxLength:"253" doc:"of a recipient"`
-	Direction policy.Direction   `query:"direction" enum:"inbound,outbound"`
-}
-
 // decision is what a person says about an item.
 type decision struct {
 	ByID
@@ -90,24 +80,16 @@ type releaseInput struct {
 	ByID
 	Body struct {
 		Reason     string   `json:"reason" maxLength:"2000" doc:"why; it goes on record"`
-		Recipients []string `json:"recipients,omitempty" maxItems:"1000" doc:"addresses; none: all that can be released"`
+		Recipients []string `json:"recipients,omitempty" maxItems:"1000" doc:"addresses; none here and in others: all that can be released"`
+		ReasonCode string   `json:"reason_code,omitempty" enum:"false_positive,business_need,sender_confirmed,recipient_request,test,other" doc:"default: other"`
+		Others     []string `json:"others,omitempty" maxItems:"20" doc:"further addresses, of domains that the mail's workspace serves"`
+		Insist     bool     `json:"insist,omitempty" doc:"although a scan at an earlier release found worse; the password has to be given again first"`
+		Again      bool     `json:"again,omitempty" doc:"also to copies of which nobody knows whether they arrived: the recipient may get them twice"`
 	}
 }
 
 func (s *Server) registerQuarantine() {
-	register(s, endpoint{http.MethodGet, "/quarantine", "list-quarantine", "Held mails, newest first", identity.ViewMeta, 0},
-		func(ctx context.Context, p identity.Principal, in *itemFilter) (*list[quarantine.Item], error) {
-			ws, _, err := s.deps.Identity.WorkspacesOf(ctx, p, identity.ViewMeta)
-			if err != nil {
-				return nil, err
-			}
-			got, err := s.deps.Quarantine.List(ctx, quarantine.Filter{Workspaces: ws, Query: in.Query, Classes: in.Class, States: in.State, Domain: in.Domain, Direction: in.Direction,
-				From: in.From, To: in.To, Cursor: in.Cursor, Limit: in.Limit})
-			if err != nil {
-				return nil, err
-			}
-			return page(got.Items, got.Next), nil
-		})
+	s.registerQuarantineList()
 	register(s, endpoint{http.MethodGet, "/quarantine/{id}", "get-quarantine-item", "One held mail", identity.ViewMeta, 0},
 		func(ctx context.Context, p identity.Principal, in *ByID) (*one[quarantine.Item], error) {
 			it, err := s.item(ctx, p, in.uuid(), identity.ViewMeta)
@@ -117,7 +99,13 @@ func (s *Server) registerQuarantine() {
 		s.getRaw, func(op *huma.Operation) {
 			op.Responses = map[string]*huma.Response{"200": {Description: "The mail", Content: map[string]*huma.MediaType{"application/octet-stream": {}}}}
 		})
+	s.registerLook()
 	s.registerDecisions()
+	s.registerReleases()
+	s.registerKeeping()
+	if s.deps.Digests != nil {
+		s.registerDigestAPI()
+	}
 }
 
 func (s *Server) registerDecisions() {
@@ -129,7 +117,11 @@ func (s *Server) registerDecisions() {
 			if err := s.stepUp(ctx, p); err != nil {
 				return nil, err
 			}
-			it, err := s.deps.Quarantine.Release(ctx, p.Actor(), p.RoleNames(), in.uuid(), quarantine.ReleaseRequest{Reason: in.Body.Reason, Recipients: in.Body.Recipients})
+			if b := in.Body; b.Insist && !s.shownLately(p) {
+				return nil, errStepUp
+			}
+			it, err := s.deps.Quarantine.Release(ctx, p.Actor(), p.RoleNames(), in.uuid(), quarantine.ReleaseRequest{Reason: in.Body.Reason, Code: in.Body.ReasonCode,
+				Recipients: in.Body.Recipients, Others: in.Body.Others, Insist: in.Body.Insist, Again: in.Body.Again})
 			return &one[quarantine.Item]{Body: it}, err
 		})
 	type act func(context.Context, identity.Principal, uuid.UUID, string) (quarantine.Item, error)
@@ -172,7 +164,7 @@ func (s *Server) registerDecisions() {
 // stepUp wants the password to have been given lately for what one person does
 // alone. A token has none; it was made for this.
 func (s *Server) stepUp(ctx context.Context, p identity.Principal) error {
-	if p.TokenID != uuid.Nil || s.now().Sub(p.AuthenticatedAt) <= stepUpAge {
+	if s.shownLately(p) {
 		return nil
 	}
 	mode, err := s.deps.Quarantine.FourEyes(ctx)
@@ -180,9 +172,16 @@ func (s *Server) stepUp(ctx context.Context, p identity.Principal) error {
 		return err
 	}
 	if mode == quarantine.SingleOperator {
-		return huma.Error403Forbidden("step_up_required: confirm your password first")
+		return errStepUp
 	}
 	return nil
+}
+
+var errStepUp = huma.Error403Forbidden("step_up_required: confirm your password first")
+
+// shownLately says whether somebody has shown lately who they are.
+func (s *Server) shownLately(p identity.Principal) bool {
+	return p.TokenID != uuid.Nil || s.now().Sub(p.AuthenticatedAt) <= stepUpAge
 }
 
 // item reads an item that the caller has a right on; any other is not there.

@@ -43,6 +43,12 @@ func TestAPI_RightsOfEachRole(t *testing.T) {
 		{"GET", "/audit/feed", "", []identity.Role{identity.Admin, identity.Auditor}},
 		{"GET", "/policies/*", "", []identity.Role{identity.Admin, identity.Approver, identity.Analyst, identity.Auditor, identity.Viewer}},
 		{"GET", "/users", "", []identity.Role{identity.Admin}},
+		{"GET", "/alerts", "", identity.Roles()},
+		{"GET", "/alerts/rules", "", identity.Roles()},
+		{"GET", "/metrics/mails_5min", "", identity.Roles()},
+		{"POST", "/alerts/silences", `{"reason":"maintenance","seconds":60}`, []identity.Role{identity.Admin, identity.Approver, identity.Analyst, identity.Operator}},
+		{"POST", "/alerts/rules", `{"name":"x","metric":"mails_5min","threshold":1}`, []identity.Role{identity.Admin, identity.Operator}},
+		{"GET", "/alerts/channels", "", []identity.Role{identity.Admin, identity.Operator}},
 		{"GET", "/tokens", "", []identity.Role{identity.Admin}},
 		{"POST", "/domains", `{"name":"x.example"}`, []identity.Role{identity.Admin}},
 	} {
@@ -286,7 +292,7 @@ func TestServer_ProbesAndDocument(t *testing.T) {
 	}
 	_, doc, _ := s.call("", "GET", "/openapi.json", "")
 	paths, _ := doc["paths"].(map[string]any)
-	for _, p := range []string{"/health", "/messages", "/messages/{id}", "/quarantine", "/quarantine/{id}", "/quarantine/{id}/raw", "/quarantine/{id}/release", "/quarantine/{id}/approve",
+	for _, p := range []string{"/health", "/messages", "/messages/{id}", "/quarantine", "/quarantine/{id}", "/quarantine/{id}/raw", "/quarantine/{id}/headers", "/quarantine/{id}/body", "/quarantine/{id}/parts/{n}", "/quarantine/{id}/release", "/quarantine/{id}/approve",
 		"/quarantine/{id}/deny", "/quarantine/{id}/delete", "/approvals", "/audit/events", "/domains", "/policies/{domain}", "/users", "/tokens"} {
 		if paths[p] == nil {
 			t.Errorf("the document lacks %s", p)
@@ -317,7 +323,7 @@ func TestRoutes_EachHasItsRightAndAction(t *testing.T) {
 	t.Parallel()
 	s := newRealSite(t, identity.SingleOperator)
 	public := map[string]bool{"/assets/*": true, "/login": true, "/prefs": true, "/livez": true, "/healthz": true, "/readyz": true, "/metrics": true,
-		apiPrefix + "/openapi.json": true, apiPrefix + "/openapi.yaml": true}
+		apiPrefix + "/openapi.json": true, apiPrefix + "/openapi.yaml": true, "/digest/:token": true}
 	onlyLogin := map[string]bool{"/logout": true, "/password": true, "/confirm": true, "/sign": true}
 	for _, r := range s.srv.routes {
 		switch {

@@ -8,6 +8,7 @@ import (
 
 	"mailward/approval"
 	"mailward/identity"
+	"mailward/quarantine"
 )
 
 type workspaceInput struct {
@@ -68,7 +69,7 @@ func (s *Server) registerWorkspaces() {
 type approvalFilter struct {
 	Paging
 	Query     string `query:"q" maxLength:"200" doc:"a part of the reason, of who asked, or of what will be done"`
-	Kind      string `query:"kind" enum:"release,role_grant,retention"`
+	Kind      string `query:"kind" enum:"release,role_grant,export,retention"`
 	State     string `query:"state" enum:"requested,decided,all" default:"requested"`
 	Workspace string `query:"workspace_id" format:"uuid"`
 }
@@ -148,14 +149,18 @@ func decideRequest(ctx context.Context, d Deps, p identity.Principal, f approval
 		err = d.Identity.DecideGrant(ctx, p, id, yes, comment)
 	case r.Kind == approval.Retention:
 		err = asks.DecideRetention(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
+	case r.Kind == approval.Export && d.Evidence != nil:
+		err = d.Evidence.Decide(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
+	case r.Kind == approval.LegalHold:
+		err = d.Quarantine.DecideHold(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
+	case r.Kind == approval.ReleaseRule:
+		err = d.Quarantine.DecideRule(ctx, p.Actor(), p.RoleNames(), id, yes, comment)
 	case r.Kind != approval.Release || r.ItemID == nil:
 		err = approval.ErrNotFound
 	case r.State != "requested":
 		err = approval.ErrState
-	case yes:
-		_, err = d.Quarantine.Approve(ctx, p.Actor(), p.RoleNames(), *r.ItemID, comment)
 	default:
-		_, err = d.Quarantine.Deny(ctx, p.Actor(), p.RoleNames(), *r.ItemID, comment)
+		_, err = d.Quarantine.Decide(ctx, p.Actor(), p.RoleNames(), *r.ItemID, quarantine.Word{Release: id, Yes: yes, Comment: comment})
 	}
 	if err != nil {
 		return r, err

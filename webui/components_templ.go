@@ -2824,7 +2824,7 @@ func keysDialog(p *frame) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = keyGroup(p.T("keys.lists"), [][2]string{{p.T("keys.rows"), "j / k"}, {p.T("keys.open"), "Enter"}, {p.T("keys.close"), "Esc"}, {p.T("keys.pages"), "n / p"}}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = keyGroup(p.T("keys.lists"), [][2]string{{p.T("keys.rows"), "j / k"}, {p.T("keys.open"), "o / Enter"}, {p.T("keys.pick"), "x / X"}, {p.T("keys.close"), "Esc"}, {p.T("keys.pages"), "n / p"}}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -59,7 +59,7 @@ type mailView struct {
 	Truncated  bool
 }
 
-type headerField struct{ Name, Value string }
+type headerField struct{ Name, Value, Raw string }
 
 type inlineImage struct {
 	CID, ContentType string
@@ -69,11 +69,16 @@ type inlineImage struct {
 // opener takes a mail apart without this process reading its structure.
 type opener interface {
 	View(ctx context.Context, raw io.Reader) (mailView, error)
+	// Part takes one file out, by its SHA-256 in hex.
+	Part(ctx context.Context, raw io.Reader, sum string) ([]byte, error)
+	// Zip packs a mail so that nothing opens it by mistake.
+	Zip(ctx context.Context, name string, raw io.Reader, at time.Time) ([]byte, error)
 }
 
 // mails is the ledger.
 type mails interface {
 	Stats(ctx context.Context, workspaces []uuid.UUID, from, to time.Time, step time.Duration) ([]ledger.Bucket, error)
+	Coverage(ctx context.Context, workspaces []uuid.UUID, from, to time.Time) ([]ledger.Gap, error)
 	List(ctx context.Context, f ledger.Filter) (ledger.Page, error)
 	Get(ctx context.Context, id uuid.UUID) (ledger.Row, []ledger.Outcome, error)
 }
@@ -101,4 +106,6 @@ type monitor interface {
 	Check(ctx context.Context) health.Report
 	Latest() health.Report
 	History(name string) health.History
+	Read(ctx context.Context, name string, from time.Time, slot, span time.Duration) (map[string][]health.Slot, error)
+	Changes(ctx context.Context, name string, most int) ([]health.Changed, error)
 }

@@ -22,9 +22,11 @@ import (
 	"mailward/audit"
 	"mailward/gateway/ledger"
 	"mailward/health"
+	"mailward/internal/aezip"
 	"mailward/internal/pg"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/scanner"
 )
 
 var testNow = time.Date(2026, 11, 24, 9, 41, 30, 0, time.UTC)
@@ -174,16 +176,36 @@ const nastyHTML = `<html><body><h1>Your password expires today</h1><script>docum
 
 func (f fakeOpener) View(context.Context, io.Reader) (mailView, error) {
 	return mailView{
-		Headers: []headerField{{"From", "IT <it@sender.example>"}, {"Subject", rtlSubject}, {"X-Bad", badUTF8}},
-		Text:    "Dear colleague,\n\nyour password expires today. \u202egnp.exe\n", HTML: nastyHTML,
-		Inline: []inlineImage{{CID: "<logo>", ContentType: "image/png", Data: []byte("png")}},
+		Headers: []headerField{{"From", "IT <it@sender.example>", "From: =?utf-8?q?IT?=\r\n <it@sender.example>\r\n"}, {"Subject", rtlSubject, ""}, {"X-Bad", badUTF8, "X-Bad: " + badUTF8 + "\r\n"},
+			{"received", "from relay.sender.example ([198.51.100.9]) by mx.bank.example with ESMTPS; Tue, 24 Nov 2026 01:00:00 +0000", ""}},
+		Text: "Dear colleague,\n\nyour password expires today. \u202egnp.exe\n", HTML: nastyHTML,
+		Inline: []inlineImage{{CID: "<logo>", ContentType: "image/png", Data: []byte("\x89PNG\r\n\x1a\n")}},
 	}, f.fail
+}
+
+func (f fakeOpener) Part(_ context.Context, _ io.Reader, sum string) ([]byte, error) {
+	if sum != strings.Repeat("cd", 32) {
+		return nil, scanner.ErrNoPart
+	}
+	return []byte("the file"), f.fail
+}
+
+func (f fakeOpener) Zip(_ context.Context, name string, raw io.Reader, at time.Time) ([]byte, error) {
+	b, err := io.ReadAll(raw)
+	if err != nil {
+		return nil, err
+	}
+	return aezip.Pack(name, b, at)
 }
 
 // fakeMails is a ledger in memory.
 type fakeMails struct {
 	rows  []ledger.Row
 	empty bool
+}
+
+func (f fakeMails) Coverage(_ context.Context, _ []uuid.UUID, _, to time.Time) ([]ledger.Gap, error) {
+	return []ledger.Gap{{Engine: "clamav", From: to.Add(-3 * time.Hour), To: to.Add(-2 * time.Hour), Mails: 14, PutOff: 11, Held: 2, Rejected: 1}}, nil
 }
 
 func (f fakeMails) Stats(_ context.Context, _ []uuid.UUID, from, to time.Time, step time.Duration) ([]ledger.Bucket, error) {
@@ -264,6 +286,22 @@ func (f fakeMonitor) History(name string) health.History {
 		h.Samples = append(h.Samples, health.Sample{At: testNow.Add(time.Duration(i-1200) * 2 * time.Second), State: st, LatencyMS: 4 + 3*math.Sin(float64(i)/7) + float64(i%5)})
 	}
 	return h
+}
+
+func (fakeMonitor) Read(_ context.Context, _ string, from time.Time, slot, span time.Duration) (map[string][]health.Slot, error) {
+	out := map[string][]health.Slot{}
+	for i := range int(span / slot) {
+		s := health.Slot{At: from.Add(time.Duration(i) * slot), Checks: 30, Good: 30, Worst: health.Up, P50: 3, P95: 6 + float64(i%7)}
+		if i%40 == 20 {
+			s.Good, s.Bad, s.Worst = 10, 20, health.Down
+		}
+		out["clamav"], out["postgresql"] = append(out["clamav"], s), append(out["postgresql"], s)
+	}
+	return out, nil
+}
+
+func (fakeMonitor) Changes(context.Context, string, int) ([]health.Changed, error) {
+	return []health.Changed{{At: testNow.Add(-time.Hour), Node: "mx1", Before: health.Down, State: health.Up, Reason: "ClamAV answers; <b>mail</b> flows."}}, nil
 }
 
 // fakeAccounts knows one person.

@@ -254,10 +254,11 @@ func setCookie(c echo.Context, name, value string, age time.Duration, secure boo
 
 // flashes are the messages that a redirect may carry: keys of the catalogue, so
 // that a cookie never puts words of its own on a page.
-var flashes = []string{"flash.erased", "flash.purged", "flash.released", "flash.requested", "flash.deleted", "flash.sandbox", "flash.password", "flash.signed_out", "flash.queue.retry", "flash.queue.delete",
+var flashes = []string{"flash.digest.saved", "flash.digest.sent", "flash.digest.nothing", "flash.cancelled", "flash.toolate", "flash.rescanned", "flash.mistake", "flash.erased", "flash.purged", "flash.released", "flash.requested", "flash.deleted", "flash.sandbox", "flash.password", "flash.signed_out", "flash.queue.retry", "flash.queue.delete",
 	"flash.policy.saved", "flash.policy.reset", "flash.entry.saved", "flash.entry.deleted", "flash.group.saved", "flash.group.deleted", "flash.domain.saved", "flash.domain.deleted",
 	"flash.linked", "flash.totp", "flash.totp.removed", "flash.passkey", "flash.passkey.removed", "flash.session", "flash.sessions",
 	"flash.approval.approve", "flash.approval.deny", "flash.user.saved", "flash.user.waiting", "flash.space.saved", "flash.token.revoked", "flash.retention.saved", "flash.retention.waiting",
-	"flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
+	"flash.evidence.asked", "flash.evidence.made", "flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
 	"flash.view.saved", "flash.view.deleted", "flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted",
-	"flash.intel.sync", "flash.intel.saved", "flash.intel.ended"}
+	"flash.intel.sync", "flash.intel.saved", "flash.intel.ended",
+	"flash.alert.acked", "flash.alert.silenced", "flash.alert.unsilenced", "flash.alert.rule.saved", "flash.alert.rule.deleted", "flash.alert.channel.saved", "flash.alert.channel.deleted", "flash.alert.channel.test"}

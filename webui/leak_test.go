@@ -49,7 +49,11 @@ func leakSite(t *testing.T) (s *realSite, things map[string]string, who []strang
 		"dlp":    make("/dlp/sets", `{"name":"`+marker+`","rules":{"keywords":["`+marker+`"]}}`),
 		"space":  identity.DefaultWorkspace.String(),
 	}
-	_, err := s.held.Release(ctx, pg.Actor{Type: pg.ActorUser, UserID: s.admin.ID}, nil, uuid.MustParse(things["item"]), quarantine.ReleaseRequest{Reason: marker})
+	things["export"] = make("/quarantine/"+things["item"]+"/export", `{"case":"`+marker+`","case_title":"`+marker+`","purpose":"`+marker+`","reason":"`+marker+`"}`)
+	things["bulk"] = make("/quarantine/bulk", `{"act":"sandbox","reason":"`+marker+`","items":["`+things["item"]+`"]}`)
+	_, err := s.exports.Next(ctx)
+	must(t, err)
+	_, err = s.held.Release(ctx, pg.Actor{Type: pg.ActorUser, UserID: s.admin.ID}, nil, uuid.MustParse(things["item"]), quarantine.ReleaseRequest{Reason: marker})
 	must(t, err)
 	must(t, s.db.Pool.QueryRow(ctx, "SELECT d.id, d.mail_id FROM delivery d").Scan(scanID(things, "delivery"), scanID(things, "mail")))
 	// One mail waits for a second person.

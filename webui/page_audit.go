@@ -82,6 +82,11 @@ func newestID(page audit.Page, now time.Time) string {
 	if len(page.Items) > 0 {
 		return page.Items[0].ID.String()
 	}
+	return timeID(now)
+}
+
+// timeID is the smallest id of version 7 of a moment.
+func timeID(now time.Time) string {
 	var id uuid.UUID
 	ms := now.UnixMilli()
 	for i := range 6 {

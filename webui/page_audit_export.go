@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,8 @@ import (
 // followed.
 type exportsView struct {
 	auditView
-	Jobs []exportRow
+	Jobs  []exportRow
+	Wrong string // key of a text: what was wrong with the signature
 }
 
 type exportRow struct {
@@ -80,11 +82,15 @@ func (s *pages) exportsOf(c echo.Context) ([]exportRow, error) {
 }
 
 func (s *pages) getAuditExports(c echo.Context) error {
-	view, _, err := s.readAuditQuery(c, c.QueryParams(), rightAuditExport)
+	return s.showAuditExports(c, c.QueryParams(), http.StatusOK, "")
+}
+
+func (s *pages) showAuditExports(c echo.Context, q url.Values, status int, wrong string) error {
+	view, _, err := s.readAuditQuery(c, q, rightAuditExport)
 	if err != nil {
 		return s.failure(c, err)
 	}
-	v := exportsView{auditView: view}
+	v := exportsView{auditView: view, Wrong: wrong}
 	if v.Jobs, err = s.exportsOf(c); err != nil {
 		return s.failure(c, err)
 	}
@@ -92,20 +98,48 @@ func (s *pages) getAuditExports(c echo.Context) error {
 	if isFragment(c, "exports") {
 		return s.render(c, http.StatusOK, exportJobs(p, v))
 	}
-	return s.render(c, http.StatusOK, exportsPage(p, v))
+	return s.render(c, status, exportsPage(p, v))
 }
 
-// getAuditExport writes the events of a filter as a file. The export is on record
-// before its first line goes out, and again when it has ended, however it did.
+// getAuditExport is for whoever has no passkey; others are led to where they sign.
 func (s *pages) getAuditExport(c echo.Context) error {
-	format := audit.Format(c.QueryParam("format"))
+	must, err := s.signs(c, s.person(c))
+	if err != nil {
+		return s.failure(c, err)
+	}
+	if must {
+		return c.Redirect(http.StatusSeeOther, "/audit/exports?"+c.QueryString())
+	}
+	return s.sendAuditExport(c, c.QueryParams())
+}
+
+// postAuditExport is an export that is signed: the form is the filter.
+func (s *pages) postAuditExport(c echo.Context) error {
+	form, err := c.FormParams()
+	if err != nil {
+		return s.failure(c, fmt.Errorf("%w: %w", errBadInput, err))
+	}
+	_, wrong, err := s.attest(c)
+	if err != nil {
+		return s.failure(c, err)
+	}
+	if wrong != "" {
+		return s.showAuditExports(c, form, http.StatusUnprocessableEntity, wrong)
+	}
+	return s.sendAuditExport(c, form)
+}
+
+// sendAuditExport writes the events of a filter as a file. The export is on record
+// before its first line goes out, and again when it has ended, however it did.
+func (s *pages) sendAuditExport(c echo.Context, q url.Values) error {
+	format := audit.Format(q.Get("format"))
 	if format == "" && strings.HasSuffix(c.Path(), ".csv") {
 		format = audit.CSV
 	}
 	if !slices.Contains(audit.Formats(), format) {
 		return s.failure(c, fmt.Errorf("%w: format %q", errBadInput, format))
 	}
-	v, f, err := s.readAuditQuery(c, c.QueryParams(), rightAuditExport)
+	v, f, err := s.readAuditQuery(c, q, rightAuditExport)
 	if err != nil {
 		return s.failure(c, err)
 	}

@@ -19,6 +19,7 @@ type auditView struct {
 	Workspace                                              string
 	Around                                                 string // an id that the events name
 	Timeline                                               bool   // what names it, in the order of time
+	Signs                                                  bool   // the person has a passkey, and signs what they take away
 	Workspaces                                             []audit.Workspace
 	Views                                                  []audit.View
 	Newest                                                 string // id of the newest event there is; empty on later pages
@@ -68,7 +69,7 @@ type textField struct{ Name, Label, Value string }
 
 // actionGroups are what the filter offers; a full name can be given in the
 // address or by a click on one.
-var actionGroups = []string{"auth.*", "quarantine.*", "quarantine.release.*", "quarantine.view_body", "quarantine.raw_download",
+var actionGroups = []string{"auth.*", "quarantine.*", "quarantine.release.*", "quarantine.view_body", "quarantine.view_part", "quarantine.raw_download",
 	"policy.*", "domain.*", "user.*", "role.*", "token.*", "setting.*", "audit.*", "guard.*", "api.*", "web.*"}
 
 func (v auditView) actionOptions(p *frame) []option {
@@ -215,7 +216,11 @@ func (s *pages) readAuditQuery(c echo.Context, q url.Values, right string) (audi
 	if v.Timeline {
 		set.Set("as", "timeline")
 	}
-	err := s.readSpan(q, &v, &f, set)
+	var err error
+	if v.Signs, err = s.signs(c, s.person(c)); err != nil {
+		return v, f, err
+	}
+	err = s.readSpan(q, &v, &f, set)
 	v.Link = listLink{path: "/audit", set: set, size: auditPageSize, at: f.Cursor, page: pageNumber(q.Get("page"))}
 	if f.Cursor == "" {
 		v.Link.page = 1

@@ -1,13 +1,11 @@
 package webui
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,33 +13,34 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"mailward/audit"
+	"mailward/internal/pg"
+	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/preview"
 )
-
-// ourClasses are the only classes in a preview.
-var ourClasses = regexp.MustCompile(`^mw-(removed|link)$`)
-
-// ourImages are the only images: those that came in the mail and that we put
-// in ourselves.
-var ourImages = regexp.MustCompile(`^data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/]*=*$`)
 
 // permitAge is how long a stated reason lets its person look at one mail.
 const permitAge = 15 * time.Minute
+
+// maxText is how many characters of a text are shown.
+const maxText = 400_000
 
 // purposes are why somebody looks into a mail.
 var purposes = []string{"analysis", "release", "request", "test"}
 
 // bodyView is the content of a mail, or why it is not shown.
 type bodyView struct {
-	Permit    bool   // a reason is on record
-	Wrong     string // key of a text: what was wrong with the reason
-	Problem   string // key of a text: the content cannot be shown
-	Mail      mailView
-	Text      string
-	FromHTML  bool // the text was taken out of the HTML
-	TextCut   bool
-	Sanitized string
-	Removed   removed
+	Permit   bool   // a reason is on record
+	Problem  string // key of a text: the content cannot be shown
+	Mail     mailView
+	Text     string
+	FromHTML bool // the text was taken out of the HTML
+	TextCut  bool
+	Removed  preview.Removed
+	Links    []preview.Link
+	Hops     []preview.Hop
+	Query    string // searched for in the header
+	Fields   []headerField
 }
 
 // permit looks for the record of this person's reason. The record is the
@@ -64,17 +63,17 @@ func (s *pages) permit(c echo.Context, it quarantine.Item) (string, error) {
 	return "", nil
 }
 
-// body opens a mail for the tabs that show its content. Headers take a right
-// but no stated reason; the body takes both.
-func (s *pages) body(c echo.Context, p *frame, it quarantine.Item, tab string) (*bodyView, error) {
+// body opens a mail for the tabs that show its content. Header and path take a
+// right but no stated reason; words and links take both.
+func (s *pages) body(c echo.Context, it quarantine.Item, v itemView) (*bodyView, error) {
 	b := &bodyView{}
 	if it.BlobRemovedAt != nil {
 		b.Problem = "body.gone"
 		return b, nil
 	}
-	cause := ""
-	if tab == "message" {
-		if !p.User.CanIn(rightViewBody, it.Workspace) {
+	cause, content := "", v.Tab == "message" || v.Tab == "links"
+	if content {
+		if !s.person(c).CanIn(rightViewBody, it.Workspace) {
 			b.Problem = "body.noright"
 			return b, nil
 		}
@@ -94,34 +93,50 @@ func (s *pages) body(c echo.Context, p *frame, it quarantine.Item, tab string) (
 		return b, nil
 	}
 	b.Mail = mail
-	if tab == "message" {
-		s.prepare(p, b)
-		s.shown(c, it, cause, "page", nil)
+	switch v.Tab {
+	case "message":
+		b.prepare(v.As)
+	case "links":
+		b.Links = linksOf(mail)
+	case "headers":
+		b.Query = short(c.QueryParam("h"))
+		b.Fields = matching(mail.Headers, b.Query)
+	case "path":
+		b.Hops = s.path(it, mail.Headers)
+	}
+	if content {
+		s.shown(c, it, cause, map[string]string{"message": "page", "links": "links"}[v.Tab])
 	}
 	return b, nil
 }
 
-func (s *pages) prepare(p *frame, b *bodyView) {
-	b.Text = b.Mail.Text
-	if strings.TrimSpace(b.Text) == "" && b.Mail.HTML != "" {
-		b.Text, b.FromHTML = plainText(b.Mail.HTML), true
-	}
-	if r := []rune(b.Text); len(r) > maxText {
-		b.Text, b.TextCut = string(r[:maxText]), true
-	}
-	if b.Mail.HTML == "" {
+// prepare makes the words, and counts what the frame will leave out.
+func (b *bodyView) prepare(as string) {
+	if as == "html" && b.Mail.HTML != "" {
+		b.Removed = preview.HTML(b.Mail.HTML, preview.Options{Images: imagesOf(b.Mail)}).Removed
 		return
 	}
-	clean, gone, err := sanitize(b.Mail.HTML, b.Mail.Inline, func(what string) string { return p.T("preview.image", what) })
-	if err != nil { // nested too deep to be a mail: the text view is there
-		b.Mail.HTML = ""
-		return
+	b.Text, b.FromHTML, b.TextCut = wordsOf(b.Mail)
+}
+
+// wordsOf is the text of a mail, its addresses defanged.
+func wordsOf(m mailView) (text string, fromHTML, cut bool) {
+	text = preview.DefangText(m.Text)
+	if strings.TrimSpace(text) == "" && m.HTML != "" {
+		fromHTML = true
+		text, cut = preview.Text(m.HTML)
 	}
-	b.Sanitized, b.Removed = clean, gone
+	if r := []rune(text); len(r) > maxText {
+		text, cut = string(r[:maxText]), true
+	}
+	return text, fromHTML, cut
 }
 
 func (s *pages) open(c echo.Context, it quarantine.Item) (mailView, error) {
-	ctx := c.Request().Context()
+	return s.view(c.Request().Context(), it)
+}
+
+func (s *pages) view(ctx context.Context, it quarantine.Item) (mailView, error) {
 	raw, err := s.held.Raw(ctx, it)
 	if err != nil {
 		return mailView{}, err
@@ -130,25 +145,46 @@ func (s *pages) open(c echo.Context, it quarantine.Item) (mailView, error) {
 	return s.opener.View(ctx, raw)
 }
 
-func contentEvent(v *Person, action, phase string, it quarantine.Item) audit.Event {
+// lookEvent is the record of somebody who sees a mail's content.
+func lookEvent(actor pg.Actor, roles []string, action string, it quarantine.Item) audit.Event {
 	return audit.Event{
-		Workspace: it.Workspace, Action: action, Phase: phase, Actor: v.Actor, Roles: v.Roles, Retention: audit.Retention3Years,
+		Workspace: it.Workspace, Action: action, Phase: "intent", Actor: actor, Roles: roles, Retention: audit.Retention3Years,
 		Targets:     []audit.Target{{Type: "quarantine_item", ID: it.ID.String(), Label: string(it.Class)}},
 		Correlation: audit.Correlation{MailID: it.MailID.String(), ItemID: it.ID.String()},
 	}
 }
 
-// shown records that content went out, beside the intent that came before it.
-func (s *pages) shown(c echo.Context, it quarantine.Item, cause, how string, err error) {
-	action := audit.ViewBody
-	if how == "raw" {
-		action = audit.RawDownload
+func partEvent(ev audit.Event, part policy.Part) audit.Event {
+	ev.Targets = append(ev.Targets, audit.Target{Type: "mail_part", ID: part.SHA256, Label: part.Path})
+	return ev
+}
+
+// begin commits the intent to look. Without it nothing is shown.
+func (s *pages) begin(ctx context.Context, ev audit.Event, purpose, reason string) (audit.Event, error) {
+	ev.ReasonCode, ev.Reason = purpose, reason
+	var err error
+	if ev.ID, err = uuid.NewV7(); err == nil {
+		err = s.record.Record(ctx, ev)
 	}
-	ev := contentEvent(s.person(c), action, "result", it)
-	ev.Correlation.CausationID, ev.OutcomeCode = cause, how
 	if err != nil {
-		ev.Outcome, ev.OutcomeDetail = "failure", "the content was not sent to its end"
+		return ev, fmt.Errorf("record %s: %w", ev.Action, err)
 	}
+	return ev, nil
+}
+
+// ended records what became of an intent.
+func (s *pages) ended(ctx context.Context, ev audit.Event, how string, err error) {
+	ev.Correlation.CausationID, ev.ID, ev.Phase, ev.OutcomeCode = ev.ID.String(), uuid.Nil, "result", how
+	if err != nil {
+		ev.Outcome, ev.OutcomeDetail = "failure", "the content could not be shown"
+	}
+	s.record.RecordLater(context.WithoutCancel(ctx), ev)
+}
+
+// shown records that content went out, beside the intent that came before it.
+func (s *pages) shown(c echo.Context, it quarantine.Item, cause, how string) {
+	ev := lookEvent(s.person(c).Actor, s.person(c).Roles, audit.ViewBody, it)
+	ev.Phase, ev.Correlation.CausationID, ev.OutcomeCode = "result", cause, how
 	s.record.RecordLater(c.Request().Context(), ev)
 }
 
@@ -163,18 +199,16 @@ func (s *pages) postView(c echo.Context) error {
 	if err != nil {
 		return s.failure(c, err)
 	}
-	purpose, reason := c.FormValue("purpose"), short(c.FormValue("reason"))
 	back := ownPath(c.FormValue("next"))
 	if !strings.HasPrefix(back, "/quarantine") {
 		back = "/quarantine/" + it.ID.String() + "?tab=message"
 	}
-	if !slices.Contains(purposes, purpose) {
+	purpose, reason, ok := purposeInput(c)
+	if !ok {
 		return s.done(c, "", back)
 	}
-	ev := contentEvent(s.person(c), audit.ViewBody, "intent", it)
-	ev.Reason, ev.ReasonCode = reason, purpose
-	if err := s.record.Record(c.Request().Context(), ev); err != nil {
-		return s.failure(c, fmt.Errorf("record the view: %w", err))
+	if _, err := s.begin(c.Request().Context(), lookEvent(s.person(c).Actor, s.person(c).Roles, audit.ViewBody, it), purpose, reason); err != nil {
+		return s.failure(c, err)
 	}
 	return s.done(c, "", back)
 }
@@ -201,49 +235,13 @@ func (s *pages) getPreview(c echo.Context) error {
 	if err != nil {
 		return s.failure(c, err)
 	}
-	clean, _, err := sanitize(mail.HTML, mail.Inline, func(what string) string { return p.T("preview.image", what) })
-	if err != nil {
-		return s.failure(c, err)
-	}
-	s.shown(c, it, cause, "html", nil)
+	clean := preview.HTML(mail.HTML, previewOptions(mail, p.lang))
+	s.shown(c, it, cause, "html")
 	h := c.Response().Header()
 	h.Set("Content-Security-Policy", previewCSP)
 	h.Set("Referrer-Policy", "no-referrer")
-	return c.Blob(http.StatusOK, "text/html; charset=utf-8", previewDocument(p.T("preview.title"), clean))
-}
-
-// postRaw sends the mail as it came, as a file.
-func (s *pages) postRaw(c echo.Context) error {
-	it, form, err := s.actInput(c, rightDownloadRaw)
-	if err != nil {
-		return s.failure(c, err)
-	}
-	if form.Wrong != "" {
-		return s.showItem(c, http.StatusUnprocessableEntity, form, "raw")
-	}
-	ctx := c.Request().Context()
-	raw, err := s.held.Raw(ctx, it)
-	if err != nil {
-		return s.failure(c, err)
-	}
-	defer raw.Close()
-	ev := contentEvent(s.person(c), audit.RawDownload, "intent", it)
-	ev.Reason = form.Reason
-	if err := s.record.Record(ctx, ev); err != nil {
-		return s.failure(c, fmt.Errorf("record the download: %w", err))
-	}
-	h := c.Response().Header()
-	h.Set(echo.HeaderContentType, "application/octet-stream")
-	h.Set(echo.HeaderContentDisposition, `attachment; filename="`+it.MailID.String()+`.eml"`)
-	c.Response().WriteHeader(http.StatusOK)
-	_, err = io.Copy(c.Response(), raw)
-	s.shown(c, it, "", "raw", err)
-	if err != nil {
-		// The status is out already; a broken connection is the only way left
-		// to say that the file is not whole.
-		panic(http.ErrAbortHandler)
-	}
-	return nil
+	h.Set("X-DNS-Prefetch-Control", "off")
+	return c.Blob(http.StatusOK, "text/html; charset=utf-8", preview.Document(p.T("preview.title"), clean.HTML))
 }
 
 // as is the address of the other view of the body.
@@ -256,21 +254,4 @@ func (v itemView) as(kind string) string {
 	q.Set("as", kind)
 	u.RawQuery = q.Encode()
 	return u.String()
-}
-
-// sentence says what a preview left out.
-func (r removed) sentence(p *frame) string {
-	var parts []string
-	for _, x := range []struct {
-		key string
-		n   int
-	}{{"scripts", r.Scripts}, {"forms", r.Forms}, {"frames", r.Frames}, {"objects", r.Objects}, {"images", r.Images}, {"links", r.Links}} {
-		if x.n > 0 {
-			parts = append(parts, p.N("removed."+x.key, x.n))
-		}
-	}
-	if len(parts) == 0 {
-		return p.T("removed.nothing")
-	}
-	return p.T("removed.list", strings.Join(parts, ", "))
 }

@@ -23,6 +23,7 @@ const healthSlots = 30
 
 type healthView struct {
 	Report health.Report
+	Range  healthRange
 	Groups []healthGroup
 	Lead   string
 	Text   string
@@ -49,8 +50,8 @@ type healthCard struct {
 // groupOf gathers what a person looks at together; groupOrder is the order of
 // the page.
 var (
-	groupOf    = map[string]string{"delivery": "flow", "next_hop": "flow", "engines": "engines"}
-	groupOrder = []string{"flow", "engines", "platform"}
+	groupOf    = map[string]string{"delivery": "flow", "next_hop": "flow", "engines": "engines", "integrations": "integrations"}
+	groupOrder = []string{"flow", "engines", "platform", "integrations"}
 )
 
 // stateRank puts what needs a look first.
@@ -85,19 +86,23 @@ func (s *pages) getHealth(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), 4*time.Second)
 	defer cancel()
 	p := s.frame(c, "health")
-	v := s.healthView(p, s.monitor.Check(ctx))
+	v := s.healthView(ctx, p, s.monitor.Check(ctx), healthRangeOf(c))
 	if isFragment(c, "health") {
 		return s.render(c, http.StatusOK, healthBody(p, v))
 	}
 	return s.render(c, http.StatusOK, healthPage(p, v))
 }
 
-func (s *pages) healthView(p *frame, r health.Report) healthView {
-	v := healthView{Report: r, Tone: healthTone(r.State), Lead: p.T("health.lead." + string(r.State)), Text: healthSentence(p, r)}
+func (s *pages) healthView(ctx context.Context, p *frame, r health.Report, span healthRange) healthView {
+	v := healthView{Report: r, Range: span, Tone: healthTone(r.State), Lead: p.T("health.lead." + string(r.State)), Text: healthSentence(p, r)}
 	byGroup := map[string][]healthCard{}
 	for _, st := range r.Components {
 		g := cmp.Or(groupOf[st.Group], "platform")
-		byGroup[g] = append(byGroup[g], s.healthCard(p, st))
+		card := s.healthCard(p, st)
+		if span.Key != healthRanges[0].Key {
+			card.showPast(s.past(ctx, span, p.Now), span)
+		}
+		byGroup[g] = append(byGroup[g], card)
 	}
 	for _, g := range groupOrder {
 		cards := byGroup[g]
@@ -237,11 +242,11 @@ func slots(samples []health.Sample, now time.Time) ([]health.State, time.Time, f
 }
 
 // label says in a sentence what the timeline shows.
-func (c healthCard) label(p *frame) string {
+func (c healthCard) label(p *frame, r healthRange) string {
 	if c.UpShare < 0 {
-		return p.T("health.timeline.none", componentTitle(p, c.Status))
+		return p.T("health.timeline.none", componentTitle(p, c.Status), p.T("health.range."+r.Key))
 	}
-	return p.T("health.timeline", componentTitle(p, c.Status), p.Percent(c.UpShare, 1), p.word("health.state", string(c.State)))
+	return p.T("health.timeline", componentTitle(p, c.Status), p.Percent(c.UpShare, 1), p.word("health.state", string(c.State)), p.T("health.range."+r.Key))
 }
 
 // since says how long a component has been in its state; a last good answer is

@@ -98,9 +98,12 @@ func (s *pages) showApprovals(c echo.Context, status int, wrong string) error {
 // approvalText says in one sentence what exactly will happen.
 func approvalText(p *frame, r approval.Request) string {
 	var d struct {
-		Email, Name, Role, Subject, From string
-		Recipients                       []string
+		Email, Name, Role, Subject, From, Case string
+		Recipients, Items                      []string
 		approval.RetentionChange
+		Item   string `json:"item_id"`
+		People int    `json:"people"`
+		Hours  int    `json:"request_hours"`
 	}
 	if json.Unmarshal(r.Detail, &d) != nil {
 		return ""
@@ -108,10 +111,19 @@ func approvalText(p *frame, r approval.Request) string {
 	if r.Kind == approval.Release {
 		return p.T("approval.will.release", plain(d.Subject, 200), plain(d.From, 200), plain(strings.Join(d.Recipients, ", "), 1000))
 	}
+	switch r.Kind {
+	case approval.LegalHold:
+		return p.T("approval.text.legal_hold", d.Item)
+	case approval.ReleaseRule:
+		return p.T("approval.text.release_rule", p.word("class", d.Class), d.People, d.Hours, d.KeepDays)
+	}
 	if r.Kind == approval.Retention && d.Partition != "" {
 		return p.T("approval.will.purge", d.Partition)
 	} else if r.Kind == approval.Retention {
 		return p.T("approval.will.keep", plain(d.Class, 40), d.KeepDays)
+	}
+	if r.Kind == approval.Export {
+		return p.N("approval.will.export", len(d.Items), plain(d.Case, 100), plain(strings.Join(d.Items, ", "), 2000))
 	}
 	where := r.WorkspaceName
 	if r.Workspace == nil {
@@ -146,7 +158,7 @@ func (s *pages) postApproval(c echo.Context) error {
 		return s.showApprovals(c, http.StatusUnprocessableEntity, wrong)
 	}
 	v := s.person(c)
-	_, err = decideRequest(c.Request().Context(), Deps{Identity: s.people, Quarantine: s.releases}, v.principal, approvalFilterOf(v), id, word == "approve", form.Reason)
+	_, err = decideRequest(c.Request().Context(), Deps{Identity: s.people, Quarantine: s.releases, Evidence: s.exports}, v.principal, approvalFilterOf(v), id, word == "approve", form.Reason)
 	if err != nil {
 		return s.failure(c, err)
 	}

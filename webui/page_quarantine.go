@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/a-h/templ"
 	"github.com/google/uuid"
@@ -17,140 +16,10 @@ import (
 	"mailward/quarantine"
 )
 
-// quarantineView is the list of held mail with its filter.
-type quarantineView struct {
-	Query, Range, State, Domain string
-	Space                       string // only of this workspace
-	Classes                     []policy.Class
-	Link                        listLink
-	Items                       []quarantine.Item
-	Counts                      quarantine.Counts
-	FirstUse                    bool   // nothing was ever held
-	Open                        string // item in the drawer
-}
-
-// stateGroups are what the filter offers: one word for the states of one kind.
-var stateGroups = []struct {
-	Key    string
-	States []quarantine.State
-}{
-	{"open", []quarantine.State{quarantine.Held, quarantine.Quarantined}},
-	{"requested", []quarantine.State{quarantine.ReleaseRequested}},
-	{"sending", []quarantine.State{quarantine.ReleaseScheduled, quarantine.Delivering}},
-	{"released", []quarantine.State{quarantine.Released}},
-	{"problem", []quarantine.State{quarantine.Failed, quarantine.OutcomeUnknown}},
-	{"gone", []quarantine.State{quarantine.Denied, quarantine.Deleted, quarantine.Expired}},
-}
-
-func statesOf(key string) []quarantine.State {
-	for _, g := range stateGroups {
-		if g.Key == key {
-			return g.States
-		}
-	}
-	return nil
-}
-
-func (v quarantineView) stateOptions(p *frame) []option {
-	out := []option{{"", p.T("q.state.any")}}
-	for _, g := range stateGroups {
-		out = append(out, option{g.Key, p.T("q.state." + g.Key)})
-	}
-	return out
-}
-
-func (v quarantineView) has(c policy.Class) bool { return slices.Contains(v.Classes, c) }
-
-// heldClasses are those that are held somewhere: clean mail is not.
-func heldClasses() []policy.Class {
-	return slices.DeleteFunc(policy.Classes(), func(c policy.Class) bool { return c == policy.Clean })
-}
-
-func (s *pages) readQuarantine(c echo.Context) (quarantineView, quarantine.Filter) {
-	q := c.QueryParams()
-	v := quarantineView{Query: short(q.Get("q")), Domain: short(q.Get("domain")), Classes: classesOf(q["class"]), Open: q.Get("id")}
-	var span time.Duration
-	v.Range, span = rangeOf(q.Get("range"), "30d")
-	states := statesOf(q.Get("state"))
-	if states != nil {
-		v.State = q.Get("state")
-	}
-	var spaces []uuid.UUID
-	spaces, v.Space = inSpace(s.person(c).Workspaces, q.Get("space"))
-	f := quarantine.Filter{
-		Workspaces: spaces, Query: v.Query, Domain: v.Domain, Classes: v.Classes, States: states,
-		Cursor: q.Get("after"), Limit: pageSize,
-	}
-	if span > 0 {
-		f.From = s.now().Add(-span)
-	}
-	set := url.Values{"q": {v.Query}, "domain": {v.Domain}, "state": {v.State}, "space": {v.Space}}
-	for _, class := range v.Classes {
-		set.Add("class", string(class))
-	}
-	if v.Range != "30d" {
-		set.Set("range", v.Range)
-	}
-	v.Link = listLink{path: "/quarantine", set: set, size: pageSize, at: f.Cursor, page: pageNumber(q.Get("page"))}
-	if f.Cursor == "" {
-		v.Link.page = 1
-	}
-	return v, f
-}
-
-func (s *pages) getQuarantine(c echo.Context) error {
-	v, f := s.readQuarantine(c)
-	p := s.frame(c, "quarantine")
-	if isFragment(c, "drawer") {
-		if v.Open == "" {
-			return s.render(c, http.StatusOK, drawerSlot())
-		}
-		d, err := s.drawer(c, p, v.Open, v.Link)
-		if err != nil {
-			return s.failure(c, err)
-		}
-		return s.render(c, http.StatusOK, d)
-	}
-	if err := s.loadQuarantine(c, &v, f); err != nil {
-		return s.failure(c, err)
-	}
-	s.flash(c, p)
-	if isFragment(c, "results") {
-		return s.render(c, http.StatusOK, quarantineResults(p, v, true))
-	}
-	if v.Open != "" {
-		d, err := s.drawer(c, p, v.Open, v.Link)
-		if err == nil {
-			c.SetRequest(c.Request().WithContext(withDrawer(c.Request().Context(), d)))
-		}
-	}
-	return s.render(c, http.StatusOK, quarantinePage(p, v))
-}
-
-func (s *pages) loadQuarantine(c echo.Context, v *quarantineView, f quarantine.Filter) error {
-	ctx := c.Request().Context()
-	page, err := s.held.List(ctx, f)
-	if err != nil {
-		return err
-	}
-	v.Items, v.Link.next = page.Items, page.Next
-	if v.Counts, err = s.held.Count(ctx, f); err != nil {
-		return err
-	}
-	if len(v.Items) == 0 && !slices.ContainsFunc(heldClasses(), func(cl policy.Class) bool { return v.Counts.Classes[cl] > 0 }) {
-		any, err := s.held.List(ctx, quarantine.Filter{Workspaces: f.Workspaces, Limit: 1})
-		if err != nil {
-			return err
-		}
-		v.FirstUse = len(any.Items) == 0
-	}
-	return nil
-}
-
 // itemView is one held mail, as the drawer and its own page show it.
 type itemView struct {
 	quarantine.Item
-	Tab        string // message, headers, parts, history
+	Tab        string // one of itemTabs
 	As         string // text or html, of the tab message
 	Dialog     string // release, delete or raw: open at once, without a script
 	Base       string // address of this view; tabs are added to it
@@ -159,13 +28,18 @@ type itemView struct {
 	Acts       []act
 	Body       *bodyView
 	Four       string
-	HasSandbox bool // one is set up
-	StepUp     bool // the password has to be given again
-	Signs      bool // a release is signed with the person's passkey
-	Form       actForm
-	CanMail    bool // the mail's row in the ledger may be shown
-	Released   []quarantine.ItemRecipient
-	Decided    []policy.RecipientDecision // as the ledger has it, with its explanation
+	Mode       string // what a release takes
+	HasSandbox bool   // one is set up
+	StepUp     bool   // the password has to be given again
+	// InsistStepUp asks for it where somebody insists on a release that was stopped.
+	InsistStepUp bool
+	Signs        bool // a release is signed with the person's passkey
+	Form         actForm
+	Export       exportForm
+	CanMail      bool // the mail's row in the ledger may be shown
+	Released     []quarantine.ItemRecipient
+	Decided      []policy.RecipientDecision // as the ledger has it, with its explanation
+	Similar      []quarantine.Likeness
 }
 
 // actForm is what was typed into a dialog, with what was wrong with it.
@@ -197,7 +71,7 @@ func reasonForm(c echo.Context) (actForm, error) {
 	return form, nil
 }
 
-var itemTabs = []string{"message", "headers", "parts", "history"}
+var itemTabs = []string{"message", "headers", "path", "parts", "links", "history"}
 
 func (v itemView) tab(name string) string {
 	u, err := url.Parse(v.Base)
@@ -247,7 +121,7 @@ func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base stri
 	if t := c.QueryParam("tab"); slices.Contains(itemTabs, t) {
 		v.Tab = t
 	}
-	if v.Tab == "headers" && !p.User.CanIn(rightViewHeaders, it.Workspace) || v.Tab == "history" && !p.User.CanIn(rightAuditRead, it.Workspace) {
+	if (v.Tab == "headers" || v.Tab == "path") && !p.User.CanIn(rightViewHeaders, it.Workspace) || v.Tab == "history" && !p.User.CanIn(rightAuditRead, it.Workspace) {
 		v.Tab = "message"
 	}
 	if c.QueryParam("as") == "html" {
@@ -257,9 +131,18 @@ func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base stri
 	if v.Four, err = s.held.FourEyes(c.Request().Context()); err != nil {
 		return v, err
 	}
+	if v.Mode, err = s.releaseMode(c.Request().Context(), it, v.Four); err != nil {
+		return v, err
+	}
 	v.StepUp = v.Four == quarantine.SingleOperator && s.now().Sub(p.User.AuthenticatedAt) > stepUpAge
+	v.InsistStepUp = it.StoppedAt != nil && s.now().Sub(p.User.AuthenticatedAt) > stepUpAge
 	if v.Signs, err = s.signs(c, p.User); err != nil {
 		return v, err
+	}
+	if s.exports != nil && v.mayDownload(p) {
+		if v.Export, err = s.exportForm(c, p, it); err != nil {
+			return v, err
+		}
 	}
 	for _, r := range it.Recipients {
 		if r.State == quarantine.Released {
@@ -271,8 +154,8 @@ func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base stri
 		if v.Acts, err = s.itemActs(c, p, it); err != nil {
 			return v, err
 		}
-	case "message", "headers":
-		if v.Body, err = s.body(c, p, it, v.Tab); err != nil {
+	case "message", "headers", "path", "links":
+		if v.Body, err = s.body(c, it, v); err != nil {
 			return v, err
 		}
 	}
@@ -307,6 +190,9 @@ func (s *pages) showItem(c echo.Context, status int, form actForm, dialog string
 		return s.failure(c, err)
 	}
 	v.Decided = row.Recipients
+	if v.Similar, err = s.similar(c, it); err != nil {
+		return s.failure(c, err)
+	}
 	return s.render(c, status, itemPage(p, v))
 }
 
@@ -320,7 +206,7 @@ func (v itemView) reason(mine bool) string {
 
 // mayRelease and its kin decide which buttons are there at all.
 func (v itemView) mayRelease(p *frame) bool {
-	return p.User.CanIn(rightRelease, v.Workspace) && len(v.Releasable()) > 0
+	return p.User.CanIn(rightRelease, v.Workspace) && len(v.Releasable())+len(v.unknown()) > 0
 }
 
 func (v itemView) mayDelete(p *frame) bool {
@@ -331,6 +217,11 @@ func (v itemView) mayDelete(p *frame) bool {
 func (v itemView) maySandbox(p *frame) bool {
 	asked := slices.ContainsFunc(v.Sandbox, func(s quarantine.SandboxPart) bool { return s.DecidedAt == nil })
 	return v.HasSandbox && !asked && p.User.CanIn(rightRelease, v.Workspace) && v.hasBytes()
+}
+
+// mayRescan says whether the engines may be asked now, and a mistake be reported.
+func (v itemView) mayRescan(p *frame) bool {
+	return p.User.CanIn(rightRelease, v.Workspace) && v.hasBytes()
 }
 
 // lateText says who has a mail that turned out to be malicious, and since when.
@@ -358,7 +249,8 @@ func (s *pages) postRelease(c echo.Context) error {
 	if err != nil {
 		return s.failure(c, err)
 	}
-	if form.Wrong == "" && len(form.Chosen) == 0 {
+	req := releaseInputOf(c, form)
+	if form.Wrong == "" && len(form.Chosen)+len(req.Others) == 0 {
 		form.Wrong = "act.wrong.recipients"
 	}
 	if form.Wrong == "" {
@@ -367,11 +259,19 @@ func (s *pages) postRelease(c echo.Context) error {
 			return s.failure(c, err)
 		}
 	}
+	if form.Wrong == "" && form.WrongPass == "" {
+		if form.WrongPass, err = s.insist(c, it); err != nil {
+			return s.failure(c, err)
+		}
+	}
 	if form.Wrong != "" || form.WrongPass != "" {
 		return s.showItem(c, http.StatusUnprocessableEntity, form, "release")
 	}
 	v := s.person(c)
-	it, err = s.held.Release(c.Request().Context(), v.Actor, v.Roles, it.ID, quarantine.ReleaseRequest{Reason: form.Reason, Recipients: form.Chosen})
+	it, err = s.held.Release(c.Request().Context(), v.Actor, v.Roles, it.ID, req)
+	if form.Wrong = wrongRelease(err); form.Wrong != "" {
+		return s.showItem(c, http.StatusUnprocessableEntity, form, "release")
+	}
 	if err != nil {
 		return s.failure(c, err)
 	}

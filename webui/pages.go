@@ -15,9 +15,11 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
+	"mailward/alerting"
 	"mailward/approval"
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
@@ -26,6 +28,7 @@ import (
 	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
 )
@@ -72,16 +75,22 @@ type pages struct {
 	queue    deliveries
 	leaks    leaks
 	monitor  monitor
+	pastOf   pastCache
 	policies *policy.Store
 	trials   trials
 	sandbox  bool // a sandbox is set up
 	rules    ruleSets
 	people   *identity.Store
 	releases *quarantine.Store // for decisions on releases
+	bulks    *quarantine.Bulks // nil in tests of pages alone
+	links    linkLimit
+	digests  *digest.Store // nil in tests of other pages
 	intel    *intel.Store
 	feeds    *intel.Feeds
 	mailcow  *mailcow.Directory                                 // nil: there is none
 	treeHead func(ctx context.Context) (*audit.TreeHead, error) // signs the audit; nil in tests of pages alone
+	exports  *evidence.Store                                    // nil in tests of pages alone
+	alerts   *alerting.Store                                    // nil in tests of other pages
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -110,13 +119,21 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/password", rightAny, audit.PasswordChange, s.postPassword)
 	r.page(http.MethodGet, "/", rightViewMeta, audit.PageView, s.getDashboard)
 	r.page(http.MethodGet, "/quarantine", rightViewMeta, audit.PageView, s.getQuarantine)
+	r.page(http.MethodGet, "/quarantine/fresh", rightViewMeta, audit.PageView, s.getQuarantineFresh)
+	if s.bulks != nil {
+		s.registerBulk(r)
+	}
 	r.page(http.MethodGet, "/quarantine/:id", rightViewMeta, audit.PageView, s.getItem)
-	r.page(http.MethodPost, "/quarantine/:id/view", rightViewBody, audit.ViewBody, s.postView)
-	r.page(http.MethodGet, "/quarantine/:id/preview", rightViewBody, audit.ViewBody, s.getPreview)
-	r.page(http.MethodPost, "/quarantine/:id/raw", rightDownloadRaw, audit.RawDownload, s.postRaw)
+	s.registerLook(r)
 	r.page(http.MethodPost, "/quarantine/:id/release", rightRelease, audit.ReleaseExecute, s.postRelease)
 	r.page(http.MethodPost, "/quarantine/:id/sandbox", rightRelease, audit.SandboxRequest, s.postSandbox)
 	r.page(http.MethodPost, "/quarantine/:id/delete", rightDelete, audit.ItemDelete, s.postDelete)
+	if s.releases != nil {
+		s.registerReleases(r)
+	}
+	if s.digests != nil {
+		s.registerDigests(r)
+	}
 	r.page(http.MethodGet, "/messages", rightViewMeta, audit.PageView, s.getMessages)
 	r.page(http.MethodGet, "/messages/:id", rightViewMeta, audit.PageView, s.getMessage)
 	r.page(http.MethodGet, "/queue", rightViewMeta, audit.PageView, s.getQueue)
@@ -125,7 +142,10 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/queue/:id/retry", rightRelease, audit.QueueRetry, s.postDeliveryRetry)
 	r.page(http.MethodPost, "/queue/:id/delete", rightDelete, audit.QueueDelete, s.postDeliveryDelete)
 	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
+	r.page(http.MethodGet, "/health/coverage", rightViewMeta, audit.PageView, s.getCoverage)
+	r.page(http.MethodGet, "/health/:component", rightHealthRead, audit.PageView, s.getComponent)
 	s.registerRules(r)
+	s.registerAlerts(r)
 	r.page(http.MethodGet, "/audit", rightAuditRead, audit.PageView, s.getAudit)
 	if s.seal != nil {
 		s.registerIntegrity(r)
@@ -137,6 +157,9 @@ func (s *pages) register(r router) {
 	s.registerWorkspaces(r)
 	s.registerRetention(r)
 	s.registerIntel(r)
+	if s.exports != nil {
+		s.registerEvidence(r)
+	}
 }
 
 func (s *pages) registerAudit(r router) {
@@ -146,6 +169,7 @@ func (s *pages) registerAudit(r router) {
 	r.page(http.MethodGet, "/audit/exports", rightAuditExport, audit.PageView, s.getAuditExports)
 	r.page(http.MethodGet, "/audit/exports/:id/manifest", rightAuditExport, audit.PageView, s.getAuditManifest)
 	r.page(http.MethodGet, "/audit/export", rightAuditExport, audit.AuditExport, s.getAuditExport)
+	r.page(http.MethodPost, "/audit/export", rightAuditExport, audit.AuditExport, s.postAuditExport)
 	r.page(http.MethodGet, "/audit/export.csv", rightAuditExport, audit.AuditExport, s.getAuditExport)
 }
 
@@ -231,6 +255,10 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 		watch.Items = append(watch.Items, navItem{Key: "h", Section: "health", Href: "/health", Icon: "activity", Title: f.T("nav.health"),
 			Count: n, Tone: "warn", CountLabel: f.T("nav.health.count")})
 	}
+	if s.alerts != nil && f.Can(rightAlertsRead) {
+		n, tone := s.firing(ctx, f)
+		watch.Items = append(watch.Items, navItem{Key: "a", Section: "alerts", Href: "/alerts", Icon: "bell", Title: f.T("nav.alerts"), Count: n, Tone: tone, CountLabel: f.T("nav.alerts.count")})
+	}
 	if f.Can(rightViewMeta) {
 		rules.Items = append(rules.Items, navItem{Key: "p", Section: "policies", Href: "/policies", Icon: "scroll-text", Title: f.T("nav.policies")})
 	}
@@ -250,6 +278,9 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 			s.log.Warn("waiting requests not counted", "error", err)
 		}
 		look.Items = append(look.Items, navItem{Key: "a", Section: "approvals", Href: "/approvals", Icon: "circle-check", Title: f.T("nav.approvals"), Count: n, Tone: "warn", CountLabel: f.T("nav.approvals.count")})
+	}
+	if f.Can(rightViewMeta) && s.exports != nil {
+		look.Items = append(look.Items, navItem{Key: "v", Section: "evidence", Href: "/evidence", Icon: "file-lock", Title: f.T("nav.evidence")})
 	}
 	if f.Can(rightUsersWrite) {
 		rules.Items = append(rules.Items, navItem{Key: "u", Section: "users", Href: "/users", Icon: "user", Title: f.T("nav.users")})
@@ -348,13 +379,17 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 // failure chooses the status for an error of the packages below.
 func (s *pages) failure(c echo.Context, err error) error {
 	switch {
-	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound):
+	case releaseStatus(err) != 0:
+		return s.fail(c, releaseStatus(err), err)
+	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound), errors.Is(err, evidence.ErrNotFound):
 		return s.fail(c, http.StatusNotFound, err)
 	case errors.Is(err, quarantine.ErrState), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, policy.ErrConflict),
-		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse):
+		errors.Is(err, policy.ErrStatic), errors.Is(err, policy.ErrGroupInUse), errors.Is(err, evidence.ErrState), errors.Is(err, evidence.ErrDamaged):
 		return s.fail(c, http.StatusConflict, err)
 	case errors.Is(err, quarantine.ErrGone):
 		return s.fail(c, http.StatusGone, err)
+	case errors.Is(err, errTooMany):
+		return s.fail(c, http.StatusTooManyRequests, err)
 	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor), errors.Is(err, audit.ErrBadView),
 		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, errBadInput),
 		errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired), errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired):
@@ -367,7 +402,10 @@ func (s *pages) failure(c echo.Context, err error) error {
 	return s.fail(c, http.StatusInternalServerError, err)
 }
 
-var errBadInput = errors.New("webui: bad input")
+var (
+	errBadInput = errors.New("webui: bad input")
+	errTooMany  = errors.New("webui: too many requests")
+)
 
 func paramID(c echo.Context) (uuid.UUID, error) {
 	id, err := uuid.Parse(c.Param("id"))

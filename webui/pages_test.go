@@ -62,7 +62,7 @@ func views() []string {
 		"/quarantine?id=" + id(2).String(), "/quarantine?id=" + id(7).String() + "&tab=history", item, item + "?tab=headers", item + "?tab=parts", item + "?tab=history", item + "?act=release", item + "?act=delete",
 		"/quarantine/" + id(5).String(), "/quarantine/" + id(7).String(), "/quarantine/" + id(8).String(), "/quarantine/" + id(9).String() + "?tab=parts",
 		"/messages", "/messages?action=defer&class=clean&q=x", "/messages/" + id(500).String(), "/messages/" + id(506).String(),
-		"/health", "/audit", "/audit?action=quarantine.*&outcome=success&q=release&actor=s.lang@ours.example", "/audit?from=2026-11-01&to=2026-11-30", "/audit?q=nothingfits", "/audit?ip=192.0.2.7&application=web-ui&route=/x&method=password&provider=local&approval=none&link=" + id(1).String() + "&target=x", "/audit?range=all&as=timeline&link=" + id(1).String(), "/audit?range=last_quarter&workspace=" + id(1).String(), "/audit/exports?range=last_month&actor=x&reads=1", "/password",
+		"/health", "/health?range=30d", "/health/clamav", "/health/coverage?range=7d", "/health/next_hop:10.0.0.5:25?range=1h", "/audit", "/audit?action=quarantine.*&outcome=success&q=release&actor=s.lang@ours.example", "/audit?from=2026-11-01&to=2026-11-30", "/audit?q=nothingfits", "/audit?ip=192.0.2.7&application=web-ui&route=/x&method=password&provider=local&approval=none&link=" + id(1).String() + "&target=x", "/audit?range=all&as=timeline&link=" + id(1).String(), "/audit?range=last_quarter&workspace=" + id(1).String(), "/audit/exports?range=last_month&actor=x&reads=1", "/password",
 		"/policies/dlp", "/policies/dlp?q=falke&state=on", "/policies/dlp?q=nothingfits", "/policies/dlp/new", "/policies/dlp/" + id(702).String(), "/policies/dlp/" + id(703).String() + "?act=delete",
 	}...)
 }

@@ -15,8 +15,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mailward/alerting"
+	"mailward/alerting/channel"
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
+	"mailward/evidence/store"
+	"mailward/evidence/tsa"
 	"mailward/gateway/hop"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
@@ -29,6 +34,7 @@ import (
 	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
 	"mailward/scanner"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
@@ -39,23 +45,27 @@ const sitePassword = "correct horse battery"
 // realSite is a whole web server on a real database.
 type realSite struct {
 	*httptest.Server
-	t      *testing.T
-	srv    *Server
-	db     *testenv.DB
-	ids    *identity.Store
-	audit  *audit.Log
-	seal   *seal.Sealer
-	held   *quarantine.Store
-	ledger *ledger.Ledger
-	queue  *queue.Queue
-	spool  *message.Spooler
-	admin  identity.User
+	t       *testing.T
+	srv     *Server
+	db      *testenv.DB
+	ids     *identity.Store
+	audit   *audit.Log
+	seal    *seal.Sealer
+	held    *quarantine.Store
+	bulks   *quarantine.Bulks
+	digests *digest.Store
+	ledger  *ledger.Ledger
+	queue   *queue.Queue
+	spool   *message.Spooler
+	admin   identity.User
 
 	sidecar *scanner.Sidecar
 	rules   *ruleset.Store
 	intel   *intel.Store
 	feeds   *intel.Feeds
+	exports *evidence.Store
 	mailcow *testenv.Mailcow
+	alerts  *alerting.Store
 }
 
 func newRealSite(t *testing.T, fourEyes string) *realSite {
@@ -79,7 +89,8 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	must(t, err)
 	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
 	must(t, err)
-	s.held = quarantine.New(quarantine.DefaultConfig(), db.DB, blobs, s.audit, log)
+	s.held = quarantine.New(quarantine.Config{KeepFor: 30 * 24 * time.Hour, GiveUpAfter: time.Hour}, db.DB, blobs, s.audit, log)
+	s.bulks = quarantine.NewBulks(s.held, log, NewBulkAskers(s.ids))
 	s.ledger = ledger.New(db.DB, log)
 	t.Cleanup(s.ledger.Close)
 	cfg := message.DefaultConfig()
@@ -96,6 +107,8 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	s.rules = ruleset.New(t.TempDir(), ruleset.Deps{DB: db.DB, Sidecar: s.sidecar, Quarantine: s.held, Audit: s.audit, Log: log})
 	s.intel = intel.NewStore(db.DB, s.audit, log)
 	s.feeds = intel.NewFeeds(s.intel, nil, log)
+	s.alerts, err = alerting.New(alerting.Config{Node: "test", Secrets: map[string]string{"hook": "whsec_" + strings.Repeat("A", 44)}}, alerting.Deps{DB: db.DB, Log: log, Sender: channel.NewSender(channel.Config{Hostname: "mx.ours.example"})})
+	must(t, err)
 	s.mailcow = testenv.StartMailcow(t, marker+".example")
 	cow := &mailcow.Directory{Client: mailcow.New(mailcow.Config{URL: s.mailcow.URL, Key: testenv.MailcowKey}), NextHop: "10.0.0.9:25", Record: s.audit}
 	mon := health.New([]health.Component{health.PostgreSQL(db.DB)}, log)
@@ -105,8 +118,16 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	must(t, err)
 	keyDir := t.TempDir()
 	s.seal = seal.New(seal.Config{Origin: "mx.ours.example/audit"}, seal.Deps{DB: db.DB, Audit: s.audit, Keys: seal.Local{Dir: keyDir}, Local: seal.File{Path: filepath.Join(keyDir, "head.json")}})
-	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Identity: s.ids, Quarantine: s.held, Ledger: s.ledger, Queue: s.queue,
-		Policies: policies, DLP: sets, Rules: s.rules, Intel: s.intel, Feeds: s.feeds, Mailcow: cow, Health: mon, Metrics: prometheus.NewRegistry()})
+	stamps, err := tsa.OpenLocal(keyDir, "mx.ours.example", time.Now)
+	must(t, err)
+	signer, err := tsa.OpenSigner(keyDir, "mx.ours.example", time.Now)
+	must(t, err)
+	s.exports = evidence.New(evidence.Config{Hostname: "mx.ours.example", Version: "test"}, evidence.Deps{DB: db.DB, Audit: s.audit, Seal: s.seal, Quarantine: s.held, Ledger: s.ledger, Approvals: s.ids.Approvals(),
+		Vault: store.Folder{Dir: filepath.Join(dir, "evidence")}, TSA: stamps, Signer: signer, Keys: seal.Local{Dir: filepath.Join(keyDir, "receipt")}, Log: log})
+	s.digests = digest.New(digest.Config{Hostname: "mx.ours.example", PublicURL: "http://mx.ours.example", Key: []byte("a key of a test")},
+		digest.Deps{Log: log, DB: db.DB, Held: s.held, Audit: s.audit, Postman: queue.NewLetters(s.queue, nil)})
+	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Bulks: s.bulks, Digests: s.digests, Ledger: s.ledger, Queue: s.queue,
+		Policies: policies, DLP: sets, Rules: s.rules, Alerts: s.alerts, Intel: s.intel, Feeds: s.feeds, Mailcow: cow, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())
 	t.Cleanup(s.Server.Close)

@@ -15,8 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"mailward/alerting"
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/health"
@@ -27,6 +29,7 @@ import (
 	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
 	"mailward/scanner"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
@@ -49,6 +52,8 @@ type Deps struct {
 	Seal       *seal.Sealer
 	Identity   *identity.Store
 	Quarantine *quarantine.Store
+	Bulks      *quarantine.Bulks
+	Digests    *digest.Store
 	Ledger     *ledger.Ledger
 	Queue      *queue.Queue
 	Policies   *policy.Store
@@ -61,6 +66,8 @@ type Deps struct {
 	Intel      *intel.Store
 	Feeds      *intel.Feeds
 	Mailcow    *mailcow.Directory // nil: there is none
+	Evidence   *evidence.Store
+	Alerts     *alerting.Store
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }
@@ -126,7 +133,7 @@ func (s *Server) newPages() error {
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), ids: s.deps.Identity, publicURL: strings.TrimRight(s.cfg.PublicURL, "/"), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, seal: s.deps.Seal, monitor: s.deps.Health,
-		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, treeHead: s.treeHead,
+		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, bulks: s.deps.Bulks, digests: s.deps.Digests, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
 	}
 	return nil

@@ -42,6 +42,14 @@ func TestUnwritableRecord_NothingHappens(t *testing.T) {
 			status, _, body := s.call(admin, "GET", item+"/raw?reason=to+look", "")
 			return status, body
 		},
+		"body": func() (int, string) {
+			status, _, body := s.call(admin, "GET", item+"/body?purpose=test", "")
+			return status, body
+		},
+		"raw on the page": func() (int, string) {
+			status, _, body := b.post(item+"/raw", url.Values{"reason": {"to look"}, "purpose": {purposes[0]}})
+			return status, body
+		},
 		"policy change": func() (int, string) {
 			status, _, body := s.call(admin, "POST", "/domains", `{"name":"new.example","next_hop":"10.0.0.5:25"}`)
 			return status, body

@@ -18,6 +18,7 @@ import (
 
 	"mailward/audit/proof"
 	"mailward/internal/testenv"
+	"mailward/internal/worm"
 )
 
 // objectStorage starts a real S3 server with Object Lock.
@@ -76,7 +77,7 @@ func TestAnchor_BucketOfARealServer(t *testing.T) {
 	if err := root.EnableVersioning(ctx, "worm"); err != nil {
 		t.Fatal(err)
 	}
-	b := Bucket{Endpoint: addr, PlainHTTP: true, Name: "worm", Prefix: "mailward/", AccessKey: "root", SecretKey: "secret-of-the-test", Keep: 24 * time.Hour, Now: time.Now}
+	b := Bucket{Bucket: worm.Bucket{Endpoint: addr, PlainHTTP: true, Name: "worm", AccessKey: "root", SecretKey: "secret-of-the-test"}, Prefix: "mailward/", Keep: 24 * time.Hour, Now: time.Now}
 	signed := Signed{Checkpoint: proof.Checkpoint{Origin: origin, Size: 7}, Note: "a note\n"}
 	receipt, _, err := b.Send(ctx, signed)
 	if err != nil {

@@ -270,7 +270,7 @@ func TestWazuhRules(t *testing.T) {
 	if err := xml.Unmarshal(b, &g); err != nil {
 		t.Fatal(err)
 	}
-	known := regexp.MustCompile(`^mailward\.(schema|action|severity|outcome\.(result|code)|actor\.(type|id|email)|source\.ip|auth\.method|seq)$`)
+	known := regexp.MustCompile(`^mailward\.(schema|action|severity|outcome\.(result|code)|actor\.(type|id|email)|source\.ip|auth\.method|seq|alert\.(notice|severity))$`)
 	seen := map[int]bool{}
 	for _, r := range g.Rules {
 		if r.ID < 100000 || r.ID > 120000 || seen[r.ID] || r.Description == "" || r.Level > 15 {

@@ -2,7 +2,8 @@
 -- installation: most are calls and page views, some acts are rare, and one
 -- happened only a year ago.
 CREATE FUNCTION pg_temp.conceal(v text, OUT token bytea, OUT sealed bytea) LANGUAGE sql AS $$
-    SELECT c.tokens[1], c.sealed[1] FROM guard.conceal_all(ARRAY[v], ARRAY['\x00000000000000000000000000000000'::bytea]) c;
+    SELECT c.tokens[1], c.sealed[1] FROM guard.conceal_all(jsonb_build_array(jsonb_build_object('path', 'v', 'value', v, 'salt', repeat('0', 32))),
+        jsonb_build_object('v', jsonb_build_object('ref', 'pii:v', 'c', 'sha256:' || encode(sha256(decode(repeat('0', 32), 'hex') || convert_to(v, 'UTF8')), 'hex')))) c
 $$;
 CREATE TEMP TABLE who AS
     SELECT n, gen_random_uuid() AS id, 'user' || n || '@ours.example' AS email, c.token AS blind, c.sealed
@@ -43,8 +44,8 @@ SELECT a.n, a.at, a.action, a.p, w.blind AS actor_blind, l.blind AS ip_blind, w.
 FROM act a JOIN who w ON w.n = a.user_n JOIN place l ON l.n = a.ip_n JOIN box b ON b.n = a.box_n JOIN space sp ON sp.n = a.user_n % 20;
 DROP TABLE act;
 
-INSERT INTO audit.event (id, retention, recorded_at, db_role, bytes, workspace_id, action, phase, outcome, actor_type, actor_id, target_ids, actor_blind, ip_blind)
-SELECT f.id, f.retention, f.at, 'mailward_app', convert_to(json_build_object(
+INSERT INTO audit.event (id, retention, recorded_at, db_role, bytes, workspace_id, action, phase, outcome, actor_type, actor_id, target_ids, actor_blind, ip_blind, facts, links)
+SELECT y.*, audit.facts(y.bytes), audit.links(y.bytes) FROM (SELECT f.id, f.retention, f.at, 'mailward_app', convert_to(json_build_object(
         'schema', 'gw-audit/1', 'id', f.id, 'time', to_char(f.at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'nonce', md5(f.n::text),
         'workspace_id', f.workspace_id, 'category', split_part(f.action, '.', 1), 'action', f.action, 'phase', 'result', 'severity', 'notice',
         'outcome', json_build_object('result', f.outcome, 'code', NULL, 'detail', NULL),
@@ -57,9 +58,9 @@ SELECT f.id, f.retention, f.at, 'mailward_app', convert_to(json_build_object(
         'correlation', json_build_object('mail_id', NULL, 'item_id', f.item, 'causation_id', NULL),
         'change', json_build_object('before', NULL, 'after', NULL, 'diff', json_build_array()),
         'approval', CASE WHEN f.action LIKE 'quarantine.release.%' THEN json_build_object('mode', 'required', 'approvers', CASE WHEN f.n % 10 = 0 THEN json_build_array() ELSE json_build_array('x') END) END,
-        'class', json_build_object('retention', f.retention))::text, 'UTF8'),
-    f.workspace_id, f.action, 'result', f.outcome, f.actor_type, f.user_id::text, ARRAY[f.item::text], f.actor_blind, f.ip_blind
-FROM public.fill_event f ORDER BY f.n;
+        'class', json_build_object('retention', f.retention))::text, 'UTF8') AS bytes,
+    f.workspace_id, f.action, 'result' AS phase, f.outcome, f.actor_type, f.user_id::text, ARRAY[f.item::text], f.actor_blind, f.ip_blind
+FROM public.fill_event f ORDER BY f.n) y;
 
 INSERT INTO audit.pii (event_id, path, sealed, blind)
 SELECT f.id, x.path, x.sealed, x.blind

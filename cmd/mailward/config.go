@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"mailward/policy"
+	"mailward/quarantine"
 )
 
 // Config is everything that an operator can set. reference.yaml explains each
@@ -27,6 +28,7 @@ type Config struct {
 	SMTP        SMTP             `yaml:"smtp"`
 	Relay       Relay            `yaml:"relay"`
 	Queue       Queue            `yaml:"queue"`
+	Quarantine  Quarantine       `yaml:"quarantine"`
 	DNS         DNS              `yaml:"dns"`
 	Limits      Limits           `yaml:"limits"`
 	Greylisting Greylisting      `yaml:"greylisting"`
@@ -45,6 +47,8 @@ type Config struct {
 	OpenBao     OpenBao          `yaml:"openbao"`
 	Signing     Signing          `yaml:"signing"`
 	Audit       Audit            `yaml:"audit"`
+	Alerts      Alerts           `yaml:"alerts"`
+	Health      HealthConf       `yaml:"health"`
 	Evidence    Evidence         `yaml:"evidence"`
 	Debug       Debug            `yaml:"debug"`
 	Bootstrap   Bootstrap        `yaml:"bootstrap"`
@@ -124,11 +128,6 @@ type Rspamd struct {
 	Password Secret `yaml:"password"`
 }
 
-// Evidence is where forensic exports go.
-type Evidence struct {
-	Store string `yaml:"store"`
-}
-
 // Bootstrap is read at the first start only.
 type Bootstrap struct {
 	AdminEmail    string `yaml:"admin_email"`
@@ -141,18 +140,19 @@ type Bootstrap struct {
 func DefaultConfig() Config {
 	limits, greylisting := defaultLimits()
 	return Config{
-		Hostname: "mailward.localhost",
-		DataDir:  "/var/lib/mailward",
-		SMTP:     SMTP{Listen: []string{"127.0.0.1:2525"}, MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000, BareNewline: "reject"},
-		Queue:    defaultQueue(),
-		DNS:      DNS{Cache: true},
-		Relay:    Relay{MX: defaultMX(), RecipientCheck: "next_hop", OutboundSenders: "own"},
-		Limits:   limits, Greylisting: greylisting,
+		Hostname:   "mailward.localhost",
+		DataDir:    "/var/lib/mailward",
+		SMTP:       SMTP{Listen: []string{"127.0.0.1:2525"}, MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000, BareNewline: "reject"},
+		Queue:      defaultQueue(),
+		Quarantine: Quarantine{TakeBack: quarantine.DefaultConfig().TakeBack},
+		DNS:        DNS{Cache: true},
+		Relay:      Relay{MX: defaultMX(), RecipientCheck: "next_hop", OutboundSenders: "own"},
+		Limits:     limits, Greylisting: greylisting,
 		HTTP:    HTTP{Listen: "127.0.0.1:8080"},
 		Login:   defaultLogin(),
 		Sandbox: defaultSandbox(),
 		Mailcow: MailcowConf{Recipients: true},
-		Audit:   defaultAudit(),
+		Audit:   defaultAudit(), Evidence: defaultEvidence(),
 		Scanner: ScannerConf{YaraRules: []string{"/etc/mailward/yara"}, Engines: []string{"yara", "clamav"}},
 	}
 }
@@ -187,13 +187,16 @@ func (c *Config) Validate() error {
 	c.validateLogin(p)
 	c.validateLimits(p)
 	c.validateServers(p)
-	c.validateLater(p)
+	c.validateEvidence(p)
 	c.Mailcow.validate(p)
 	c.Sandbox.validate(p)
 	c.Audit.validate(p, c.OpenBao.URL != "")
 	c.Intel.validate(p)
+	c.Alerts.validate(p)
+	c.Health.validate(p)
 	c.validateSigning(p)
 	c.Queue.validate(p)
+	c.Quarantine.validate(p)
 	c.Debug.validate(p)
 	c.Bootstrap.validate(p)
 	return errors.Join(p.list...)
@@ -279,13 +282,6 @@ func (c *Config) validateServers(p *problems) {
 
 // maxPeople bounds the names that every mail's sender is compared with.
 const maxPeople = 1000
-
-// validateLater refuses what this version cannot do: a setting that is read and
-// then ignored would promise a protection that is not there.
-func (c *Config) validateLater(p *problems) {
-	const later = "is not available in this version: leave it empty"
-	p.check(c.Evidence.Store == "", "evidence.store", later)
-}
 
 func (b *Bootstrap) validate(p *problems) {
 	if b.AdminEmail != "" {

@@ -17,6 +17,7 @@ import (
 	"mailward/audit/seal"
 	"mailward/audit/sink"
 	"mailward/health"
+	"mailward/internal/worm"
 )
 
 // Audit is how the record is sealed and copied.
@@ -188,8 +189,8 @@ func (c *AnchorConf) anchor(name string, post seal.Postman) (seal.Named, error) 
 		if err != nil || endpoint.Host == "" {
 			return n, fmt.Errorf("audit.anchors.%s.url has no endpoint", name)
 		}
-		b := seal.Bucket{Endpoint: endpoint.Host, PlainHTTP: endpoint.Scheme == "http", Name: u.Host, Prefix: strings.TrimPrefix(u.Path, "/"),
-			AccessKey: c.AccessKey.Value(), SecretKey: c.SecretKey.Value(), Keep: c.Keep, Now: time.Now}
+		b := seal.Bucket{Bucket: worm.Bucket{Endpoint: endpoint.Host, PlainHTTP: endpoint.Scheme == "http", Name: u.Host, AccessKey: c.AccessKey.Value(), SecretKey: c.SecretKey.Value()},
+			Prefix: strings.TrimPrefix(u.Path, "/"), Keep: c.Keep, Now: time.Now}
 		if b.Prefix != "" && !strings.HasSuffix(b.Prefix, "/") {
 			b.Prefix += "/"
 		}

@@ -163,7 +163,11 @@ func loadConfig(path string, environ []string) (Config, error) {
 	errs = append(errs, c.Audit.resolveSecrets(getenv)...)
 	errs = append(errs, c.resolveOIDC(getenv)...)
 	errs = append(errs, c.Intel.resolveSecrets(getenv)...)
+	errs = append(errs, c.Health.resolveSecrets(getenv, kept)...)
+	done, wrong := c.Alerts.resolveSecrets(getenv, kept)
+	errs = append(errs, wrong...)
 	errs = append(errs, c.OpenBao.resolve(kept)...)
+	done()
 	errs = append(errs, c.Validate())
 	if err := errors.Join(errs...); err != nil {
 		return c, &configError{path: path, err: err}

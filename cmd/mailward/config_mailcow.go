@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"net/url"
 
+	"mailward/health"
 	"mailward/mailcow"
 )
 
@@ -38,4 +40,16 @@ func (m MailcowConf) client() (*mailcow.Client, error) {
 		return nil, err
 	}
 	return mailcow.New(mailcow.Config{URL: m.URL, Key: m.Key.Value(), Roots: roots}), nil
+}
+
+// component watches it; nil without one.
+func (m MailcowConf) component() ([]health.Component, error) {
+	if m.URL == "" {
+		return nil, nil
+	}
+	roots, err := pool(m.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("mailcow.ca_file %w", err)
+	}
+	return []health.Component{health.Mailcow(m.URL, m.Key.Value(), roots)}, nil
 }

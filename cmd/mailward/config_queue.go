@@ -13,6 +13,15 @@ type Queue struct {
 	WarnAfter time.Duration `yaml:"warn_after"`
 }
 
+// Quarantine is how held mail is let go.
+type Quarantine struct {
+	TakeBack time.Duration `yaml:"take_back"`
+}
+
+func (q *Quarantine) validate(p *problems) {
+	p.check(q.TakeBack >= 0 && q.TakeBack <= 10*time.Minute, "quarantine.take_back", "must be 0 to 10m, is %s", q.TakeBack)
+}
+
 func (q *Queue) validate(p *problems) {
 	p.check(q.Lifetime >= time.Hour && q.Lifetime <= 30*24*time.Hour, "queue.lifetime", "must be 1h to 720h, is %s", q.Lifetime)
 	p.check(q.WarnAfter == 0 || q.WarnAfter >= time.Minute && q.WarnAfter < q.Lifetime, "queue.warn_after", "must be 0 (never), or at least 1m and less than queue.lifetime, is %s", q.WarnAfter)
@@ -31,5 +40,6 @@ func (c *Config) queueConfig() queue.Config {
 func (c *Config) quarantineConfig() quarantine.Config {
 	q := quarantine.DefaultConfig()
 	q.GiveUpAfter = c.Queue.Lifetime
+	q.TakeBack = c.Quarantine.TakeBack
 	return q
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -31,7 +32,11 @@ func (w *expireWorker) Work(ctx context.Context, _ *river.Job[expireArgs]) error
 	if n > 0 {
 		w.log.Info("held mail expired", "count", n)
 	}
-	return err
+	m, err2 := w.store.ExpireRequests(ctx)
+	if m > 0 {
+		w.log.Info("requests that nobody answered ended", "count", m)
+	}
+	return errors.Join(err, err2)
 }
 
 // expireEvery is short against the 30 days that mail is kept.
@@ -50,6 +55,9 @@ func (p *program) runJobs() error {
 		FetchCooldown: 5 * time.Millisecond, JobTimeout: 10 * time.Minute, RescueStuckJobsAfter: 15 * time.Minute,
 		PeriodicJobs: []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(expireEvery),
 			func() (river.JobArgs, *river.InsertOpts) { return expireArgs{}, nil }, &river.PeriodicJobOpts{RunOnStart: true})},
+	}
+	if err := p.alerts.Jobs(workers, conf); err != nil {
+		return fmt.Errorf("prepare job queue: %w", err)
 	}
 	if p.sandbox != nil {
 		if err := p.sandbox.Jobs(workers, conf); err != nil {

@@ -16,8 +16,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/redis/go-redis/v9"
 
+	"mailward/alerting"
+	"mailward/alerting/meter"
 	"mailward/audit"
 	"mailward/audit/seal"
+	"mailward/evidence"
 	"mailward/gateway"
 	"mailward/gateway/history"
 	"mailward/gateway/hop"
@@ -35,11 +38,14 @@ import (
 	"mailward/mailcow"
 	"mailward/policy"
 	"mailward/quarantine"
+	"mailward/quarantine/digest"
+	"mailward/quarantine/rescan"
 	"mailward/quarantine/sandbox"
 	"mailward/scanner"
 	"mailward/scanner/cape"
 	"mailward/scanner/dlp"
 	"mailward/scanner/ruleset"
+	"mailward/webui"
 )
 
 type serveCmd struct {
@@ -76,6 +82,8 @@ type program struct {
 	mailcow    *mailcow.Directory // nil: none is set
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
+	evidence   *evidence.Store
+	bulks      *quarantine.Bulks
 	spooler    *message.Spooler
 	scanner    *scanner.Scanner
 	clamd      *scanner.Clamd
@@ -87,12 +95,17 @@ type program struct {
 	recipients *limit.Recipients // nil: next hops are not asked
 	lists      *limit.Lists
 	queue      *queue.Queue
+	digests    *digest.Store
 	cape       *cape.Client // nil: no sandbox is set up, as for the next
 	sandbox    *sandbox.Queue
 	bao        *bao.Client      // nil: not set up
 	signer     *mailauth.Signer // nil: nothing is signed
 	gateway    *gateway.Server
+	meter      *meter.Meter
+	alerts     *alerting.Store
 	health     *health.Monitor
+	proofs     *health.Proofs // nil: engines are not asked to prove that they detect
+	past       *health.Past
 	accepting  atomic.Bool // SMTP connections are taken
 
 	stops []func(context.Context) // what has to be stopped, in the order of its start
@@ -114,7 +127,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer func() { p.stop() }()
 
-	first, err := p.build(ctx, cmd.runs("gateway"))
+	first, err := p.build(ctx, cmd.runs)
 	if err != nil {
 		return err
 	}
@@ -138,6 +151,10 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 			return err
 		}
 	}
+	p.loop("proofs of detection of others", failed, p.readProofs)
+	if cmd.runs("gateway") {
+		p.loop("proof of detection", failed, p.runProofs)
+	}
 	p.loop("health", failed, p.health.Run) // last, so that it finds everything there
 	banner(e.err, conf, first, p.servers.testSignatures())
 
@@ -158,7 +175,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 }
 
 // build makes every part. Nothing takes mail or requests yet.
-func (p *program) build(ctx context.Context, smtp bool) (first identity.BootstrapResult, err error) {
+func (p *program) build(ctx context.Context, runs func(part string) bool) (first identity.BootstrapResult, err error) {
 	if p.servers, err = findServers(ctx, p.conf, needs{database: true, redis: true, clamd: true, scanner: true, exclusive: true}, p.log); err != nil {
 		return first, err
 	}
@@ -174,10 +191,22 @@ func (p *program) build(ctx context.Context, smtp bool) (first identity.Bootstra
 	if first, err = p.bootstrap(ctx); err != nil {
 		return first, err
 	}
+	if err := p.buildMeter(); err != nil {
+		return first, err
+	}
 	if err := p.buildMail(ctx); err != nil {
 		return first, err
 	}
-	p.health = health.New(p.components(smtp), p.log, health.WithStore(health.NewDBStore(p.db)), health.WithDynamic(p.nextHops))
+	p.bulks = quarantine.NewBulks(p.quarantine, p.log, webui.NewBulkAskers(p.identity))
+	if err := p.buildAlerts(runs("worker")); err != nil {
+		return first, err
+	}
+	p.proofs, p.past = health.NewProofs(p.db, nodeName()), health.NewPast(p.db, nodeName())
+	components, err := p.components(runs("gateway"))
+	if err != nil {
+		return first, err
+	}
+	p.health = health.New(components, p.log, health.WithStore(health.NewDBStore(p.db)), health.WithDynamic(p.moving), health.WithPast(p.past))
 	if err := p.health.Restore(ctx); err != nil {
 		p.log.Warn("earlier health states not read", "error", err)
 	}
@@ -224,6 +253,8 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		return err
 	}
 	p.scanner = p.scanner.WithJudges(dlp.NewJudge(p.dlp), intel.NewJudge(p.intel))
+	p.quarantine.UseEngines(rescan.New(p.scanner, p.spooler))
+	p.quarantine.UseRoutes(p.policies.Serves)
 	if err := p.buildSandbox(); err != nil {
 		return err
 	}
@@ -246,7 +277,13 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	if err := p.buildSigning(ctx); err != nil {
 		return err
 	}
+	if err := p.buildDigests(); err != nil {
+		return err
+	}
 	if p.seal, err = p.newSealer(p.queue); err != nil {
+		return err
+	}
+	if err := p.buildEvidence(); err != nil {
 		return err
 	}
 	if err := p.buildMailcow(); err != nil {
@@ -259,7 +296,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		SandboxConfigured: p.conf.Sandbox.configured(),
 	}, gateway.Deps{
 		Log: p.log, DB: p.db, Spooler: p.spooler, Scanner: p.scanner, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Queue: p.queue, Hops: p.hops, Metrics: p.metrics,
-		History: p.history, Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns), Signer: p.gatewaySigner(),
+		History: p.history, Guard: p.guard, Recipients: p.recipients, Lists: p.lists, Auth: mailauth.New(p.dns), Signer: p.gatewaySigner(), Counter: p.meter,
 	})
 	return err
 }
@@ -274,6 +311,7 @@ func (p *program) runLoops(failed chan<- error) {
 	p.loop("logins that wait for the audit", failed, p.identity.RunSpool)
 	p.loop("rule sets", failed, p.rules.Run)
 	p.loop("notices of requests", failed, p.tellDeciders)
+	p.loop("counts for alerts", failed, p.meter.Run)
 	if p.bao != nil {
 		p.loop("token of OpenBao", failed, p.bao.Run)
 	}

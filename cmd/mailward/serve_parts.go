@@ -157,20 +157,26 @@ func engineInfo(check func(context.Context) (scanner.Info, error), rules bool) h
 }
 
 // components is everything that is always checked; next hops come and go.
-func (p *program) components(smtp bool) []health.Component {
+func (p *program) components(smtp bool) ([]health.Component, error) {
 	list := []health.Component{
-		health.PostgreSQL(p.db), health.Redis(p.redis),
-		health.OrOff(health.ClamAV(engineInfo(p.clamd.Check, false), p.servers.testSignatures, time.Now), !p.conf.Scanner.uses("clamav")),
-		health.OrOff(health.Scanner(engineInfo(p.sidecar.Check, true), p.probe), !p.conf.Scanner.uses("yara")),
+		health.PostgreSQL(p.db), health.Replication(p.db), health.Redis(p.redis),
+		p.proven(health.OrOff(health.ClamAV(engineInfo(p.clamd.Check, false), p.servers.testSignatures, time.Now), !p.conf.Scanner.uses("clamav")), "clamav"),
+		p.proven(health.OrOff(health.Scanner(engineInfo(p.sidecar.Check, true), p.probe), !p.conf.Scanner.uses("yara")), "yara"),
 		health.RuleSets(p.ruleSets), health.Audit(p.auditStatus), health.Seal(p.sealStatus), health.DeliveryQueue(p.db, time.Now),
 		health.Disk(p.conf.DataDir, uint64(message.DefaultConfig().MinFree)),
 	}
 	if r := newRspamd(p.conf.Rspamd); r != nil {
 		list = append(list, health.Rspamd(engineInfo(r.Check, false)))
 	}
+	if p.digests != nil {
+		list = append(list, health.Digest(p.digestStatus))
+	}
 	list = append(list, p.keyComponents()...)
 	list = append(list, p.sandboxComponent())
 	list = append(list, p.feedComponents()...)
+	if p.proofs != nil && p.conf.Scanner.uses("yara") {
+		list = append(list, p.proven(health.Detection("phishing", "Phishing detection"), policy.PhishingEngine), p.proven(health.Detection("dlp", "Leak detection (DLP)"), policy.DLPEngine))
+	}
 	if smtp {
 		list = append(list, health.Listener(func() error {
 			if !p.accepting.Load() {
@@ -179,7 +185,8 @@ func (p *program) components(smtp bool) []health.Component {
 			return nil
 		}))
 	}
-	return list
+	outside, err := p.outsideComponents()
+	return append(list, outside...), err
 }
 
 // checkOnce is the checks of a running installation, for `mailward doctor`.
@@ -231,7 +238,11 @@ func checkOnce(ctx context.Context, conf Config, servers *backing, log *slog.Log
 	if err := p.policies.Load(ctx); err != nil {
 		return health.Report{}, err
 	}
-	return health.New(p.components(false), log, health.WithDynamic(p.nextHops)).Check(ctx), nil
+	list, err := p.components(false)
+	if err != nil {
+		return health.Report{}, err
+	}
+	return health.New(list, log, health.WithDynamic(p.moving)).Check(ctx), nil
 }
 
 // openRedis prepares the client. Redis holds only what may be lost, so nobody
@@ -264,6 +275,9 @@ func (p *program) probe(ctx context.Context) error {
 	return nil
 }
 
+// moving are the components that come and go.
+func (p *program) moving() []health.Component { return append(p.nextHops(), p.blockLists()...) }
+
 func (p *program) nextHops() (list []health.Component) {
 	for _, addr := range p.policies.NextHops() {
 		if addr == "mx" {
@@ -295,12 +309,8 @@ func (p *program) checkHop(ctx context.Context, route string) (health.Hop, error
 	var out health.Hop
 	for _, c := range list {
 		out.Hosts = append(out.Hosts, c.String())
-		if c.Err != nil {
-			out.Warnings = append(out.Warnings, c.Host+" is not used now.")
-		} else if !c.Expires.IsZero() && c.Verified == "pkix" && time.Until(c.Expires) < certificateSoon {
-			out.Warnings = append(out.Warnings, "The certificate of "+c.Host+" ends on "+c.Expires.UTC().Format(time.DateOnly)+".")
-		}
 	}
+	out.Warnings = hopWarnings(list, time.Now())
 	return out, err
 }
 
@@ -336,9 +346,14 @@ func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 		return err
 	}
 	p.loop("delivery", failed, p.queue.Run)
+	p.loop("digests", failed, p.digests.Run)
 	p.loop("feeds of threat intelligence", failed, p.feeds.Run)
 	p.loop("expired indicators", failed, p.intel.RunSweep)
+	p.loop("exports of evidence", failed, p.evidence.Run)
+	p.loop("acts on many held mails", failed, p.bulks.Run)
+	p.loop("index of held mail", failed, p.quarantine.RunIndex)
 	p.loop("trials of rules", failed, p.rules.RunBacktests)
+	p.runAlerts(failed)
 	return nil
 }
 

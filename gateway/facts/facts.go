@@ -105,6 +105,19 @@ func LinkDomains(c *content.Content) (list []string) {
 	return list
 }
 
+// LinkTargets are the links of a mail as they are written, the first ones.
+func LinkTargets(c *content.Content) (list []string) {
+	if c == nil {
+		return nil
+	}
+	for _, l := range c.Links {
+		if len(list) < maxLinkDomains && !slices.Contains(list, l.Target) {
+			list = append(list, l.Target)
+		}
+	}
+	return list
+}
+
 // Stored is what a decision heard of a mail, as far as the ledger has kept it:
 // everything but the recipients and entries. What the decision itself had added
 // to the findings is left out.

@@ -113,7 +113,7 @@ func (q *Queue) Delete(ctx context.Context, who Person, id uuid.UUID, notify boo
 			return nil, err
 		}
 		if e.ItemID != nil && e.recipient != nil && e.release != nil {
-			if err := q.deps.Quarantine.SetDelivery(ctx, tx, *e.ItemID, *e.recipient, quarantine.Failed, 0, "taken out of the delivery queue"); err != nil {
+			if err := q.deps.Quarantine.SetDelivery(ctx, tx, *e.ItemID, *e.recipient, quarantine.Delivered{State: quarantine.Failed, Text: "taken out of the delivery queue"}); err != nil {
 				return nil, err
 			}
 			if err := q.deps.Quarantine.CloseRelease(ctx, tx, *e.release); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -81,6 +82,14 @@ func (e end) text() string {
 	return e.reply.Text
 }
 
+// said is what an item keeps of the end: the reply with its enhanced code.
+func (e end) said() string {
+	if e.gaveUp {
+		return e.text()
+	}
+	return e.reply.Line()
+}
+
 // attempt is a line of a delivery's history.
 type attempt struct {
 	id        uuid.UUID
@@ -124,6 +133,18 @@ func (q *Queue) deliver(ctx context.Context, d delivery) {
 	case err != nil:
 		log.Error("delivery not begun", "error", err)
 		return // The lease ends, and it is tried again.
+	}
+	if d.Kind == Release {
+		if err = q.deps.Quarantine.ScanBeforeRelease(ctx, *d.ReleaseID, *d.ItemID, d.ID, q.owner); errors.Is(err, quarantine.ErrStopped) {
+			log.Warn("release stopped: the engines found worse than was known", "item", d.ItemID)
+			q.metrics.deliveries.WithLabelValues(d.Kind, "stopped").Inc()
+			return
+		} else if err != nil {
+			// It waits, and is not lost: whoever looks sees why.
+			e.reply = hop.Reply{Text: "it waits, since it could not be scanned again: " + hop.Harmless(err.Error(), 200)}
+			q.putOff(ctx, log, d, e, err)
+			return
+		}
 	}
 	res := q.attempt(ctx, d)
 	e.attempt.host, e.attempt.tls = res.Host, res.TLS
@@ -200,7 +221,7 @@ func (q *Queue) begin(ctx context.Context, d delivery) (intent uuid.UUID, err er
 		if intent, err = q.deps.Quarantine.CheckRelease(ctx, tx, *d.ReleaseID, quarantine.ReleasedCopy{Item: *d.ItemID, Recipient: *d.Recipient, Address: d.To, BlobName: d.Name}); err != nil {
 			return err
 		}
-		return q.deps.Quarantine.SetDelivery(ctx, tx, *d.ItemID, *d.Recipient, quarantine.Delivering, 0, "")
+		return q.deps.Quarantine.SetDelivery(ctx, tx, *d.ItemID, *d.Recipient, quarantine.Delivered{State: quarantine.Delivering})
 	})
 	return intent, err
 }
@@ -219,10 +240,27 @@ func (q *Queue) attempt(ctx context.Context, d delivery) hop.Result {
 		return hop.Result{Err: err}
 	}
 	defer blob.Close()
-	t := hop.Transfer{From: d.From, To: []hop.Recipient{d.rcpt()}, UTF8: d.UTF8, Ret: d.Ret, EnvID: d.EnvID, Size: d.Size + int64(len(d.Trace)),
-		EightBit: d.EightBit, Head: d.Trace, Body: io.Reader(message.WithoutStream(blob, edits))}
+	head := d.Trace
+	if d.Kind == Release {
+		mark, err := q.mark(ctx, d)
+		if err != nil {
+			return hop.Result{Err: err}
+		}
+		head = slices.Concat(d.Trace, mark)
+	}
+	t := hop.Transfer{From: d.From, To: []hop.Recipient{d.rcpt()}, UTF8: d.UTF8, Ret: d.Ret, EnvID: d.EnvID, Size: d.Size + int64(len(head)),
+		EightBit: d.EightBit, Head: head, Body: io.Reader(message.WithoutStream(blob, edits))}
 	t.BeforeDot = func(map[string]*hop.Reply) error { return q.aboutToHandOver(ctx, d) }
 	return q.deps.Hops.Send(ctx, d.Destination, t)
+}
+
+// mark is the line by which a released copy passes when it comes by once more.
+func (q *Queue) mark(ctx context.Context, d delivery) ([]byte, error) {
+	item, err := q.deps.Quarantine.Get(ctx, *d.ItemID)
+	if err != nil {
+		return nil, err
+	}
+	return q.deps.Quarantine.Mark(ctx, *d.ReleaseID, item, *d.Recipient)
 }
 
 // aboutToHandOver commits that the dot goes out next: whatever happens from
@@ -320,7 +358,7 @@ func (q *Queue) record(ctx context.Context, tx pgx.Tx, d delivery, e end) error 
 		return nil
 	}
 	st := map[string]quarantine.State{Delivered: quarantine.Released, Failed: quarantine.Failed, OutcomeUnknown: quarantine.OutcomeUnknown}[e.state]
-	if err := q.deps.Quarantine.SetDelivery(ctx, tx, *d.ItemID, *d.Recipient, st, e.reply.Code, e.text()); err != nil {
+	if err := q.deps.Quarantine.SetDelivery(ctx, tx, *d.ItemID, *d.Recipient, quarantine.Delivered{State: st, Code: e.reply.Code, Text: e.said(), Host: e.attempt.host}); err != nil {
 		return err
 	}
 	if err := q.deps.Quarantine.CloseRelease(ctx, tx, *d.ReleaseID); err != nil {
@@ -372,7 +410,7 @@ func (q *Queue) putOff(ctx context.Context, log *slog.Logger, d delivery, e end,
 				return err
 			}
 			if d.Kind == Release {
-				return q.deps.Quarantine.SetDelivery(ctx, tx, *d.ItemID, *d.Recipient, quarantine.ReleaseScheduled, e.reply.Code, e.reply.Text)
+				return q.deps.Quarantine.SetDelivery(ctx, tx, *d.ItemID, *d.Recipient, quarantine.Delivered{State: quarantine.ReleaseScheduled, Code: e.reply.Code, Text: e.said(), Host: e.attempt.host})
 			}
 			return nil
 		})

@@ -57,7 +57,7 @@ func newFixture(t testing.TB) *fixture {
 	fatal(t, policies.Load(ctx))
 	l := ledger.New(f.db.DB, log)
 	f.hops = hop.New(hop.Config{Hostname: "mx.ours.example"})
-	f.deps = Deps{Log: log, DB: f.db.DB, Policies: policies, Ledger: l, Quarantine: quarantine.New(quarantine.DefaultConfig(), f.db.DB, blobs, trail, log), Audit: trail, Hops: f.hops}
+	f.deps = Deps{Log: log, DB: f.db.DB, Policies: policies, Ledger: l, Quarantine: quarantine.New(quarantine.Config{KeepFor: 30 * 24 * time.Hour, GiveUpAfter: time.Hour}, f.db.DB, blobs, trail, log), Audit: trail, Hops: f.hops}
 	f.queue = f.newQueue()
 	id := uuid.Must(uuid.NewV7())
 	f.person = pg.Actor{Type: pg.ActorUser, UserID: id, Email: "soc@ours.example", SessionID: uuid.Must(uuid.NewV7())}

@@ -71,6 +71,14 @@ type Request struct {
 }
 
 type requestKey struct{}
+type alsoKey struct{}
+
+// Also has fn run at the end of each transaction that [DB.Act] opens under ctx,
+// before it is committed: what it writes is there if and only if the act is.
+func Also(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) context.Context {
+	return context.WithValue(ctx, alsoKey{}, fn)
+}
+
 type reasonKey struct{}
 
 // WithRequest notes the request that the acts under ctx belong to.
@@ -148,6 +156,19 @@ const beginTries = 3
 // runs at most once: whether to try again after an error is the caller's to
 // decide ([IsConflict], [IsUnavailable]).
 func (db *DB) Act(ctx context.Context, a Actor, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	if db.fault == nil {
+		return db.act(ctx, a, fn)
+	}
+	if err := db.fault(a, false); err != nil {
+		return err
+	}
+	if err := db.act(ctx, a, fn); err != nil {
+		return err
+	}
+	return db.fault(a, true)
+}
+
+func (db *DB) act(ctx context.Context, a Actor, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	c, x, err := claims(ctx, a)
 	if err != nil {
 		return err
@@ -159,7 +180,13 @@ func (db *DB) Act(ctx context.Context, a Actor, fn func(ctx context.Context, tx 
 				return fmt.Errorf("set actor of transaction: %w", err)
 			}
 			began = true
-			return fn(ctx, tx)
+			if err := fn(ctx, tx); err != nil {
+				return err
+			}
+			if also, ok := ctx.Value(alsoKey{}).(func(context.Context, pgx.Tx) error); ok {
+				return also(ctx, tx)
+			}
+			return nil
 		})
 		if err == nil || began || try == beginTries || ctx.Err() != nil || !isDeadConn(err) {
 			return err

@@ -28,7 +28,15 @@ const AppRole = "mailward_app"
 // DB is the pool of connections of the runtime role.
 type DB struct {
 	*pgxpool.Pool
-	log *slog.Logger
+	log   *slog.Logger
+	fault func(a Actor, stored bool) error
+}
+
+// WithFaults is the same database, where f can make each writing transaction
+// fail: before it begins, and when it is committed (stored), as if its answer was
+// lost. It is for tests of what a process leaves that dies between two of them.
+func (db *DB) WithFaults(f func(a Actor, stored bool) error) *DB {
+	return &DB{Pool: db.Pool, log: db.log, fault: f}
 }
 
 // Open prepares a pool for url. It does not connect: a database that is down
@@ -39,7 +47,8 @@ func Open(ctx context.Context, url string, log *slog.Logger) (*DB, error) {
 		// pgx's message can hold the password; the URL is the operator's to look at.
 		return nil, errors.New("database.url is not a PostgreSQL connection string")
 	}
-	cfg.MaxConns = max(cfg.MaxConns, 16)
+	// About ten of them are held for good: by whoever leads a loop, and by listeners.
+	cfg.MaxConns = max(cfg.MaxConns, 20)
 	cfg.MaxConnIdleTime = 5 * time.Minute
 	cfg.HealthCheckPeriod = 15 * time.Second
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second

@@ -1,14 +1,19 @@
--- Items per class, counted up to a cap. $1 to $8 as in list.sql, $9 cap, $10 direction
+-- Items per class, counted up to $16. $1 to $15 as in ordered.sql
 SELECT class, count(*) FROM (
 SELECT i.class FROM quarantine_item i
-WHERE i.workspace_id = ANY ($1)
-  AND ($2 = '' OR lower(i.subject) LIKE $3 OR lower(i.envelope_from) LIKE $3 OR lower(i.header_from) LIKE $3
-       OR i.id::text = $2 OR i.mail_id::text = $2 OR encode(i.sha256, 'hex') = lower($2) OR i.message_id = $2
-       OR EXISTS (SELECT FROM quarantine_recipient r WHERE r.item_id = i.id AND lower(r.address) LIKE $3))
-  AND ($4::text[] IS NULL OR i.class = ANY ($4))
-  AND ($5::text[] IS NULL OR i.state = ANY ($5))
-  AND ($6 = '' OR EXISTS (SELECT FROM quarantine_recipient r WHERE r.item_id = i.id AND right(lower(r.address), length($6) + 1) = '@' || $6))
-  AND ($7::timestamptz IS NULL OR i.received_at >= $7)
-  AND ($8::timestamptz IS NULL OR i.received_at < $8)
-  AND ($10 = '' OR i.direction = $10)
-LIMIT $9) x GROUP BY class;
+WHERE i.workspace_id = $1
+  AND ($2::text[] IS NULL OR i.terms @> $2)
+  AND ($3 = '' OR i.words LIKE $3)
+  AND ($4 = '' OR (i.words LIKE $4 AND (lower(i.header_from) LIKE $4 OR lower(i.envelope_from) LIKE $4)))
+  AND ($5 = '' OR (i.words LIKE $5 AND (SELECT bool_or(lower(r.address) LIKE $5) FROM quarantine_recipient r WHERE r.item_id = i.id)))
+  AND ($6 = '' OR (i.words LIKE $6 AND lower(i.subject) LIKE $6))
+  AND ($7::text[] IS NULL OR CASE WHEN cardinality($7) = 1 THEN i.class = ($7)[1] ELSE i.class = ANY ($7) END)
+  AND ($8::text[] IS NULL OR CASE WHEN cardinality($8) = 1 THEN i.state = ($8)[1] ELSE i.state = ANY ($8) END)
+  AND ($9 = '' OR i.direction = $9)
+  AND ($10::real IS NULL OR i.score >= $10)
+  AND ($11::real IS NULL OR i.score <= $11)
+  AND ($12::timestamptz IS NULL OR i.received_at >= $12)
+  AND ($13::timestamptz IS NULL OR i.received_at < $13)
+  AND ($14::uuid IS NULL OR i.id > $14)
+  AND ($15::uuid IS NULL OR i.id = $15 OR i.mail_id = $15)
+LIMIT $16) x GROUP BY class;

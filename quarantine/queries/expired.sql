@@ -1,3 +1,3 @@
 -- Items whose time is over. $1 now, $2 limit
-SELECT i.id FROM quarantine_item i WHERE i.blob_removed_at IS NULL AND i.expires_at < $1
+SELECT i.id FROM quarantine_item i WHERE i.blob_removed_at IS NULL AND i.legal_hold_at IS NULL AND i.expires_at < $1
   AND NOT EXISTS (SELECT FROM delivery d WHERE d.item_id = i.id AND d.state IN ('queued', 'delivering')) LIMIT $2;

@@ -76,6 +76,7 @@ type Extra struct {
 type HeaderField struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+	Raw   string `json:"raw,omitempty"` // of a view: as it came, folds and all
 }
 
 // Inline is a picture that the text refers to by its content id.

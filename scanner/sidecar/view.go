@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"bytes"
 	"strings"
 	"time"
 )
@@ -8,6 +9,7 @@ import (
 // Bounds of what is shown of a mail.
 const (
 	viewText   = 512 << 10
+	viewHTML   = 1 << 20
 	viewInline = 4 << 20
 	viewFields = 300
 )
@@ -19,16 +21,32 @@ func Look(data []byte, lim Limits) *View {
 	if len(head) > lim.HeaderBytes {
 		head, v.Truncated = head[:lim.HeaderBytes], true
 	}
-	for _, f := range parseHeader(head) {
+	raw := rawFields(head)
+	for i, f := range parseHeader(head) {
 		if len(v.Headers) == viewFields {
 			v.Truncated = true
 			break
 		}
-		v.Headers = append(v.Headers, HeaderField{Name: strings.ToValidUTF8(f.Name, "\uFFFD"), Value: decodeWords(f.Value)})
+		v.Headers = append(v.Headers, HeaderField{Name: strings.ToValidUTF8(f.Name, "\uFFFD"), Value: decodeWords(f.Value), Raw: strings.ToValidUTF8(string(raw[i]), "\uFFFD")})
 	}
 	l := looker{view: v, lim: lim, end: time.Now().Add(lim.Time)}
 	l.entity(data, 0)
 	return v
+}
+
+// rawFields are the fields that [parseHeader] finds, as they came.
+func rawFields(head []byte) [][]byte {
+	var out [][]byte
+	for line := range bytes.Lines(head) {
+		l := bytes.TrimRight(line, "\r\n")
+		switch {
+		case len(l) > 0 && (l[0] == ' ' || l[0] == '\t') && len(out) > 0:
+			out[len(out)-1] = append(out[len(out)-1], line...)
+		case bytes.IndexByte(l, ':') >= 0 && len(out) < maxFields:
+			out = append(out, bytes.Clone(line))
+		}
+	}
+	return out
 }
 
 type looker struct {
@@ -66,9 +84,9 @@ func (l *looker) entity(data []byte, depth int) {
 	case ct == "message/rfc822" && len(raw) > 0 && !attached:
 		l.entity(raw, depth+1)
 	case (ct == "text/plain" || ct == "") && !attached:
-		l.view.Text = l.add(l.view.Text, toUTF8(raw, params["charset"]))
+		l.view.Text = l.add(l.view.Text, raw, params["charset"], viewText)
 	case ct == "text/html" && !attached:
-		l.view.HTML = l.add(l.view.HTML, toUTF8(raw, params["charset"]))
+		l.view.HTML = l.add(l.view.HTML, raw, params["charset"], viewHTML)
 	case strings.HasPrefix(ct, "image/") && h.get("content-id") != "" && ct != "image/svg+xml":
 		if l.inline += len(raw); l.inline > viewInline {
 			l.view.Truncated = true
@@ -79,13 +97,15 @@ func (l *looker) entity(data []byte, depth int) {
 }
 
 // add joins texts up to the bound.
-func (l *looker) add(have, more string) string {
+func (l *looker) add(have string, raw []byte, charset string, limit int) string {
+	more := toUTF8(raw, charset)
 	if have != "" {
 		have += "\n"
 	}
-	if len(have)+len(more) > viewText {
+	// toUTF8 has a bound of its own.
+	if l.view.Truncated = l.view.Truncated || max(len(raw), len(more)+1) > viewText*2; len(have)+len(more) > limit {
 		l.view.Truncated = true
-		more = strings.ToValidUTF8(more[:max(0, viewText-len(have))], "")
+		more = strings.ToValidUTF8(more[:max(0, limit-len(have))], "")
 	}
 	return have + more
 }

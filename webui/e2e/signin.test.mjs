@@ -1,6 +1,7 @@
 // Signing in, in a real browser: every way, and what a person can do about their
 // own account. See the Go test that starts it: e2e/signin_test.go.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { createHmac } from 'node:crypto'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -120,7 +121,7 @@ test('codes of an app: set up, asked for, and never taken twice', async () => {
   })
 })
 
-test('a passkey: added, used to sign in, and to sign a release', async () => {
+test('a passkey: added, used to sign in, and to sign a release and exports', async () => {
   await withPage(async (page) => {
     const device = await context.newCDPSession(page)
     await device.send('WebAuthn.enable')
@@ -150,6 +151,26 @@ test('a passkey: added, used to sign in, and to sign a release', async () => {
     await page.getByText('You sign this release with your passkey.').waitFor()
     await page.locator('#release button.primary').click()
     await page.getByRole('status').filter({ hasText: /release/i }).first().waitFor()
+
+    await page.goto(`${base}/quarantine/${id}?act=export`)
+    await page.getByText('You sign this with your passkey.').waitFor()
+    await looksGood(page, 'export-signed')
+    await page.locator('#export [name=case]').fill('INC-2026-0777')
+    await page.locator('#export [name=title]').fill('Signed')
+    await page.locator('#export [name=purpose]').fill('report')
+    await page.locator('#export textarea').fill('needed for the report')
+    await page.locator('#export button.primary').click()
+    await page.waitForURL(/\/evidence\/[0-9a-f-]{36}$/)
+
+    // The page stays, so a second file is signed anew.
+    await page.goto(base + '/audit/exports?action=evidence.*')
+    await page.getByText('You sign the export with your passkey.').waitFor()
+    await looksGood(page, 'audit-export-signed')
+    for (let n = 0; n < 2; n++) {
+      const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Download' }).click()])
+      assert.match(file.suggestedFilename(), /\.csv$/)
+      assert.match(readFileSync(await file.path(), 'utf8'), /evidence\.export\.execute/)
+    }
   })
 })
 

@@ -117,6 +117,12 @@ test('every page: no accessibility violation, no overflow, no error, in both the
     ['intel', '/intel'],
     ['intel-feeds', '/intel/feeds'],
     ['intel-overrides', '/intel/overrides'],
+    ['alerts', '/alerts'],
+    ['alert-rules', '/alerts/rules'],
+    ['alert-rule', '/alerts/rules/new'],
+    ['alert-silences', '/alerts/silences'],
+    ['alert-channels', '/alerts/channels'],
+    ['alert-history', '/alerts/history'],
     ['password', '/password'],
     ['not-found', '/nothing/here'],
   ]
@@ -148,7 +154,7 @@ test('every page: no accessibility violation, no overflow, no error, in both the
 
 test('every page in German, at 320 pixels too, without overflow', async () => {
   await look(context, 'light', 'de')
-  for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/policies/dlp', '/policies/dlp/new', '/yara', '/yara/new', '/intel', '/intel/feeds', '/intel/overrides', '/password']) {
+  for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/policies/dlp', '/policies/dlp/new', '/yara', '/yara/new', '/intel', '/intel/feeds', '/intel/overrides', '/alerts', '/alerts/rules', '/alerts/rules/new', '/alerts/silences', '/alerts/channels', '/password']) {
     await withPage(async (page) => {
       await page.goto(base + path)
       assert.equal(await page.getAttribute('html', 'lang'), 'de')
@@ -560,4 +566,39 @@ test('threat intelligence: what feeds say and how they fare; a value is blocked,
     await page.getByText('The override has ended.').waitFor()
     assert.equal(await card.count(), 0)
   }, { width: 320 })
+})
+
+test('alerts: a rule is tried while it is written, fires within a minute, leads to the quarantine, and is taken in hand', async () => {
+  await withPage(async (page) => {
+    await page.goto(base + '/alerts/rules/new')
+    await page.fill('input[name=name]', 'Anything held')
+    await page.selectOption('select[name=metric]', 'quarantine_rate_5min')
+    await page.fill('input[name=threshold]', '0')
+    await page.fill('input[name=window]', '24h')
+    await page.check('input[name=each]')
+    await page.locator('#preview', { hasText: 'Mails held back' }).waitFor()
+    await page.locator('#preview', { hasText: 'above 0, for each domain by itself' }).waitFor()
+    assert.match(await page.locator('#preview').innerText(), /would have fired in the last 7 days/)
+    if (shots) await page.screenshot({ path: join(shots, 'alert-preview.png'), fullPage: true })
+    await page.getByRole('button', { name: 'Save' }).click()
+    await page.locator('[data-row]', { hasText: 'Anything held' }).waitFor()
+
+    const fired = page.locator('[data-row]', { hasText: 'Anything held' }).filter({ hasText: 'ours.example' })
+    for (const end = Date.now() + 60_000; ; await page.waitForTimeout(500)) {
+      await page.goto(base + '/alerts')
+      if (await fired.filter({ hasText: 'Firing' }).count()) break
+      assert.ok(Date.now() < end, 'it did not fire within a minute')
+    }
+    await fired.locator('a[data-open]').first().click()
+    assert.deepEqual(await violations(page), [])
+    await page.fill('input[name=note]', 'looking into it')
+    await page.getByRole('button', { name: 'Acknowledge' }).click()
+    await page.locator('.facts', { hasText: 'Acknowledged' }).waitFor()
+    if (shots) await page.screenshot({ path: join(shots, 'alert.png'), fullPage: true })
+    await page.getByRole('link', { name: 'Open quarantine' }).click()
+    await page.waitForURL(/\/quarantine\?domain=ours.example/)
+    await row(page, 'Invoice 4711').first().waitFor()
+    await page.goto(base + '/audit?action=alert.*')
+    await page.locator('[data-row]', { hasText: 'alert.ack.create' }).first().waitFor()
+  })
 })

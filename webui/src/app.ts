@@ -128,6 +128,61 @@ function toast(text: string): void {
   window.setTimeout(() => note.remove(), 5000)
 }
 
+// --- picking rows ----------------------------------------------------------
+
+const picks = (): HTMLInputElement[] => all<HTMLInputElement>('[data-pick]')
+let lastPick = -1
+
+// Says how many are picked. With all that match, single rows count no more.
+function showPicked(): void {
+  const every = one<HTMLInputElement>('[data-all]')
+  const list = picks()
+  const n = list.filter((b) => b.checked).length
+  const count = one('[data-picked]')
+  if (count) count.textContent = String(n)
+  const page = one<HTMLInputElement>('[data-pick-all]')
+  if (page) {
+    page.checked = n > 0 && n === list.length
+    page.indeterminate = n > 0 && n < list.length
+  }
+  one('[data-bulkbar]')?.classList.toggle('on', n > 0 || Boolean(every?.checked))
+  for (const button of all<HTMLButtonElement>('[data-bulk-act]')) button.disabled = !n && !every?.checked
+  for (const row of rows()) row.classList.toggle('picked', Boolean(one<HTMLInputElement>('[data-pick]', row)?.checked))
+}
+
+// Picks a row, or with range all from the last picked one to it.
+function pick(at: number, on: boolean, range: boolean): void {
+  const list = picks()
+  const from = range && lastPick >= 0 ? Math.min(lastPick, at) : at
+  const to = range && lastPick >= 0 ? Math.max(lastPick, at) : at
+  for (const box of list.slice(from, to + 1)) box.checked = on
+  lastPick = at
+  showPicked()
+}
+
+document.addEventListener('click', (event) => {
+  const box = (event.target as Element).closest<HTMLInputElement>('[data-pick]')
+  if (box) pick(picks().indexOf(box), box.checked, event.shiftKey)
+})
+document.addEventListener('change', (event) => {
+  const box = event.target as HTMLInputElement
+  if (box.matches('[data-pick-all]')) for (const b of picks()) b.checked = box.checked
+  if (box.matches('[data-pick-all], [data-all]')) showPicked()
+})
+
+function pickRow(range: boolean): void {
+  const row = rows()[currentRow()]
+  const box = row && one<HTMLInputElement>('[data-pick]', row)
+  if (box) pick(picks().indexOf(box), range || !box.checked, range)
+}
+
+function pickNone(): boolean {
+  if (!picks().some((b) => b.checked)) return false
+  for (const b of picks()) b.checked = false
+  showPicked()
+  return true
+}
+
 // --- keys ----------------------------------------------------------------
 
 let leader = 0
@@ -155,7 +210,13 @@ const keys: Record<string, () => unknown> = {
   c: () => click('[data-copy]'),
   r: () => click('[data-act=release]'),
   '#': () => click('[data-act=delete]'),
-  Escape: closeDrawer,
+  o: () => {
+    const row = rows()[currentRow()]
+    if (row) rowLink(row)?.click()
+  },
+  x: () => pickRow(false),
+  X: () => pickRow(true),
+  Escape: () => closeDrawer() || pickNone(),
 }
 
 document.addEventListener('keydown', (event) => {
@@ -182,6 +243,18 @@ document.addEventListener('keydown', (event) => {
   if (event.key !== 'Escape') event.preventDefault()
   action()
 })
+
+// A release begins in some seconds; then the page shows how it goes, unless
+// somebody is about to say something in a dialog.
+function countDown(): void {
+  for (const el of all('[data-countdown]')) {
+    const left = Number(el.dataset['countdown']) - 1
+    el.dataset['countdown'] = String(left)
+    if (left > 0) el.textContent = String(left)
+    else if (left <= -1 && !one('dialog[open]')) location.reload()
+  }
+}
+setInterval(countDown, 1000)
 
 // --- editor of rules ------------------------------------------------------
 
@@ -256,6 +329,8 @@ document.addEventListener('htmx:after:swap', () => {
   markOpenRow()
   stampFresh()
   upgradeOpenDialog()
+  lastPick = -1
+  showPicked()
 })
 document.addEventListener('change', (event) => {
   const form = (event.target as Element).closest<HTMLFormElement>('form[data-autosubmit]')
@@ -296,7 +371,7 @@ async function askPasskey(kind: string, o: any): Promise<string> {
 async function completeWithPasskey(form: HTMLFormElement, button: HTMLElement | null): Promise<void> {
   // A form can have two ends, as Approve and Refuse: each button names its own.
   const to = button?.getAttribute('formaction')
-  if (to) form.action = to
+  if (to) form.setAttribute('action', to)
   const kind = form.dataset['passkey'] ?? ''
   const wrong = one('[data-passkey-wrong]', form)
   if (wrong) wrong.hidden = true
@@ -305,7 +380,8 @@ async function completeWithPasskey(form: HTMLFormElement, button: HTMLElement | 
     if (kind === 'sign') {
       const fields: Record<string, string[]> = {}
       for (const [name, value] of new FormData(form)) (fields[name] ??= []).push(String(value))
-      body.set('act', new URL(form.action).pathname)
+      // Not form.action: a field of that name would stand in its place.
+      body.set('act', new URL(form.getAttribute('action') ?? '', location.href).pathname)
       body.set('fields', JSON.stringify(fields))
     }
     const begun = await fetch(form.dataset['begin'] ?? '', { method: 'POST', body })
@@ -314,7 +390,7 @@ async function completeWithPasskey(form: HTMLFormElement, button: HTMLElement | 
     const answer = await askPasskey(kind, options.publicKey)
     one<HTMLInputElement>('input[name=step]', form)!.value = step
     one<HTMLInputElement>('input[name=answer]', form)!.value = answer
-    form.submit()
+    HTMLFormElement.prototype.submit.call(form)
   } catch {
     delete form.dataset['sent']
     if (wrong) {
@@ -327,7 +403,7 @@ async function completeWithPasskey(form: HTMLFormElement, button: HTMLElement | 
 // A dialog's submit button may be pressed once.
 document.addEventListener('submit', (event) => {
   const form = event.target as HTMLFormElement
-  if (form.method !== 'post') return
+  if (form.getAttribute('method') !== 'post') return
   if (form.dataset['sent']) event.preventDefault()
   else if (form.dataset['passkey']) {
     event.preventDefault()
@@ -336,11 +412,13 @@ document.addEventListener('submit', (event) => {
   if (!form.hasAttribute('data-again')) form.dataset['sent'] = 'yes'
 })
 window.addEventListener('pageshow', () => {
+  showPicked()
   for (const form of all('form[data-sent]')) delete form.dataset['sent']
 })
 
 markOpenRow()
 stampFresh()
 upgradeOpenDialog()
+showPicked()
 numberLines()
 document.documentElement.dataset['js'] = 'on'

@@ -1,0 +1,198 @@
+package alerting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"mailward/alerting/channel"
+	"mailward/alerting/rule"
+	"mailward/internal/pg"
+)
+
+var (
+	channelsSQL      = pg.Query(queryFiles, "channels")
+	insertChannelSQL = pg.Query(queryFiles, "insert_channel")
+	updateChannelSQL = pg.Query(queryFiles, "update_channel")
+	deleteChannelSQL = pg.Query(queryFiles, "delete_channel")
+)
+
+// Channel is where notifications go.
+type Channel struct {
+	ID         uuid.UUID     `json:"id"`
+	Workspace  uuid.UUID     `json:"workspace_id"` // zero: the installation's
+	Name       string        `json:"name"`
+	Kind       string        `json:"kind"`
+	Target     string        `json:"target"`
+	Secret     string        `json:"secret"` // its name in the configuration
+	Language   string        `json:"language"`
+	Everything bool          `json:"everything"` // also alerts of rules that name no channel
+	Severity   rule.Severity `json:"severity"`   // the mildest that it takes
+	PerMinute  int           `json:"per_minute"`
+	Enabled    bool          `json:"enabled"`
+	Version    int64         `json:"version"`
+	LastSent   time.Time     `json:"last_sent,omitzero"`
+	Waiting    int           `json:"waiting"`
+	LastError  string        `json:"last_error,omitempty"` // of the last try; "": it went well
+}
+
+// serves says whether alerts of a workspace may go there.
+func (c Channel) serves(workspace uuid.UUID) bool {
+	return c.Workspace == uuid.Nil || c.Workspace == workspace
+}
+
+// needs says what a kind needs: a target, a secret.
+func needs(kind string) (target, secret bool) {
+	switch kind {
+	case channel.Slack, channel.Teams:
+		return false, true
+	case channel.Webhook:
+		return true, true
+	case channel.PagerDuty:
+		return false, true
+	case channel.Wazuh:
+		return false, false
+	}
+	return true, false
+}
+
+// SecretNames are those that the configuration has.
+func (s *Store) SecretNames() []string { return slices.Sorted(maps.Keys(s.cfg.Secrets)) }
+
+func (s *Store) checkChannel(c *Channel) error {
+	bad := func(field, problem string) error { return &rule.InvalidError{Field: field, Problem: problem} }
+	c.Name, c.Target = strings.Join(strings.Fields(c.Name), " "), strings.TrimSpace(c.Target)
+	if c.Language == "" {
+		c.Language = "en"
+	}
+	if c.Severity == "" {
+		c.Severity = rule.Info
+	}
+	if c.PerMinute == 0 {
+		c.PerMinute = 6
+	}
+	target, secret := needs(c.Kind)
+	_, known := s.cfg.Secrets[c.Secret]
+	switch {
+	case c.Name == "" || len(c.Name) > 100:
+		return bad("name", "must have 1 to 100 characters")
+	case !slices.Contains(channel.Kinds(), c.Kind):
+		return bad("kind", "is not one that there is")
+	case c.Language != "en" && c.Language != "de":
+		return bad("language", "must be en or de")
+	case !slices.Contains(rule.Severities(), c.Severity):
+		return bad("severity", "must be info, warn or critical")
+	case c.PerMinute < 1 || c.PerMinute > 600:
+		return bad("per_minute", "must be 1 to 600")
+	case len(c.Target) > 2000 || target && c.Target == "":
+		return bad("target", "is needed, of 2000 characters at most")
+	case secret && !known:
+		return bad("secret", "must be the name of one in alerts.secrets of the configuration")
+	case !secret && c.Secret != "":
+		return bad("secret", "is not for this kind")
+	}
+	var err error
+	switch c.Kind {
+	case channel.Email:
+		_, err = channel.Recipients(c.Target)
+	case channel.Syslog:
+		_, _, err = channel.SyslogTarget(c.Target)
+	case channel.Webhook, channel.PagerDuty:
+		if u, e := url.Parse(c.Target); c.Target != "" && (e != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil) {
+			err = errors.New("must be an address such as https://hooks.example.org/mail, without a password in it")
+		}
+	case channel.Slack, channel.Teams, channel.Wazuh:
+		if c.Target != "" {
+			err = errors.New("is not for this kind")
+		}
+	}
+	if err != nil {
+		return bad("target", err.Error())
+	}
+	return nil
+}
+
+func scanChannel(row pgx.CollectableRow) (c Channel, err error) {
+	var sent *time.Time
+	err = row.Scan(&c.ID, &c.Workspace, &c.Name, &c.Kind, &c.Target, &c.Secret, &c.Language, &c.Everything, &c.Severity, &c.PerMinute, &c.Enabled, &c.Version, &sent, &c.Waiting, &c.LastError)
+	c.LastSent = orZero(sent)
+	return c, err
+}
+
+// Channels lists all of them by name.
+func (s *Store) Channels(ctx context.Context) ([]Channel, error) {
+	rows, err := s.db.Query(ctx, channelsSQL, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read alert channels: %w", err)
+	}
+	return pgx.CollectRows(rows, scanChannel)
+}
+
+// Channel finds one.
+func (s *Store) Channel(ctx context.Context, id uuid.UUID) (Channel, error) {
+	rows, err := s.db.Query(ctx, channelsSQL, id)
+	if err != nil {
+		return Channel{}, fmt.Errorf("read alert channel: %w", err)
+	}
+	c, err := pgx.CollectExactlyOneRow(rows, scanChannel)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Channel{}, ErrNotFound
+	}
+	return c, err
+}
+
+// PutChannel makes a channel, or changes the one with its id that is still of
+// its version.
+func (s *Store) PutChannel(ctx context.Context, who Person, c Channel) (Channel, error) {
+	if err := s.checkChannel(&c); err != nil {
+		return Channel{}, err
+	}
+	fresh := c.ID == uuid.Nil
+	err := s.db.Act(ctx, who.Actor, func(ctx context.Context, tx pgx.Tx) (err error) {
+		if fresh {
+			if c.ID, err = uuid.NewV7(); err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, insertChannelSQL, c.ID, nullable(c.Workspace), c.Name, c.Kind, c.Target, c.Secret, c.Language, c.Everything, c.Severity, c.PerMinute, c.Enabled)
+			return err
+		}
+		tag, err := tx.Exec(ctx, updateChannelSQL, c.ID, c.Version, c.Name, c.Target, c.Secret, c.Language, c.Everything, c.Severity, c.PerMinute, c.Enabled)
+		return changed(tag.RowsAffected(), err)
+	})
+	if pg.IsUnique(err, "alert_channel_name_idx") {
+		return Channel{}, ErrExists
+	}
+	if err != nil {
+		return Channel{}, fmt.Errorf("store alert channel %s: %w", c.Name, err)
+	}
+	return s.Channel(ctx, c.ID)
+}
+
+// DeleteChannel removes a channel. Its log stays.
+func (s *Store) DeleteChannel(ctx context.Context, who Person, id uuid.UUID, version int64, reason string) error {
+	if !goodReason(strings.TrimSpace(reason)) {
+		return ErrReasonRequired
+	}
+	return s.act(pg.WithReason(ctx, strings.TrimSpace(reason)), who, deleteChannelSQL, id, version)
+}
+
+// Test sends a message that says it is a test.
+func (s *Store) Test(ctx context.Context, who Person, id uuid.UUID) (uuid.UUID, error) {
+	if _, err := s.Channel(ctx, id); err != nil {
+		return uuid.Nil, err
+	}
+	var n uuid.UUID
+	err := s.db.Act(ctx, who.Actor, func(ctx context.Context, tx pgx.Tx) (err error) {
+		n, err = s.enqueue(ctx, tx, id, channel.Message{Test: true, Note: who.Name, Alerts: []channel.Alert{}})
+		return err
+	})
+	return n, err
+}

@@ -1,0 +1,5 @@
+SELECT at, node, before, state, code, reason
+FROM health_change
+WHERE component = $1
+ORDER BY at DESC, id DESC
+LIMIT $2

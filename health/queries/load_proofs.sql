@@ -1,0 +1,1 @@
+SELECT engine, node, tried_at, detected, answered, detail, proven_at FROM detection_proof

@@ -1,0 +1,2 @@
+-- Ends a run. $1 workspace, $2 time of the schedule that is done; null: none, $3 now, $4 sent, $5 failed, $6 error
+UPDATE digest_run SET slot = coalesce($2, slot), claimed_until = NULL, ended_at = $3, sent = $4, failed = $5, error = $6 WHERE workspace_id = $1;

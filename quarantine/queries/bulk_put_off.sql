@@ -1,0 +1,2 @@
+-- Lets an act wait. $1 act, $2 seconds, $3 why
+UPDATE quarantine_bulk SET lease_until = NULL, next_try_at = now() + make_interval(secs => $2), trouble = $3 WHERE id = $1 AND state = 'running';

@@ -1,0 +1,2 @@
+-- Forgets marks. $1 now
+DELETE FROM release_mark WHERE expires_at < $1;

@@ -1,0 +1,2 @@
+-- Where a mail's links lead. $1 item
+SELECT links FROM quarantine_item WHERE id = $1;

@@ -1,0 +1,123 @@
+package webui
+
+import (
+	"context"
+	"io"
+	"mime/quotedprintable"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"mailward/identity"
+	"mailward/internal/pg"
+	"mailward/policy"
+	"mailward/quarantine"
+	"mailward/quarantine/digest"
+)
+
+// digestOf is the text of the newest digest that waits in the delivery queue.
+func (s *realSite) digestOf() string {
+	s.t.Helper()
+	var ref quarantine.Ref
+	must(s.t, s.db.Pool.QueryRow(context.Background(), "SELECT blob_key, blob_name FROM delivery WHERE kind = 'dsn' ORDER BY id DESC LIMIT 1").Scan(&ref.Key, &ref.Name))
+	r, err := s.held.Blobs().Open(context.Background(), ref)
+	must(s.t, err)
+	defer r.Close()
+	raw, err := io.ReadAll(r)
+	must(s.t, err)
+	if h := string(raw); !strings.Contains(h, "Auto-Submitted: auto-generated\r\n") || !strings.Contains(h, "List-Id: <quarantine.mx.ours.example>\r\n") || !strings.Contains(h, "text/html") {
+		s.t.Errorf("digest:\n%.600s", h)
+	}
+	plain, err := io.ReadAll(quotedprintable.NewReader(strings.NewReader(string(raw))))
+	must(s.t, err)
+	return string(plain)
+}
+
+func (s *realSite) follow(method, path string) (int, string) {
+	s.t.Helper()
+	req, err := http.NewRequest(method, s.URL+path, nil)
+	must(s.t, err)
+	res, err := http.DefaultClient.Do(req)
+	must(s.t, err)
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	must(s.t, err)
+	return res.StatusCode, string(b)
+}
+
+func (s *realSite) recipientState(address string) (st string) {
+	s.t.Helper()
+	must(s.t, s.db.Pool.QueryRow(context.Background(), "SELECT state FROM quarantine_recipient WHERE address = $1", address).Scan(&st))
+	return st
+}
+
+var linkOf = regexp.MustCompile(`http://mx\.ours\.example(/digest/[A-Za-z0-9_-]+)`)
+
+// TestDigestLinks: a digest tells of what its workspace wants told, never of
+// malware; whoever follows its links does nothing; its form acts once, as the
+// recipient; and a link that was tampered with is none.
+func TestDigestLinks(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	ctx := context.Background()
+	_, err := s.db.Admin(t).Exec(ctx, "INSERT INTO domain (id, workspace_id, name, next_hop) VALUES (gen_random_uuid(), $1, 'ours.example', '127.0.0.1:1') ON CONFLICT DO NOTHING", policy.DefaultWorkspace)
+	must(t, err)
+	must(t, s.srv.deps.Policies.Load(ctx))
+	set := digest.Timetable{Enabled: true, Hours: []int{8}, Weekdays: []int{1}, TimeZone: "Europe/Berlin", Language: "de", Release: []policy.Class{policy.Spam}, Request: []policy.Class{policy.Phishing}}
+	admin := pg.Actor{Type: pg.ActorUser, UserID: s.admin.ID, Email: s.admin.Email}
+	must(t, s.digests.Put(ctx, admin, policy.DefaultWorkspace, set, "test"))
+	for to, class := range map[string]string{"spam@ours.example": "spam", "phish@ours.example": "phishing", "virus@ours.example": "malware"} {
+		id := s.hold(to).ID
+		_, err := s.db.Admin(t).Exec(ctx, "UPDATE quarantine_item SET class = $2 WHERE id = $1", id, class)
+		must(t, err)
+	}
+	system := pg.System("digest", "test")
+	if err := s.digests.Send(ctx, system, policy.DefaultWorkspace, set, "virus@ours.example", true); err == nil {
+		t.Error("a digest told of malware")
+	}
+	must(t, s.digests.Send(ctx, system, policy.DefaultWorkspace, set, "spam@ours.example", false))
+	link := linkOf.FindStringSubmatch(s.digestOf())[1]
+	if err := s.digests.Send(ctx, system, policy.DefaultWorkspace, set, "spam@ours.example", false); err == nil {
+		t.Error("told twice of the same")
+	}
+	for range 3 { // a scanner of links
+		if code, text := s.follow("GET", link); code != 200 || !strings.Contains(text, "spam@ours.example") || !strings.Contains(text, "Mail an mich zustellen") {
+			t.Fatalf("%d %.900s", code, text)
+		}
+	}
+	if st := s.recipientState("spam@ours.example"); st != "quarantined" {
+		t.Fatalf("following a link made it %s", st)
+	}
+	forged := link[:len(link)-2] + "AA"
+	if code, _ := s.follow("POST", forged); code != http.StatusGone {
+		t.Errorf("forged link: %d", code)
+	}
+	if code, text := s.follow("POST", link); code != 200 || !strings.Contains(text, "unterwegs") {
+		t.Fatalf("%d %.600s", code, text)
+	}
+	if st := s.recipientState("spam@ours.example"); st != "release_scheduled" {
+		t.Errorf("after the form: %s", st)
+	}
+	if code, _ := s.follow("POST", link); code != http.StatusGone {
+		t.Errorf("used twice: %d", code)
+	}
+	var n int
+	must(t, s.db.Pool.QueryRow(ctx, "SELECT count(*) FROM audit.event WHERE convert_from(bytes, 'UTF8')::jsonb #>> '{actor,type}' = 'recipient' AND action = 'quarantine.release.execute'").Scan(&n))
+	if n != 1 {
+		t.Errorf("%d acts of the recipient on record, want 1", n)
+	}
+	must(t, s.digests.Send(ctx, system, policy.DefaultWorkspace, set, "phish@ours.example", false))
+	if code, text := s.follow("POST", linkOf.FindStringSubmatch(s.digestOf())[1]); code != 200 || !strings.Contains(text, "gebeten") {
+		t.Errorf("%d %.600s", code, text)
+	}
+	if st := s.recipientState("phish@ours.example"); st != "release_requested" {
+		t.Errorf("a request: %s", st)
+	}
+	for range 2*linksPerMinute + 1 { // a minute may end on the way
+		if code, _ := s.follow("GET", forged); code == http.StatusTooManyRequests {
+			return
+		}
+	}
+	t.Error("guessing is not slowed down")
+}

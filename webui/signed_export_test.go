@@ -1,0 +1,138 @@
+package webui
+
+import (
+	"context"
+	"encoding/base64"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"mailward/approval"
+	"mailward/audit"
+	"mailward/identity"
+)
+
+// signedFor checks the signature of an event as somebody does who has only the event:
+// that a passkey made it, under an act that has all of words.
+func signedFor(t *testing.T, event map[string]any, words ...string) {
+	t.Helper()
+	a, _ := event["attestation"].(map[string]any)
+	if a["by"] != "passkey" {
+		t.Errorf("%v is attested by %v", event["action"], a["by"])
+		return
+	}
+	raw := func(k string) []byte { return must1(base64.RawURLEncoding.DecodeString(a[k].(string))) }
+	signed := audit.Attestation{Act: a["act"].(string), CredentialID: raw("credential_id"), PublicKey: raw("public_key"),
+		AuthenticatorData: raw("authenticator_data"), ClientData: raw("client_data"), Signature: raw("signature")}
+	if err := identity.VerifyAttestation(signed); err != nil {
+		t.Errorf("%v: %v", event["action"], err)
+	}
+	for _, w := range words {
+		if !strings.Contains(signed.Act, w) {
+			t.Errorf("%v: %q is not in what was signed: %s", event["action"], w, signed.Act)
+		}
+	}
+	signed.Act += " "
+	if identity.VerifyAttestation(signed) == nil {
+		t.Errorf("%v: the signature fits another act", event["action"])
+	}
+}
+
+// TestEvidence_IsSigned: whoever has a passkey signs that mail leaves the house,
+// alone or as the first and the second of two.
+func TestEvidence_IsSigned(t *testing.T) {
+	t.Parallel()
+	form := url.Values{"case": {"INC-1"}, "title": {"Wave"}, "purpose": {"report"}, "reason": {"needed"}, "language": {"en"}}
+	t.Run("alone", func(t *testing.T) {
+		t.Parallel()
+		s := newRealSite(t, identity.SingleOperator)
+		item := "/quarantine/" + s.hold("bob@ours.example").ID.String()
+		b := s.browser()
+		b.login(s.admin.Email)
+		key := b.passkey(s.admin.ID)
+		b.want(200, "GET", item, nil, "You sign this with your passkey")
+		b.want(422, "POST", item+"/export", form, "has to be signed")
+		other := key.sign(item+"/export", form)
+		other["case"] = []string{"INC-2"}
+		b.want(422, "POST", item+"/export", other, "signature does not fit")
+		if n := len(s.events(audit.EvidenceExecute)); n != 0 {
+			t.Fatalf("%d exports", n)
+		}
+		b.want(303, "POST", item+"/export", key.sign(item+"/export", form))
+		signedFor(t, s.events(audit.EvidenceExecute)[0], "INC-1", item+"/export", "needed")
+	})
+	t.Run("two", func(t *testing.T) {
+		t.Parallel()
+		s, ctx := newRealSite(t, identity.Required), context.Background()
+		second, err := s.ids.CreateUser(ctx, pgOperator(), identity.NewUser{Email: "otto@ours.example", Password: sitePassword, Roles: []identity.Role{identity.Approver}})
+		must(t, err)
+		item := "/quarantine/" + s.hold("bob@ours.example").ID.String()
+		if status, _, text := s.call(s.token(identity.Admin), "POST", item+"/export", exportBodyJSON); status != 202 {
+			t.Fatalf("%d %s", status, text)
+		}
+		if a, _ := s.events(audit.EvidenceRequest)[0]["attestation"].(map[string]any); a["by"] != "server" {
+			t.Errorf("asked for by a program: %v", a)
+		}
+		first := s.browser()
+		first.login(s.admin.Email)
+		first.want(303, "POST", item+"/export", first.passkey(s.admin.ID).sign(item+"/export", form))
+		signedFor(t, s.events(audit.EvidenceRequest)[0], "INC-1", item+"/export")
+
+		b := s.browser()
+		b.login(second.Email)
+		key := b.passkey(second.ID)
+		waits, err := s.ids.Approvals().List(ctx, approval.Filter{Workspaces: []uuid.UUID{identity.DefaultWorkspace}, State: "requested"})
+		must(t, err)
+		words := []string{"approve", "deny"}
+		for i, action := range []string{audit.EvidenceApprove, audit.EvidenceDeny} {
+			path, why := "/approvals/"+waits.Items[i].ID.String()+"/"+words[i], url.Values{"reason": {"known to me"}}
+			b.want(422, "POST", path, why, "has to be signed")
+			if len(s.events(action)) != 0 {
+				t.Fatalf("%s without a signature", action)
+			}
+			b.want(303, "POST", path, key.sign(path, why))
+			signedFor(t, s.events(action)[0], path, "known to me")
+		}
+	})
+}
+
+// TestAuditExport_IsSigned: what is signed is the filter and the format. Without a
+// passkey the record says that only the server attests it.
+func TestAuditExport_IsSigned(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	b := s.browser()
+	b.login(s.admin.Email)
+	b.want(200, "GET", "/audit/export?format=csv&action=auth.*", nil, "auth.login")
+	for _, e := range s.events(audit.AuditExport) {
+		if a, _ := e["attestation"].(map[string]any); a["by"] != "server" {
+			t.Errorf("without a passkey: %v", a)
+		}
+	}
+	before := len(s.events(audit.AuditExport))
+	key := b.passkey(s.admin.ID)
+	form := url.Values{"format": {"csv"}, "action": {"auth.*"}, "range": {"7d"}}
+	b.want(200, "GET", "/audit/exports?action=auth.*", nil, `data-passkey="sign"`, "You sign the export with your passkey", `value="auth.*"`)
+	for _, path := range []string{"/audit/export?format=csv&action=auth.*", "/audit/export.csv?action=auth.*"} {
+		if status, to, _ := b.do("GET", path, nil); status != 303 || !strings.HasPrefix(to, "/audit/exports?") || !strings.Contains(to, "action=auth.*") {
+			t.Errorf("%s: %d to %s", path, status, to)
+		}
+	}
+	b.want(422, "POST", "/audit/export", form, "has to be signed", `value="auth.*"`)
+	wider := key.sign("/audit/export", form)
+	wider["action"] = []string{""}
+	b.want(422, "POST", "/audit/export", wider, "signature does not fit")
+	if n := len(s.events(audit.AuditExport)); n != before {
+		t.Fatalf("%d events of exports that were not signed", n-before)
+	}
+	b.want(200, "POST", "/audit/export", key.sign("/audit/export", form), "auth.login")
+	events := s.events(audit.AuditExport)
+	if len(events) != before+2 {
+		t.Fatalf("%d events of the export", len(events)-before)
+	}
+	for _, e := range events[:2] {
+		signedFor(t, e, "/audit/export", "auth.*", "csv")
+	}
+}
