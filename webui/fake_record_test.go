@@ -14,7 +14,9 @@ import (
 	"github.com/google/uuid"
 
 	"mailward/audit"
+	"mailward/gateway/ledger"
 	"mailward/internal/pg"
+	"mailward/policy"
 )
 
 // fakeRecord is an audit in memory; what is recorded can be listed.
@@ -164,4 +166,20 @@ func seedRecord(f *fakeRecord, who *Person) {
 	f.add(audit.Event{Action: audit.ReleaseResult, Actor: pg.System("delivery", "release"), Targets: target, Correlation: item}, testNow.Add(-3*time.Minute))
 	f.add(audit.Event{Action: audit.GuardViolation, Outcome: "refused", Actor: pg.Actor{Type: pg.ActorDatabase, Display: "postgres"}, Targets: []audit.Target{{Type: "audit", ID: "event"}}}, testNow.Add(-2*time.Minute))
 	f.add(audit.Event{Action: "domain.create", Actor: actor, Targets: []audit.Target{{Type: "domain", ID: id(41).String(), Label: "fabrikam.example"}}, After: map[string]any{"name": "fabrikam.example", "next_hop": "10.0.0.5:25"}}, testNow.Add(-time.Minute))
+}
+
+func testMails() []ledger.Row {
+	var out []ledger.Row
+	quarterly := testItems()[0]
+	quarterly.Subject, quarterly.MailID = "Quarterly report", id(700)
+	for n, it := range append(testItems(), quarterly) {
+		r := ledger.Row{ID: it.MailID, Workspace: it.Workspace, ReceivedAt: it.ReceivedAt, ClientIP: it.ClientIP, Helo: it.Helo, TLS: "TLS 1.3", EnvelopeFrom: it.EnvelopeFrom, HeaderFrom: it.HeaderFrom, Subject: it.Subject,
+			MessageID: "<abc@sender.example>", Size: it.Size, SHA256: it.SHA256, Class: it.Class, Action: policy.Quarantine, Score: it.Score, Findings: it.Findings, Engines: it.Engines, ScanMS: 48,
+			Recipients: []policy.RecipientDecision{{Address: it.Recipients[0].Address, Action: policy.Quarantine, Why: "malware is quarantined"}}}
+		if n%3 == 0 {
+			r.Class, r.Action, r.Findings, r.Recipients[0].Action = policy.Clean, policy.Deliver, nil, policy.Deliver
+		}
+		out = append(out, r)
+	}
+	return out
 }

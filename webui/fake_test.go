@@ -485,19 +485,3 @@ func testItems() []quarantine.Item {
 	}
 	return out
 }
-
-func testMails() []ledger.Row {
-	var out []ledger.Row
-	quarterly := testItems()[0]
-	quarterly.Subject, quarterly.MailID = "Quarterly report", id(700)
-	for n, it := range append(testItems(), quarterly) {
-		r := ledger.Row{ID: it.MailID, Workspace: it.Workspace, ReceivedAt: it.ReceivedAt, ClientIP: it.ClientIP, Helo: it.Helo, TLS: "TLS 1.3", EnvelopeFrom: it.EnvelopeFrom, HeaderFrom: it.HeaderFrom, Subject: it.Subject,
-			MessageID: "<abc@sender.example>", Size: it.Size, SHA256: it.SHA256, Class: it.Class, Action: policy.Quarantine, Score: it.Score, Findings: it.Findings, Engines: it.Engines, ScanMS: 48,
-			Recipients: []policy.RecipientDecision{{Address: it.Recipients[0].Address, Action: policy.Quarantine, Why: "malware is quarantined"}}}
-		if n%3 == 0 {
-			r.Class, r.Action, r.Findings, r.Recipients[0].Action = policy.Clean, policy.Deliver, nil, policy.Deliver
-		}
-		out = append(out, r)
-	}
-	return out
-}

@@ -1,4 +1,5 @@
 // One Chromium for the whole suite: a start costs about a second, a page does not.
+import assert from 'node:assert/strict'
 import { mkdtempSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -44,6 +45,20 @@ export async function openPage(context, { width = 1440, height = width < 800 ? 8
   })
   page.on('pageerror', (e) => page.problems.push(String(e)))
   return page
+}
+
+/** Runs fn with a fresh page and fails on anything that the page complained about. */
+export async function withPage(context, fn, options) {
+  const page = await openPage(options?.context ?? context, options)
+  try {
+    await fn(page)
+    assert.deepEqual(page.problems, [], 'errors in the console')
+  } catch (err) {
+    if (shots) await page.screenshot({ path: join(shots, 'failed.png') }).catch(() => {})
+    throw err
+  } finally {
+    await page.close()
+  }
 }
 
 export async function look(context, theme, lang = 'en') {
