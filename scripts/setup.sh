@@ -3,7 +3,8 @@
 # second run does nothing and takes well under a second.
 #
 # As root it installs packages and makes the two users that the embedded servers
-# run as. As anybody else it only says what is missing.
+# run as. As anybody else it only says what is missing. --test adds what only the
+# tests need.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -19,7 +20,6 @@ need() { # package, test...
 }
 postgres_there() { ls /usr/lib/postgresql/*/bin/postgres || command -v postgres; }
 clamd_there() { command -v clamd || test -x /usr/sbin/clamd; }
-chromium_there() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 yara_there() { pkg-config --atleast-version=4.3 yara; }
 
 need git command -v git
@@ -34,13 +34,14 @@ need redis-server command -v redis-server
 need clamav-daemon clamd_there
 need nodejs command -v node
 need npm command -v npm
-[ "${1:-}" = "--no-browser" ] || need chromium chromium_there
 if [ "${1:-}" = "--test" ]; then
     # Mail servers and clients that the tests put before and behind us.
     need postfix test -x /usr/sbin/postfix
     need swaks command -v swaks
     need rspamd command -v rspamd
     need libnet-ssleay-perl perl -MNet::SSLeay -e 1
+    # Chromium without its window: half of its weight.
+    need chromium-headless-shell command -v chromium-headless-shell
     # What evidence is checked with by others.
     need openssl command -v openssl
     need poppler-utils command -v pdfsig

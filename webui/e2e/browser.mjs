@@ -23,7 +23,7 @@ const args = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '
 /** A browser with an empty profile of its own. */
 export async function openBrowser(options = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'mailward-e2e-'))
-  const context = await chromium.launchPersistentContext(folder, { executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args, ...options })
+  const context = await chromium.launchPersistentContext(folder, { executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium-headless-shell', args, ...options })
   context.setDefaultTimeout(15_000)
   return {
     context,
