@@ -33,12 +33,13 @@ type Sink interface {
 	Send(ctx context.Context, lines []Line) error
 }
 
-// Locks of the sinks.
+// Locks of the sinks. A number has one use in the whole program: a test of
+// internal/pg sees to it.
 const (
 	LockStdout = 3
 	LockSyslog = 9
 	LockFile   = 10
-	LockAlerts = 12
+	LockAlerts = 14
 	LockRules  = 13 // not of a sink: who evaluates the rules of alerts
 )
 

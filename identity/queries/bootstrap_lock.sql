@@ -1,2 +1,2 @@
 -- One first start at a time.
-SELECT pg_advisory_xact_lock(7238191, 7);
+SELECT pg_advisory_xact_lock(7238191, 15);
