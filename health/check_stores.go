@@ -159,7 +159,9 @@ func redisFacts(info string) map[string]string {
 		case "used_memory_human":
 			facts["memory"] = value
 		case "uptime_in_seconds":
-			facts["uptime_seconds"] = value
+			if n, err := strconv.Atoi(value); err == nil {
+				facts["started_at"] = time.Now().Add(-time.Duration(n) * time.Second).UTC().Format(time.RFC3339)
+			}
 		}
 	}
 	return facts

@@ -239,6 +239,7 @@ func refusal(err error) string {
 		word string
 	}{
 		{ErrState, "state"}, {ErrGone, "gone"}, {ErrNotFound, "not_found"}, {ErrNothingToRun, "nothing_to_run"}, {ErrNoSandbox, "no_sandbox"},
+		{ErrLegalHold, "legal_hold"}, {ErrStopped, "stopped"}, {ErrEnginesSilent, "engines_silent"},
 		{approval.ErrSamePerson, "same_person"}, {ErrNoRecipient, "state"}, {ErrBulkAct, "state"},
 	} {
 		if errors.Is(err, r.err) {

@@ -95,6 +95,9 @@ func TestRules(t *testing.T) {
 	if _, err := f.Approve(ctx, own, nil, id, "it is mine"); !errors.Is(err, ErrOwnMail) {
 		t.Errorf("a recipient agreed: %v", err)
 	}
+	if _, err := f.Deny(ctx, own, nil, id, "I did not ask for it"); err != nil {
+		t.Errorf("a recipient may not leave it held: %v", err)
+	}
 	if _, err := f.Release(ctx, f.users[0], nil, id, ReleaseRequest{Reason: "x", Others: []string{"eve@elsewhere.example"}}); !errors.Is(err, ErrNotServed) {
 		t.Errorf("released to a stranger: %v", err)
 	}

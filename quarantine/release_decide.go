@@ -68,7 +68,7 @@ func (s *Store) Decide(ctx context.Context, actor pg.Actor, roles []string, id u
 		if err := tx.QueryRow(ctx, isRecipientSQL, item.ID, actor.UserID).Scan(&own); err != nil {
 			return fmt.Errorf("look whether the second person is a recipient: %w", err)
 		}
-		if own {
+		if own && w.Yes { // To keep one's own mail held takes nobody else.
 			return ErrOwnMail
 		}
 		return s.writeDecision(ctx, tx, actor, roles, item, all, rel, w.Comment, w.Yes)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"maps"
+	"slices"
 
 	"fmt"
 	"net"
@@ -20,7 +22,7 @@ import (
 
 type demoCmd struct {
 	Dir string `arg:"" help:"Folder of mail files (*.eml)."`
-	To  string `default:"you@example.org" placeholder:"ADDRESS" help:"Recipient. Its domain must be served."`
+	To  string `placeholder:"ADDRESS" help:"Recipient; its domain must be served. Without it: you, at the first domain of relay.domains."`
 }
 
 // demoMail is one mail to show.
@@ -40,6 +42,12 @@ func (cmd *demoCmd) Run(ctx context.Context, c *cli, e *env) error {
 	mails, err := cmd.mails(time.Now())
 	if err != nil {
 		return err
+	}
+	if cmd.To == "" {
+		cmd.To = "you@" + demoDomain
+		if ours := slices.Sorted(maps.Keys(conf.Relay.Domains)); len(ours) > 0 {
+			cmd.To = "you@" + ours[0]
+		}
 	}
 	addr := dialable(conf.SMTP.Listen[0])
 	if conn, err := net.DialTimeout("tcp", addr, 2*time.Second); err != nil {

@@ -106,6 +106,8 @@ func (m *Mailcow) serve(w http.ResponseWriter, r *http.Request) {
 
 func (m *Mailcow) answer(r *http.Request, path string) any {
 	switch r.Method + " " + path {
+	case "GET get/status/containers":
+		return map[string]any{"postfix-mailcow": map[string]string{"type": "info", "container": "postfix-mailcow", "state": "running", "started_at": "2026-11-01T21:00:08.270660275Z", "image": "mailcow/postfix:1.42"}}
 	case "GET get/domain/all":
 		var list []any
 		for i, d := range m.domains {
