@@ -17,7 +17,7 @@ import (
 // it looks for the mail that told the second one.
 func TestPeople(t *testing.T) {
 	t.Parallel()
-	testenv.Require(t, "node", "chromium-headless-shell")
+	testenv.Require(t, "node", "chromium")
 	hop := testenv.NextHop(t)
 	s := newServer(t, hop.Addr, "")
 	conf, err := os.ReadFile(s.conf)

@@ -40,8 +40,7 @@ if [ "${1:-}" = "--test" ]; then
     need swaks command -v swaks
     need rspamd command -v rspamd
     need libnet-ssleay-perl perl -MNet::SSLeay -e 1
-    # Chromium without its window: half of its weight.
-    need chromium-headless-shell command -v chromium-headless-shell
+    need chromium command -v chromium
     # What evidence is checked with by others.
     need openssl command -v openssl
     need poppler-utils command -v pdfsig

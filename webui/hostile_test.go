@@ -117,7 +117,7 @@ func (c *canary) asked() []string {
 // defence shows that all of this would be seen.
 func TestHostileMails_InABrowser(t *testing.T) {
 	t.Parallel()
-	testenv.Require(t, "node", "chromium-headless-shell")
+	testenv.Require(t, "node", "chromium")
 	s := newSite(t)
 	mails, source := hostileMails(t)
 	ids, n := map[string]string{}, 5000

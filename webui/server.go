@@ -1,6 +1,7 @@
 package webui
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -195,10 +196,18 @@ func (s *Server) find(method, path string) (route, bool) {
 	return s.routes[i], true
 }
 
+// statusClientGone is what the record says of a call whose client did not wait for
+// the answer; nginx's number, as there is none in RFC 9110.
+const statusClientGone = 499
+
 // fail answers an error that no handler has dealt with: as a problem for
 // programs, as a page for people. What went wrong inside stays in the log.
 func (s *Server) fail(err error, c echo.Context) {
 	if c.Response().Committed {
+		return
+	}
+	if errors.Is(c.Request().Context().Err(), context.Canceled) {
+		c.Response().Status = statusClientGone
 		return
 	}
 	status, text := http.StatusInternalServerError, ""

@@ -23,7 +23,7 @@ const args = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '
 /** A browser with an empty profile of its own. */
 export async function openBrowser(options = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'mailward-e2e-'))
-  const context = await chromium.launchPersistentContext(folder, { executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium-headless-shell', args, ...options })
+  const context = await chromium.launchPersistentContext(folder, { executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args, ...options })
   context.setDefaultTimeout(15_000)
   return {
     context,
@@ -80,7 +80,7 @@ export async function login(page, secret = password) {
 export async function violations(page) {
   if (!await page.evaluate(() => 'axe' in globalThis)) await page.evaluate(axeSource)
   return page.evaluate(async () => {
-    const r = await globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'], iframes: false })
+    const r = await globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'], iframes: false, resultTypes: ['violations'] })
     return r.violations.map((v) => `${v.id} (${v.impact}): ${v.nodes.slice(0, 3).map((n) => n.target.join(' ') + ' ' + (n.any[0]?.message ?? n.all[0]?.message ?? n.none[0]?.message ?? '')).join(' | ')}`)
   })
 }

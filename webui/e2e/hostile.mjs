@@ -10,7 +10,7 @@ const { BASE_URL: base, CANARY: canary, CONTROL: control, ALONE: single, MAILS, 
 const { items, alone } = JSON.parse(MAILS)
 const folder = mkdtempSync(join(tmpdir(), 'mailward-hostile-'))
 const context = await chromium.launchPersistentContext(folder, {
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium-headless-shell',
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
     `--host-resolver-rules=MAP canary.example ${canary}, MAP control.example ${control}, MAP alone.example ${single}`, `--log-net-log=${netlog}`],
 })

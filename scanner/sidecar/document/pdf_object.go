@@ -3,7 +3,6 @@ package document
 import (
 	"bytes"
 	"errors"
-	"regexp"
 	"strconv"
 )
 
@@ -42,8 +41,6 @@ func (o *pdfObject) dict() pdfDict {
 // hasPDF says whether readers of PDF take bytes for one: the head may stand
 // anywhere in the first 1,024.
 func hasPDF(b []byte) bool { return bytes.Contains(b[:min(len(b), 1024)], []byte("%PDF-")) }
-
-var pdfObjHead = regexp.MustCompile(`(\d+)[\s\x00]+(\d{1,5})[\s\x00]+$`)
 
 // errPDFLimit: a file has more objects, larger or deeper ones than are read, or
 // reading those that stand inside of others costs too much. What was not read may
@@ -103,9 +100,11 @@ func scanPDF(data []byte, late func() error) (objects []*pdfObject, trailers []p
 // same, without a number.
 func pdfHead(data []byte, i int, inner bool) (num, gen int, ok bool) {
 	before := data[max(0, i-pdfHeadMost):i]
-	if m := pdfObjHead.FindSubmatch(before); m != nil {
-		num, _ = strconv.Atoi(string(m[1]))
-		gen, _ = strconv.Atoi(string(m[2]))
+	rest, second := lastNumber(before)
+	_, first := lastNumber(rest)
+	if len(first) > 0 && len(second) > 0 && len(second) <= 5 {
+		num, _ = strconv.Atoi(string(first))
+		gen, _ = strconv.Atoi(string(second))
 		return num, gen, true
 	}
 	if inner || len(before) == 0 {
@@ -113,6 +112,23 @@ func pdfHead(data []byte, i int, inner bool) (num, gen int, ok bool) {
 	}
 	c := before[len(before)-1]
 	return -1, 0, pdfSpace(c) || pdfDelim(c) || c >= '0' && c <= '9'
+}
+
+// lastNumber is the number at the end of b, with space behind it, and what stands
+// before it; nothing where there is none.
+func lastNumber(b []byte) (rest, digits []byte) {
+	end := len(b)
+	for end > 0 && pdfSpace(b[end-1]) {
+		end--
+	}
+	from := end
+	for from > 0 && b[from-1] >= '0' && b[from-1] <= '9' {
+		from--
+	}
+	if end == len(b) {
+		return nil, nil
+	}
+	return b[:from], b[from:end]
 }
 
 // nextKeyword is where the next "obj" or "trailer" stands; -1: nowhere.
