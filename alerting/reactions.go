@@ -288,6 +288,9 @@ func (s *Store) reactTo(ctx context.Context, d due) (bool, error) {
 		return true, nil
 	case errors.Is(err, ErrRunning):
 		return false, nil
+	case pg.IsForeignKey(err):
+		s.log.Error("a reaction is about what there is not", "rule", d.spec.Name, "workspace", d.workspace)
+		return false, nil // the others must not wait for this one
 	}
 	return false, fmt.Errorf("begin reaction of rule %s: %w", d.rule, err)
 }
