@@ -36,6 +36,7 @@ var (
 	ErrConflict       = errors.New("alerting: somebody else has changed it meanwhile")
 	ErrReasonRequired = errors.New("alerting: a reason of 3 to 500 characters is needed")
 	ErrExists         = errors.New("alerting: a channel of this name exists already")
+	ErrRunning        = errors.New("alerting: the same reaction is in force already")
 	ErrNotFiring      = errors.New("alerting: it does not fire any more, or somebody has it in hand")
 )
 
@@ -43,6 +44,7 @@ var (
 type Config struct {
 	Node    string
 	Secrets map[string]string // by the names that channels use
+	Sandbox bool              // one is set up
 }
 
 // Deps of a Store.

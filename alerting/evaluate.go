@@ -56,6 +56,9 @@ func (s *Store) Run(ctx context.Context) error {
 			if err := s.Evaluate(ctx); err != nil {
 				return err
 			}
+			if err := s.react(ctx); err != nil {
+				return err
+			}
 			if time.Since(revived) >= reviveEvery {
 				revived = time.Now()
 				if err := s.revive(ctx); err != nil {

@@ -31,7 +31,7 @@ var counted = map[string]string{
 
 // privileged are the acts that few may do; a name that ends in a dot is of all
 // that begins so.
-var privileged = []string{"role.", "user.", "token.", "setting.", "workspace.", "domain.", "policy.", "yara.set.", "yara.file.", "dlp.", "alert.rule.", "alert.channel.", "alert.silence.",
+var privileged = []string{"role.", "user.", "token.", "setting.", "workspace.", "domain.", "policy.", "yara.set.", "yara.file.", "dlp.", "alert.rule.", "alert.channel.", "alert.silence.", "alert.reaction.",
 	audit.RawDownload, audit.ViewBody, audit.ViewPart, audit.ReleaseExecute, audit.ReleaseApprove, audit.ItemDelete, audit.AuditExport, audit.PIIErased, audit.PartitionPurged, audit.Reanchor, audit.SealKey}
 
 func isPrivileged(action string) bool {

@@ -44,6 +44,7 @@ func pack() []packed {
 		{"sandbox_failing", lasting(base("The sandbox fails", "sandbox_failures", 20, rule.Warn), 5*time.Minute)},
 		{"sandbox_stuck", lasting(base("Mail waits long for the sandbox", "sandbox_queue_age_minutes", 30, rule.Warn), 5*time.Minute)},
 		{"sandbox_late", base("Malicious, and already delivered", "sandbox_late_malicious", 0, rule.Critical)},
+		{"coverage_late", each(base("Delivered, and found bad afterwards", "coverage_late_hits", 0, rule.Critical))},
 		{"login_failures", base("Many failed sign-ins", "login_failures_5min", 20, rule.Warn)},
 		{"break_glass", base("Emergency account used", "break_glass_logins", 0, rule.Critical)},
 		{"logins_waiting", base("Sign-ins wait for the audit", "logins_waiting_for_audit", 0, rule.Critical)},

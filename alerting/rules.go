@@ -117,6 +117,11 @@ func (s *Store) PutRule(ctx context.Context, who Person, r Rule, reason string) 
 	if err := s.checkChannels(ctx, r); err != nil {
 		return Rule{}, err
 	}
+	if r.Spec.Reaction != nil {
+		if err := s.checkReaction(r.Spec.Reaction, r.Workspace); err != nil {
+			return Rule{}, err
+		}
+	}
 	spec, err := json.Marshal(r.Spec)
 	if err != nil {
 		return Rule{}, fmt.Errorf("encode alert rule: %w", err)

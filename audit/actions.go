@@ -51,6 +51,7 @@ const (
 	ReleaseRuleApprove = "quarantine.rule.approve"
 	ReleaseRuleDeny    = "quarantine.rule.deny"
 	Rescanned          = "quarantine.rescan"
+	CoverageLate       = "quarantine.coverage.late" // worse than it was decided as, without an engine
 	FalsePositive      = "quarantine.false_positive"
 	SenderBlock        = "quarantine.block_sender"
 	SandboxVerdict     = "quarantine.sandbox.verdict"

@@ -39,6 +39,9 @@ func (s *Server) count(m *mail, d policy.Decision) {
 	of := map[policy.Class]string{policy.Phishing: "phishing_rate_5min", policy.Malware: "malware_hits_5min", policy.DLP: "dlp_hits_per_hour"}[d.Class]
 	held := map[string]bool{}
 	for _, r := range d.For(policy.Quarantine, policy.Hold) {
+		if r.Locked {
+			continue // a lock must not feed the alert that began it
+		}
 		for _, to := range m.recipients {
 			if to.Address == r.Address {
 				held[to.Ours] = true

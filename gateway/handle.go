@@ -107,7 +107,7 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	m.released = s.releasedBefore(ctx, log, m)
 
 	// What to do. Pure: no failure is possible, and no engine's silence is clean.
-	d := policy.Decide(s.input(m))
+	d := s.decide(m)
 	if m.proof != nil {
 		return s.proven(m, d) // no record, no count, no copy: it was never anybody's mail
 	}
@@ -167,11 +167,26 @@ func (s *Server) look(ctx context.Context, m *mail) {
 	m.report, m.masked = report, maskedFields(before, report)
 }
 
+// decide makes the decision. Where a reaction to an alert has become full since
+// its input was put together, it is made once more without.
+func (s *Server) decide(m *mail) policy.Decision {
+	for {
+		d := policy.Decide(s.input(m))
+		if m.proof != nil || d.Action == policy.Defer || s.deps.Policies.Touch(m.env.ID, d.Touched) {
+			return d
+		}
+	}
+}
+
 // input is all that the decision hears.
 func (s *Server) input(m *mail) policy.Input {
 	workspace := m.recipients[0].Domain.Workspace
+	measures := s.deps.Policies.Measures(workspace)
+	if m.proof != nil {
+		measures = nil // it proves what the engines find
+	}
 	return policy.Input{
-		Report: m.report, Auth: facts.Auth(m.auth, m.trusted && m.direction() == policy.Outbound), Recipients: m.policies(), Entries: s.deps.Policies.Entries(workspace),
+		Report: m.report, Auth: facts.Auth(m.auth, m.trusted && m.direction() == policy.Outbound), Recipients: m.policies(), Entries: s.deps.Policies.Entries(workspace), Measures: measures,
 		Mail:     policy.Mail{EnvelopeFrom: m.env.From, From: facts.Authors(m.report.HeaderFrom), ClientIP: m.env.ClientIP, LinkDomains: m.links},
 		Released: m.released, SandboxConfigured: s.cfg.SandboxConfigured,
 	}

@@ -17,6 +17,8 @@ type Input struct {
 	Mail       Mail
 	Recipients []Recipient
 	Entries    *EntrySet // of the recipients' workspace; nil: none
+	// Measures are the reactions to alerts that are in force for the workspace.
+	Measures []*Measure
 	// Released is set where a person has released this very mail before, and it
 	// comes by once more.
 	Released *Released
@@ -45,6 +47,8 @@ type RecipientDecision struct {
 	// held, and Wait is how long.
 	Detonate []Part        `json:"-"`
 	Wait     time.Duration `json:"-"`
+	// Locked says that nothing but a reaction to an alert keeps the copy.
+	Locked bool `json:"-"`
 }
 
 // Decision is what happens to a mail, and why.
@@ -56,6 +60,8 @@ type Decision struct {
 	Action        Action              `json:"action"`   // of all recipients; mixed where they differ
 	Recipients    []RecipientDecision `json:"recipients"`
 	FailedEngines []string            `json:"failed_engines,omitempty"`
+	// Touched are the reactions that have had a part in it, trials too.
+	Touched []*Measure `json:"-"`
 }
 
 // For lists the recipients whose copies get one of the actions.
@@ -107,6 +113,11 @@ func Decide(in Input) Decision {
 				d.Findings = append(d.Findings, f)
 			}
 		}
+		for _, m := range o.touched {
+			if !slices.Contains(d.Touched, m) {
+				d.Touched = append(d.Touched, m)
+			}
+		}
 		d.Recipients = append(d.Recipients, o.RecipientDecision)
 	}
 	in.recordIntel(&d)
@@ -124,8 +135,9 @@ func Decide(in Input) Decision {
 // outcome is one recipient's decision, before those of the others count.
 type outcome struct {
 	RecipientDecision
-	notes []string  // for the reasons of the mail
-	adds  []Finding // what the sender's authentication and block entries add
+	notes   []string   // for the reasons of the mail
+	adds    []Finding  // what the sender's authentication, block entries and locks add
+	touched []*Measure // reactions that have, or would have, made a difference
 }
 
 // decideFor goes through the steps for one recipient: entries that allow, what
@@ -156,6 +168,7 @@ func (in Input) decideFor(r Recipient, hits []hit) outcome {
 	}
 	o.authenticate(in.Auth, r)
 	in.letPass(r, &o)
+	in.lock(r, &o)
 	return o
 }
 

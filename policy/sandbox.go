@@ -115,6 +115,15 @@ func (s *SandboxSettings) Check() error {
 	return nil
 }
 
+// encode writes settings as a policy keeps them.
+func (s SandboxSettings) encode() json.RawMessage {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil // strings and a time: it cannot be
+	}
+	return b
+}
+
 // ParseSandbox reads settings as they are stored; nothing gives nil.
 func ParseSandbox(b []byte) (*SandboxSettings, error) {
 	if len(b) == 0 || string(b) == "null" || string(b) == "{}" {
@@ -248,6 +257,7 @@ func (in Input) askSandbox(r Recipient, o *outcome) {
 		}
 		return
 	}
+	wider := in.widen(&r, o)
 	parts := r.Policy.ForSandbox(in.Report)
 	if len(parts) == 0 {
 		if a == Hold {
@@ -260,6 +270,9 @@ func (in Input) askSandbox(r Recipient, o *outcome) {
 	if a != Hold {
 		o.Action, o.Else = Hold, a
 		why := say(from, "sandbox.first", plainArg(describe(parts[0])), originArg(from))
+		if wider != nil {
+			why = wider.say("reaction.sandbox")
+		}
 		o.Why += "; but " + why.Text
 		o.explain(why)
 	}

@@ -38,6 +38,11 @@ var sentences = map[string]sentence{
 	"merge.deferred": {"another recipient's copy is deferred, and a mail has one reply", "Die Kopie für einen anderen Empfänger wird verschoben, und eine Mail hat nur eine Antwort"},
 	"merge.reject":   {"quarantined instead of rejected, since other recipients get the mail", "In Quarantäne statt abgewiesen, da andere Empfänger die Mail bekommen"},
 
+	"reaction.lock":          {"a reaction to an alert (%s) quarantines it for now", "Eine Reaktion auf einen Alarm (%s) stellt sie vorerst unter Quarantäne"},
+	"reaction.lock.trial":    {"a reaction to an alert (%s), which is only tried, would quarantine it", "Eine Reaktion auf einen Alarm (%s), die nur geprobt wird, würde sie unter Quarantäne stellen"},
+	"reaction.sandbox":       {"a reaction to an alert (%s) has the sandbox run every file first", "Eine Reaktion auf einen Alarm (%s) lässt vorerst jede Datei zuerst in der Sandbox laufen"},
+	"reaction.sandbox.trial": {"a reaction to an alert (%s), which is only tried, would have the sandbox run every file first", "Eine Reaktion auf einen Alarm (%s), die nur geprobt wird, würde jede Datei zuerst in der Sandbox laufen lassen"},
+
 	"sandbox.absent":     {"no sandbox is set up, so it is quarantined", "Keine Sandbox ist eingerichtet, darum kommt sie in Quarantäne"},
 	"sandbox.nothing":    {"nothing in it is a file that a sandbox could run, so it is quarantined", "Nichts darin ist eine Datei, die eine Sandbox ausführen könnte, darum kommt sie in Quarantäne"},
 	"sandbox.first":      {"its part %s is of a kind that %s has the sandbox run first", "Ihr Teil %s ist von einer Art, die zuerst in die Sandbox muss; das verlangt %s"},

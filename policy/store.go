@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/net/idna"
 
 	"mailward/internal/pg"
 )
@@ -71,6 +68,7 @@ type snapshot struct {
 	entries  map[uuid.UUID][]Entry     // by workspace; also those that have ended
 	sets     map[uuid.UUID]*EntrySet   // of what is in force
 	ends     time.Time                 // when the next entry ends; zero: never
+	measures []*Measure
 	at       time.Time
 }
 
@@ -100,11 +98,13 @@ type Store struct {
 	hops   atomic.Pointer[nextHops] // the last list, made anew when its sources change
 	served atomic.Pointer[served]   // likewise
 	uses   uses
+
+	touches touches
 }
 
 // NewStore returns a Store that knows nothing until [Store.Load] or [Store.Run].
 func NewStore(db *pg.DB, static StaticRoutes, log *slog.Logger) *Store {
-	s := &Store{db: db, log: log, now: time.Now}
+	s := &Store{db: db, log: log, now: time.Now, touches: touches{signal: make(chan struct{}, 1)}}
 	s.SetStatic(static)
 	return s
 }
@@ -138,17 +138,27 @@ func (s *Store) Run(ctx context.Context) error {
 	defer listening.Wait()
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
+	save := time.NewTimer(saveTouchesAfter)
+	defer save.Stop()
 	for {
+		saved := s.saveTouches(ctx)
 		if err := s.Load(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("policies not read, the last ones stay in force", "age", s.Age().String(), "error", err)
+		} else if err == nil {
+			s.forgetTouches(saved)
 		}
 		select {
 		case <-ctx.Done():
 			s.saveUses(context.WithoutCancel(ctx))
+			_ = s.saveTouches(context.WithoutCancel(ctx)) // it has said so
 			return nil
 		case <-t.C:
 			s.saveUses(ctx)
 		case <-changed:
+		case <-s.touches.signal:
+			save.Reset(saveTouchesAfter)
+			continue
+		case <-save.C:
 		}
 	}
 }
@@ -173,7 +183,11 @@ func (s *Store) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	snap := &snapshot{domains: map[string]Domain{}, policies: map[policyKey]Policy{}, groups: map[uuid.UUID]*groupIndex{}, at: s.now()}
+	measures, err := s.measuresInForce(ctx)
+	if err != nil {
+		return err
+	}
+	snap := &snapshot{domains: map[string]Domain{}, policies: map[policyKey]Policy{}, groups: map[uuid.UUID]*groupIndex{}, measures: measures, at: s.now()}
 	for _, d := range domains {
 		snap.domains[d.Name] = d
 	}
@@ -470,31 +484,4 @@ func (s *Store) DeleteDomain(ctx context.Context, actor pg.Actor, name string) e
 		return fmt.Errorf("delete domain %s: %w", name, err)
 	}
 	return s.Load(ctx)
-}
-
-// NormaliseDomain makes the form in which domains are compared: lower case
-// A-labels (RFC 5890), no dot at the end.
-func NormaliseDomain(name string) (string, error) {
-	n := strings.TrimSuffix(strings.TrimSpace(name), ".")
-	a, err := idna.New(idna.MapForLookup(), idna.BidiRule(), idna.VerifyDNSLength(true), idna.StrictDomainName(true)).ToASCII(n)
-	if err != nil || a == "" || len(a) > 253 || !strings.Contains(a, ".") || net.ParseIP(a) != nil {
-		return "", &InvalidError{"name", fmt.Sprintf("%q is not a domain name", name)}
-	}
-	return strings.ToLower(a), nil
-}
-
-// CheckNextHop accepts host:port, a list of those with commas between, one of
-// the names of routes, and "".
-func CheckNextHop(hop string, names ...string) error {
-	if hop == "" || slices.Contains(names, hop) {
-		return nil
-	}
-	for h := range strings.SplitSeq(hop, ",") {
-		host, port, err := net.SplitHostPort(strings.TrimSpace(h))
-		n, perr := strconv.Atoi(port)
-		if err != nil || perr != nil || host == "" || n < 1 || n > 65535 || strings.ContainsAny(host, " /\\@\r\n\t") {
-			return &InvalidError{"next_hop", fmt.Sprintf("%q is not host:port, a list of those, or the name of a configured route", hop)}
-		}
-	}
-	return nil
 }

@@ -157,9 +157,9 @@ func (s *Server) problem(err error) error {
 		return err
 	case errors.Is(err, quarantine.ErrNotFound), errors.Is(err, ledger.ErrNotFound), errors.Is(err, queue.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, policy.ErrNotFound), errors.Is(err, ruleset.ErrNotFound), errors.Is(err, dlp.ErrNotFound), errors.Is(err, identity.ErrNotFound), errors.Is(err, approval.ErrNotFound), errors.Is(err, intel.ErrNotFound), errors.Is(err, alerting.ErrNotFound):
 		return huma.Error404NotFound("there is no such thing, or it is not yours to see")
-	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrNoSandbox), errors.Is(err, quarantine.ErrNothingToRun), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
+	case errors.Is(err, quarantine.ErrState), errors.Is(err, quarantine.ErrNothingUnseen), errors.Is(err, quarantine.ErrNoSandbox), errors.Is(err, quarantine.ErrNothingToRun), errors.Is(err, queue.ErrState), errors.Is(err, queue.ErrUnderWay), errors.Is(err, approval.ErrSamePerson), errors.Is(err, approval.ErrState), errors.Is(err, approval.ErrForged), errors.Is(err, identity.ErrLastAdmin), errors.Is(err, identity.ErrInUse), errors.Is(err, identity.ErrNameTaken), errors.Is(err, identity.ErrArchived), errors.Is(err, policy.ErrExists), errors.Is(err, policy.ErrConflict), errors.Is(err, policy.ErrGroupExists), errors.Is(err, policy.ErrGroupInUse),
 		errors.Is(err, policy.ErrStatic), errors.Is(err, ruleset.ErrExists), errors.Is(err, ruleset.ErrConflict), errors.Is(err, ruleset.ErrTooMany), errors.Is(err, dlp.ErrExists), errors.Is(err, dlp.ErrConflict), errors.Is(err, dlp.ErrFull), errors.Is(err, identity.ErrExists),
-		errors.Is(err, alerting.ErrConflict), errors.Is(err, alerting.ErrExists), errors.Is(err, alerting.ErrNotFiring):
+		errors.Is(err, alerting.ErrConflict), errors.Is(err, alerting.ErrExists), errors.Is(err, alerting.ErrRunning), errors.Is(err, alerting.ErrNotFiring):
 		return huma.Error409Conflict(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
@@ -196,7 +196,7 @@ func (s *Server) problem(err error) error {
 // publicText are words of ours for errors whose text we wrote ourselves.
 func publicText(err error) string {
 	for _, known := range []error{policy.ErrConflict, queue.ErrState, queue.ErrUnderWay, queue.ErrReasonRequired, queue.ErrBadCursor, dlp.ErrFull, ruleset.ErrExists, ruleset.ErrConflict, ruleset.ErrTooMany, ruleset.ErrBusy,
-		alerting.ErrConflict, alerting.ErrExists, alerting.ErrNotFiring, alerting.ErrReasonRequired, alerting.ErrBadCursor} {
+		alerting.ErrConflict, alerting.ErrExists, alerting.ErrRunning, alerting.ErrNotFiring, alerting.ErrReasonRequired, alerting.ErrBadCursor} {
 		if errors.Is(err, known) {
 			err = known // What was tried is ours to know.
 		}

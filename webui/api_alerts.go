@@ -54,6 +54,7 @@ type RuleBody struct {
 	Inhibits  []string      `json:"inhibits,omitempty" doc:"metrics whose alerts stay silent while this one fires; *: all"`
 	Runbook   string        `json:"runbook,omitempty" format:"uri"`
 	Schedule  rule.Schedule `json:"schedule,omitzero" doc:"when it may notify; minutes of the day, days from Sunday (0)"`
+	Reaction  *ReactionBody `json:"reaction,omitempty" doc:"what is done for a time when it fires"`
 }
 
 // spec reads the lengths of time; a wrong one is an [rule.InvalidError].
@@ -75,11 +76,18 @@ func (b RuleBody) spec() (rule.Spec, error) {
 		}
 		*x.to = d
 	}
+	if b.Reaction != nil {
+		r, err := b.Reaction.reaction()
+		if err != nil {
+			return s, err
+		}
+		s.Reaction = &r
+	}
 	return s, nil
 }
 
 func bodyOf(s rule.Spec) RuleBody {
-	return RuleBody{s.Name, s.Metric, s.Compare, s.Threshold, s.Window.String(), s.For.String(), s.Cooldown.String(), s.Severity, s.Missing, s.Each, s.Subjects, s.Channels, s.Inhibits, s.Runbook, s.Schedule}
+	return RuleBody{s.Name, s.Metric, s.Compare, s.Threshold, s.Window.String(), s.For.String(), s.Cooldown.String(), s.Severity, s.Missing, s.Each, s.Subjects, s.Channels, s.Inhibits, s.Runbook, s.Schedule, reactionBodyOf(s.Reaction)}
 }
 
 // alertRule is a rule as the API shows it.
@@ -177,6 +185,7 @@ func (s *Server) registerAlerts() {
 			got, next, err := s.deps.Alerts.Events(ctx, alertsOf(p), in.Cursor, in.Limit)
 			return page(got, next), err
 		})
+	s.registerReactions()
 	s.registerAlertRules()
 	s.registerSilences()
 	s.registerChannels()

@@ -102,6 +102,9 @@ func (s *Server) registerQuarantine() {
 	s.registerLook()
 	s.registerDecisions()
 	s.registerReleases()
+	if s.deps.Coverage != nil {
+		s.registerCoverage()
+	}
 	s.registerKeeping()
 	if s.deps.Digests != nil {
 		s.registerDigestAPI()

@@ -63,6 +63,7 @@ type alertRuleForm struct {
 	// As they were typed.
 	Threshold, Window, For, Cooldown, Subjects, Inhibits string
 	From, To                                             string
+	React                                                reactionForm
 	Days                                                 int // of the preview
 	Reason                                               string
 	Wrong                                                string
@@ -85,7 +86,7 @@ func clock(minute int) string { return fmt.Sprintf("%02d:%02d", minute/60%24, mi
 
 func formOf(r alerting.Rule) alertRuleForm {
 	f := alertRuleForm{Rule: r, Threshold: strconv.FormatFloat(r.Spec.Threshold, 'f', -1, 64), Window: lengthText(r.Spec.Window), For: lengthText(r.Spec.For), Cooldown: lengthText(r.Spec.Cooldown),
-		Subjects: strings.Join(r.Spec.Subjects, "\n"), Inhibits: strings.Join(r.Spec.Inhibits, "\n"), Days: 7}
+		Subjects: strings.Join(r.Spec.Subjects, "\n"), Inhibits: strings.Join(r.Spec.Inhibits, "\n"), Days: 7, React: reactionFormOf(r.Spec.Reaction)}
 	if d := r.Spec.Schedule; d.From != d.To {
 		f.From, f.To = clock(d.From), clock(d.To)
 	}
@@ -139,6 +140,9 @@ func (f *alertRuleForm) read(q url.Values) error {
 		if *x.to, err = time.ParseDuration(strings.ReplaceAll(x.text, " ", "")); err != nil {
 			return &rule.InvalidError{Field: x.field, Problem: "must be a length of time such as 30s, 5m or 1h30m"}
 		}
+	}
+	if s.Reaction, err = f.React.read(q); err != nil {
+		return err
 	}
 	return f.readHours()
 }
@@ -404,9 +408,9 @@ func (p *frame) ruleSentence(s rule.Spec, channels []alerting.Channel) string {
 		}
 	}
 	if len(names) > 0 {
-		return out + " " + p.T("alert.say.to", strings.Join(names, ", "))
+		return out + " " + p.T("alert.say.to", strings.Join(names, ", ")) + p.reactionSentence(s)
 	}
-	return out + " " + p.T("alert.say.all")
+	return out + " " + p.T("alert.say.all") + p.reactionSentence(s)
 }
 
 func metricOptions(p *frame) []option {

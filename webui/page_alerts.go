@@ -48,6 +48,7 @@ func (s *pages) registerAlerts(r router) {
 	r.page(http.MethodPost, "/alerts/channels/:id", rightAlertsWrite, "alert.channel.update", s.postChannel)
 	r.page(http.MethodPost, "/alerts/channels/:id/test", rightAlertsWrite, "alert.channel.test", s.postChannelTest)
 	r.page(http.MethodPost, "/alerts/channels/:id/delete", rightAlertsWrite, "alert.channel.update", s.postChannelDelete)
+	s.registerReactions(r)
 	r.page(http.MethodGet, "/alerts/:id", rightAlertsRead, audit.PageView, s.getAlert)
 	r.page(http.MethodPost, "/alerts/:id/ack", rightAlertsAct, "alert.ack.create", s.postAck)
 }
@@ -56,6 +57,7 @@ func (s *pages) registerAlerts(r router) {
 type alertsView struct {
 	Firing, Other []alerting.Alert
 	NoChannel     bool // nobody hears of anything
+	Reacting      int  // reactions in force that are not only tried
 }
 
 func (s *pages) alertFilter(c echo.Context) alerting.AlertFilter {
@@ -83,6 +85,15 @@ func (s *pages) getAlerts(c echo.Context) error {
 		return s.alertFailure(c, err)
 	}
 	v := alertsView{NoChannel: !slices.ContainsFunc(channels, func(c alerting.Channel) bool { return c.Enabled })}
+	reactions, err := s.alerts.Reactions(ctx, f, uuid.Nil)
+	if err != nil {
+		return s.alertFailure(c, err)
+	}
+	for _, x := range reactions {
+		if !x.DryRun {
+			v.Reacting++
+		}
+	}
 	for _, a := range list {
 		if a.Firing {
 			v.Firing = append(v.Firing, a)
@@ -98,9 +109,15 @@ func (s *pages) getAlerts(c echo.Context) error {
 // alertView is one alert.
 type alertView struct {
 	alerting.Alert
-	Events []alerting.Event
-	CanAct bool
-	Wrong  string
+	Events           []alerting.Event
+	Reactions        reactionsView
+	CanAct, CanWrite bool
+	Wrong            string
+}
+
+// reacts says whether a reaction to the alert is in force.
+func (v alertView) reacts(p *frame) bool {
+	return slices.ContainsFunc(v.Reactions.Items, func(x alerting.Reaction) bool { return x.Active(p.Now) })
 }
 
 func (s *pages) getAlert(c echo.Context) error { return s.showAlert(c, http.StatusOK, "") }
@@ -120,9 +137,13 @@ func (s *pages) showAlert(c echo.Context, status int, wrong string) error {
 	if err != nil {
 		return s.alertFailure(c, err)
 	}
+	reactions, err := s.reactionsView(c, s.alertFilter(c), id)
+	if err != nil {
+		return s.alertFailure(c, err)
+	}
 	p := s.frame(c, "alerts")
 	s.flash(c, p)
-	return s.render(c, status, alertPage(p, alertView{a, events, s.mayAlert(c, identity.AlertsAct, a.Workspace), wrong}))
+	return s.render(c, status, alertPage(p, alertView{a, events, reactions, s.mayAlert(c, identity.AlertsAct, a.Workspace), s.mayAlert(c, identity.AlertsWrite, a.Workspace), wrong}))
 }
 
 func (s *pages) postAck(c echo.Context) error {

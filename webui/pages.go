@@ -81,8 +81,9 @@ type pages struct {
 	sandbox  bool // a sandbox is set up
 	rules    ruleSets
 	people   *identity.Store
-	releases *quarantine.Store // for decisions on releases
-	bulks    *quarantine.Bulks // nil in tests of pages alone
+	releases *quarantine.Store    // for decisions on releases
+	bulks    *quarantine.Bulks    // nil in tests of pages alone
+	coverage *quarantine.Coverage // likewise
 	links    linkLimit
 	digests  *digest.Store // nil in tests of other pages
 	intel    *intel.Store
@@ -143,6 +144,9 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/queue/:id/delete", rightDelete, audit.QueueDelete, s.postDeliveryDelete)
 	r.page(http.MethodGet, "/health", rightHealthRead, audit.PageView, s.getHealth)
 	r.page(http.MethodGet, "/health/coverage", rightViewMeta, audit.PageView, s.getCoverage)
+	if s.coverage != nil {
+		r.page(http.MethodPost, "/health/coverage", rightRelease, "coverage.scan.create", s.postCoverage)
+	}
 	r.page(http.MethodGet, "/health/:component", rightHealthRead, audit.PageView, s.getComponent)
 	s.registerRules(r)
 	s.registerAlerts(r)

@@ -45,19 +45,20 @@ const sitePassword = "correct horse battery"
 // realSite is a whole web server on a real database.
 type realSite struct {
 	*httptest.Server
-	t       *testing.T
-	srv     *Server
-	db      *testenv.DB
-	ids     *identity.Store
-	audit   *audit.Log
-	seal    *seal.Sealer
-	held    *quarantine.Store
-	bulks   *quarantine.Bulks
-	digests *digest.Store
-	ledger  *ledger.Ledger
-	queue   *queue.Queue
-	spool   *message.Spooler
-	admin   identity.User
+	t        *testing.T
+	srv      *Server
+	db       *testenv.DB
+	ids      *identity.Store
+	audit    *audit.Log
+	seal     *seal.Sealer
+	held     *quarantine.Store
+	bulks    *quarantine.Bulks
+	coverage *quarantine.Coverage
+	digests  *digest.Store
+	ledger   *ledger.Ledger
+	queue    *queue.Queue
+	spool    *message.Spooler
+	admin    identity.User
 
 	sidecar *scanner.Sidecar
 	rules   *ruleset.Store
@@ -90,6 +91,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
 	must(t, err)
 	s.held = quarantine.New(quarantine.Config{KeepFor: 30 * 24 * time.Hour, GiveUpAfter: time.Hour}, db.DB, blobs, s.audit, log)
+	s.coverage = quarantine.NewCoverage(s.held, log, func(uuid.UUID, []string) {})
 	s.bulks = quarantine.NewBulks(s.held, log, NewBulkAskers(s.ids))
 	s.ledger = ledger.New(db.DB, log)
 	t.Cleanup(s.ledger.Close)
@@ -126,7 +128,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 		Vault: store.Folder{Dir: filepath.Join(dir, "evidence")}, TSA: stamps, Signer: signer, Keys: seal.Local{Dir: filepath.Join(keyDir, "receipt")}, Log: log})
 	s.digests = digest.New(digest.Config{Hostname: "mx.ours.example", PublicURL: "http://mx.ours.example", Key: []byte("a key of a test")},
 		digest.Deps{Log: log, DB: db.DB, Held: s.held, Audit: s.audit, Postman: queue.NewLetters(s.queue, nil)})
-	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Bulks: s.bulks, Digests: s.digests, Ledger: s.ledger, Queue: s.queue,
+	s.srv, err = New(Config{Hostname: "mx.ours.example", Version: "test"}, Deps{Log: log, Audit: s.audit, Seal: s.seal, Evidence: s.exports, Identity: s.ids, Quarantine: s.held, Bulks: s.bulks, Coverage: s.coverage, Digests: s.digests, Ledger: s.ledger, Queue: s.queue,
 		Policies: policies, DLP: sets, Rules: s.rules, Alerts: s.alerts, Intel: s.intel, Feeds: s.feeds, Mailcow: cow, Health: mon, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	s.Server = httptest.NewServer(s.srv.Handler())

@@ -54,6 +54,7 @@ type Deps struct {
 	Identity   *identity.Store
 	Quarantine *quarantine.Store
 	Bulks      *quarantine.Bulks
+	Coverage   *quarantine.Coverage // nil in tests of other things
 	Digests    *digest.Store
 	Ledger     *ledger.Ledger
 	Queue      *queue.Queue
@@ -134,7 +135,7 @@ func (s *Server) newPages() error {
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), ids: s.deps.Identity, publicURL: strings.TrimRight(s.cfg.PublicURL, "/"), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, seal: s.deps.Seal, monitor: s.deps.Health,
-		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, bulks: s.deps.Bulks, digests: s.deps.Digests, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts,
+		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, bulks: s.deps.Bulks, coverage: s.deps.Coverage, digests: s.deps.Digests, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
 	}
 	return nil

@@ -54,6 +54,7 @@ var metrics = []Metric{
 	{Name: "audit_stream_failures", Kind: Count, Unit: "events", Window: 15 * time.Minute},
 	{Name: "forged_releases", Kind: Count, Unit: "events", Window: 5 * time.Minute},
 	{Name: "sandbox_late_malicious", Kind: Count, Unit: "mails", Window: 5 * time.Minute},
+	{Name: "coverage_late_hits", Kind: Count, Unit: "mails", Of: "domain", Window: 15 * time.Minute},
 	{Name: "mails_not_handled_5min", Kind: Count, Unit: "mails", Of: "domain", Window: 5 * time.Minute},
 	{Name: "notification_failures", Kind: Count, Unit: "events", Window: 15 * time.Minute},
 }

@@ -101,6 +101,7 @@ type Spec struct {
 	Inhibits  []string      `json:"inhibits,omitempty"` // metrics whose alerts stay silent meanwhile; *: all
 	Runbook   string        `json:"runbook,omitempty"`
 	Schedule  Schedule      `json:"schedule,omitzero"`
+	Reaction  *Reaction     `json:"reaction,omitempty"` // nil: it only tells people
 }
 
 // Bounds of a rule.
@@ -189,7 +190,12 @@ func (s *Spec) checkRest(m Metric) error {
 	if d.From < 0 || d.From > 1439 || d.To < 0 || d.To > 1440 || slices.ContainsFunc(d.Days, func(w time.Weekday) bool { return w < 0 || w > 6 }) {
 		return s.bad("schedule", "has times or days that there are not")
 	}
-	return nil
+	if s.Reaction == nil {
+		return nil
+	}
+	own := *s.Reaction // others may have the same one
+	s.Reaction = &own
+	return s.Reaction.Check(s.Each && m.Of == "domain")
 }
 
 func orElse[T comparable](v *T, other T) {

@@ -14,7 +14,7 @@ var mayImport = map[string][]string{
 	"cmd/mailward-scanner":     {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
 	"webui":                    {"alerting", "alerting/channel", "alerting/rule", "approval", "audit", "audit/proof", "audit/seal", "evidence", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "intel", "internal/aezip", "internal/message", "internal/pg", "mailcow", "policy", "quarantine", "quarantine/digest", "quarantine/preview", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
 	"gateway":                  {"audit", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
-	"alerting":                 {"alerting/channel", "alerting/meter", "alerting/rule", "audit", "internal/pg"},
+	"alerting":                 {"alerting/channel", "alerting/meter", "alerting/rule", "audit", "internal/pg", "policy"},
 	"alerting/channel":         {"alerting/rule"},
 	"alerting/meter":           {"alerting/rule", "internal/pg"},
 	"alerting/rule":            {},

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/redis/go-redis/v9"
@@ -84,6 +85,7 @@ type program struct {
 	quarantine *quarantine.Store
 	evidence   *evidence.Store
 	bulks      *quarantine.Bulks
+	coverage   *quarantine.Coverage
 	spooler    *message.Spooler
 	scanner    *scanner.Scanner
 	clamd      *scanner.Clamd
@@ -198,6 +200,11 @@ func (p *program) build(ctx context.Context, runs func(part string) bool) (first
 		return first, err
 	}
 	p.bulks = quarantine.NewBulks(p.quarantine, p.log, webui.NewBulkAskers(p.identity))
+	p.coverage = quarantine.NewCoverage(p.quarantine, p.log, func(workspace uuid.UUID, domains []string) {
+		for _, d := range domains {
+			p.meter.Count("coverage_late_hits", workspace, d, 1)
+		}
+	})
 	if err := p.buildAlerts(runs("worker")); err != nil {
 		return first, err
 	}

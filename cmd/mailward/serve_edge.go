@@ -17,6 +17,7 @@ import (
 func (p *program) buildEdge() error {
 	p.guard = limit.New(p.conf.limitConfig(p.getenv), p.redis, p.dns, p.log, p.metrics)
 	p.onStop(func(context.Context) { p.guard.Close() })
+	p.guard.Tighten(p.policies)
 	p.lists = &limit.Lists{}
 	if err := p.lists.Load(p.conf.Relay.Recipients); err != nil {
 		return fmt.Errorf("relay.recipients: %w", err)

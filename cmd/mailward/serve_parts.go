@@ -351,6 +351,7 @@ func (p *program) runWorkers(failed chan<- error, stream io.Writer) error {
 	p.loop("expired indicators", failed, p.intel.RunSweep)
 	p.loop("exports of evidence", failed, p.evidence.Run)
 	p.loop("acts on many held mails", failed, p.bulks.Run)
+	p.loop("scans of mail without an engine", failed, p.coverage.Run)
 	p.loop("index of held mail", failed, p.quarantine.RunIndex)
 	p.loop("trials of rules", failed, p.rules.RunBacktests)
 	p.runAlerts(failed)

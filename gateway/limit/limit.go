@@ -52,6 +52,8 @@ type Guard struct {
 	dnsbl  *dnsbl
 	grey   *greylist
 	stats  *stats
+	// tighter is who says that the limits are tighter for now; nil: nobody.
+	tighter atomic.Pointer[Tighter]
 
 	mu    sync.Mutex // guards open and good; never held while Redis is asked
 	open  map[netip.Prefix]int
@@ -270,7 +272,7 @@ func (g *Guard) Mail(ctx context.Context, client netip.Addr, sender string, size
 		{subject: subject(r.scope+"mails", who), kind: KindMailRate, op: opAdd, amount: 1, limit: int64(r.client.Mails), window: window},
 		{subject: subject(r.scope+"sender-mails", from), kind: KindSenderRate, op: opAdd, amount: 1, limit: int64(r.sender.Mails), window: window},
 	}
-	if kind := g.count(ctx, entries, nil); kind != "" {
+	if kind := g.tightened(func(e []entry) string { return g.count(ctx, e, nil) }, entries); kind != "" {
 		return g.refuse(kind)
 	}
 	return nil
@@ -295,7 +297,7 @@ func (g *Guard) Rcpt(ctx context.Context, client netip.Addr, sender, rcpt string
 			{subject: subject(r.scope+"recipients", clientOf(client).String()), kind: KindRecipientRate, op: opAdd, amount: 1, limit: int64(r.client.Recipients), window: window},
 			{subject: subject(r.scope+"sender-recipients", senderOf(client, sender)), kind: KindSenderRate, op: opAdd, amount: 1, limit: int64(r.sender.Recipients), window: window},
 		}
-		if kind := g.count(ctx, entries, nil); kind != "" {
+		if kind := g.tightened(func(e []entry) string { return g.count(ctx, e, nil) }, entries); kind != "" {
 			return g.refuse(kind)
 		}
 	}

@@ -125,6 +125,9 @@ func (q *Queue) deliver(ctx context.Context, d delivery) {
 		q.reroute(ctx, log, d, now)
 		return
 	}
+	if d.Kind == Release && q.paused(ctx, log, d) {
+		return
+	}
 	e.intent, err = q.begin(ctx, d)
 	switch {
 	case errors.Is(err, quarantine.ErrReleaseForged):

@@ -56,6 +56,7 @@ var (
 	renewSQL           = pg.Query(queryFiles, "renew")
 	dotSQL             = pg.Query(queryFiles, "dot")
 	finishSQL          = pg.Query(queryFiles, "finish")
+	pauseSQL           = pg.Query(queryFiles, "pause")
 	retrySQL           = pg.Query(queryFiles, "retry")
 	insertAttemptSQL   = pg.Query(queryFiles, "insert_attempt")
 	trimAttemptsSQL    = pg.Query(queryFiles, "trim_attempts")

@@ -108,6 +108,7 @@ test('every page: no accessibility violation, no overflow, no error, in both the
     ['alerts', '/alerts'],
     ['alert-rules', '/alerts/rules'],
     ['alert-rule', '/alerts/rules/new'],
+    ['alert-reactions', '/alerts/reactions'],
     ['alert-silences', '/alerts/silences'],
     ['alert-channels', '/alerts/channels'],
     ['alert-history', '/alerts/history'],
@@ -142,7 +143,7 @@ test('every page: no accessibility violation, no overflow, no error, in both the
 
 test('every page in German, at 320 pixels too, without overflow', async () => {
   await look(context, 'light', 'de')
-  for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/policies/dlp', '/policies/dlp/new', '/yara', '/yara/new', '/intel', '/intel/feeds', '/intel/overrides', '/alerts', '/alerts/rules', '/alerts/rules/new', '/alerts/silences', '/alerts/channels', '/password']) {
+  for (const path of ['/', '/quarantine', '/messages', '/queue', '/health', '/audit', '/policies', '/policies/edit?scope=workspace', '/policies/entries', '/policies/entries/new', '/policies/groups', '/policies/domains', '/policies/dlp', '/policies/dlp/new', '/yara', '/yara/new', '/intel', '/intel/feeds', '/intel/overrides', '/alerts', '/alerts/rules', '/alerts/rules/new', '/alerts/reactions', '/alerts/silences', '/alerts/channels', '/password']) {
     await withPage(async (page) => {
       await page.goto(base + path)
       assert.equal(await page.getAttribute('html', 'lang'), 'de')
