@@ -240,6 +240,7 @@ func refusal(err error) string {
 	}{
 		{ErrState, "state"}, {ErrGone, "gone"}, {ErrNotFound, "not_found"}, {ErrNothingToRun, "nothing_to_run"}, {ErrNoSandbox, "no_sandbox"},
 		{approval.ErrSamePerson, "same_person"}, {ErrNoRecipient, "state"}, {ErrBulkAct, "state"},
+		{ErrLegalHold, "legal_hold"}, {ErrOwnMail, "own_mail"},
 	} {
 		if errors.Is(err, r.err) {
 			return r.word
