@@ -97,8 +97,11 @@ func (quarantineSweepCmd) Run(ctx context.Context, c *cli, e *env) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(e.out, "Swept. The bytes of %d mails are gone; %d files without a row were left, as they are too many to be believed.\n", s.Missing, s.Refused); err != nil {
+	if _, err := fmt.Fprintf(e.out, "Swept. The bytes of %d mails are gone.\n", s.Missing); err != nil {
 		return err
+	}
+	if s.Refused > 0 {
+		fmt.Fprintf(e.out, "%d files without a row were left, as they are too many to be believed: is this the right database?\n", s.Refused)
 	}
 	if s.Missing > 0 {
 		return exitCode{1, nil}
