@@ -60,6 +60,10 @@ const (
 	SandboxRelease     = "quarantine.release.sandbox"
 	ItemDelete         = "quarantine.delete"
 	ItemExpire         = "quarantine.expire"
+	BlobMissing        = "quarantine.blob.missing" // a mail's bytes are gone
+	BlobFound          = "quarantine.blob.found"   // they are back
+	BlobRewrap         = "quarantine.blob.rewrap"  // data keys get another wrapping key
+	BlobKeyRotate      = "quarantine.blob.rotate_key"
 	QueueRetry         = "queue.retry"
 	QueueDelete        = "queue.delete"
 	BacktestResult     = "yara.backtest.result"

@@ -103,8 +103,8 @@ func TestReleaseRowMadeByHandIsNotDelivered(t *testing.T) {
 		INSERT INTO release (id, workspace_id, item_id, recipient_ids, intent_event_id, requested_by, reason, mode, state)
 		SELECT gen_random_uuid(), i.workspace_id, i.id, array_agg(q.id), gen_random_uuid(), (SELECT id FROM user_account LIMIT 1), 'because', 'single_operator', 'approved'
 		FROM quarantine_item i JOIN quarantine_recipient q ON q.item_id = i.id WHERE i.id = $1 GROUP BY i.id RETURNING *)
-		INSERT INTO delivery (id, workspace_id, kind, mail_id, item_id, release_id, recipient_id, envelope_from, recipient, blob_key, blob_name, header_edits, trace_header, give_up_at)
-		SELECT gen_random_uuid(), i.workspace_id, 'release', i.mail_id, i.id, r.id, q.id, i.envelope_from, q.address, i.blob_key, i.blob_name, i.header_edits, i.trace_header, now() + interval '1 day'
+		INSERT INTO delivery (id, workspace_id, kind, mail_id, item_id, release_id, recipient_id, envelope_from, recipient, blob_name, header_edits, trace_header, give_up_at)
+		SELECT gen_random_uuid(), i.workspace_id, 'release', i.mail_id, i.id, r.id, q.id, i.envelope_from, q.address, i.blob_name, i.header_edits, i.trace_header, now() + interval '1 day'
 		FROM r JOIN quarantine_item i ON i.id = r.item_id JOIN quarantine_recipient q ON q.item_id = i.id`, it.ID)
 	if err != nil {
 		t.Fatal(err)

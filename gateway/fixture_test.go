@@ -7,12 +7,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -65,6 +67,7 @@ type fixture struct {
 	queue   *queue.Queue
 	scan    *fakeScanner
 	held    *quarantine.Store
+	room    *room
 	ledger  *ledger.Ledger
 	audit   *audit.Log
 	addr    string
@@ -85,8 +88,10 @@ func newFixture(t testing.TB, normalise bool) *fixture {
 	fatal(t, err)
 	key, err := quarantine.OpenLocalKey(filepath.Join(dir, "blob.key"))
 	fatal(t, err)
-	blobs, err := quarantine.NewBlobs(filepath.Join(dir, "blobs"), key)
+	folder, err := quarantine.NewDir(filepath.Join(dir, "blobs"))
 	fatal(t, err)
+	f.room = &room{Folder: folder}
+	blobs := quarantine.NewBlobsIn(f.room, key)
 	f.audit = audit.New(f.db.DB, audit.Options{})
 	f.held = quarantine.New(quarantine.Config{KeepFor: 30 * 24 * time.Hour, GiveUpAfter: time.Hour}, f.db.DB, blobs, f.audit, log)
 	f.ledger = ledger.New(f.db.DB, log)
@@ -115,6 +120,19 @@ func newFixture(t testing.TB, normalise bool) *fixture {
 		f.ledger.Close()
 	})
 	return f
+}
+
+// room is a folder of blobs whose disk can be full.
+type room struct {
+	quarantine.Folder
+	full atomic.Bool
+}
+
+func (r *room) Put(ctx context.Context, name string, fill func(io.Writer) error) error {
+	if r.full.Load() {
+		return &fs.PathError{Op: "write", Path: name, Err: syscall.ENOSPC}
+	}
+	return r.Folder.Put(ctx, name, fill)
 }
 
 func routesTo(hop string) policy.StaticRoutes {

@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"mailward/gateway/hop"
 	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
 	"mailward/policy"
+	"mailward/quarantine"
 )
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
@@ -298,6 +300,32 @@ func TestStoresFail(t *testing.T) {
 	}
 }
 
+// TestDiskFull: without room for held or queued mail the client hears 452, nobody
+// gets a copy, and with room again its next try is held.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.hop.RefuseRcpt("carol@ours.example", 451)
+	f.room.full.Store(true)
+	for _, c := range []*client{f.dial(), f.dial()} {
+		if got := c.send("erika@sender.example", []string{"bob@ours.example"}, "Subject: malware\r\n\r\nx\r\n"); !strings.HasPrefix(got, "452 4.3.1 ") {
+			t.Errorf("malware: %q", got)
+		}
+	}
+	f.wantReply(f.send("clean, one later", "bob@ours.example", "carol@ours.example"), 452)
+	f.wantHop(0)
+	f.wantReply(f.send("clean"), 250) // what needs no room goes on
+	if n := f.count("SELECT (SELECT count(*) FROM quarantine_item) + (SELECT count(*) FROM delivery WHERE state <> 'cancelled') + (SELECT count(*) FROM blob)"); n != 0 {
+		t.Errorf("%d rows of mails that were refused", n)
+	}
+	f.room.full.Store(false)
+	f.wantReply(f.send("malware"), 250)
+	f.wantReply(f.send("clean, one later", "bob@ours.example", "carol@ours.example"), 250)
+	if n := f.count("SELECT (SELECT count(*) FROM quarantine_item) + (SELECT count(*) FROM delivery)"); n != 2 {
+		t.Errorf("%d rows", n)
+	}
+}
+
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, false)
@@ -325,7 +353,7 @@ func TestShutdown(t *testing.T) {
 func TestReply(t *testing.T) {
 	id := uuid.New()
 	for err, want := range map[error]string{
-		io.ErrUnexpectedEOF: "451", message.ErrBareNewline: "554", message.ErrTooBig: "552", message.ErrDiskFull: "452", errRelayDenied: "550", errLoop: "554",
+		io.ErrUnexpectedEOF: "451", message.ErrBareNewline: "554", message.ErrTooBig: "552", message.ErrDiskFull: "452", quarantine.ErrDiskFull: "452", fmt.Errorf("x: %w", &pgconn.PgError{Code: "53100"}): "452", errRelayDenied: "550", errLoop: "554",
 		&hop.Reply{Code: 421, Text: "bye"}: "451", &hop.Reply{Code: 550, Enhanced: "5.1.1", Text: "no such user"}: "550", &hop.Reply{Code: 354}: "451",
 		fmt.Errorf("secret 10.0.0.1: %w", hop.ErrConnect): "451", fmt.Errorf("10.0.0.1: %w", hop.ErrBusy): "451", hop.ErrUTF8: "550", hop.ErrBareNewline: "554", hop.ErrNoRoute: "451",
 	} {

@@ -15,7 +15,8 @@ import (
 
 // queued is the mail as the delivery queue knows it.
 func (m *mail) queued() queue.Mail {
-	return queue.Mail{Workspace: m.recipients[0].Domain.Workspace, Envelope: m.env, Header: m.header, Edits: m.edits, Trace: m.trace, Size: m.spool.Size(),
+	sum := m.spool.SHA256()
+	return queue.Mail{Sum: sum[:], Workspace: m.recipients[0].Domain.Workspace, Envelope: m.env, Header: m.header, Edits: m.edits, Trace: m.trace, Size: m.spool.Size(),
 		EightBit: m.spool.EightBit(), Suspect: suspect(m.class),
 		Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(m.spool.NewReader()), nil }}
 }

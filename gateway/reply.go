@@ -11,6 +11,8 @@ import (
 	"mailward/gateway/hop"
 	"mailward/gateway/limit"
 	"mailward/internal/message"
+	"mailward/internal/pg"
+	"mailward/quarantine"
 )
 
 // Errors that have a reply of their own.
@@ -163,7 +165,7 @@ func mailReply(err error) *smtp.SMTPError {
 		return say(552, 5, 3, 4, "Mail is too big")
 	case errors.Is(err, message.ErrBudget):
 		return say(452, 4, 3, 1, "Busy, try again later")
-	case errors.Is(err, message.ErrDiskFull):
+	case errors.Is(err, message.ErrDiskFull), errors.Is(err, quarantine.ErrDiskFull), pg.IsDiskFull(err):
 		return say(452, 4, 3, 1, "No room for mail now, try again later")
 	case errors.Is(err, errShuttingDown):
 		return say(421, 4, 3, 2, "Shutting down, try again later")

@@ -361,8 +361,8 @@ func TestSandbox_Forged(t *testing.T) {
 		INSERT INTO release (id, workspace_id, item_id, recipient_ids, intent_event_id, reason, mode, state)
 		SELECT gen_random_uuid(), i.workspace_id, i.id, array_agg(q.id), (SELECT id FROM audit.event WHERE action = 'quarantine.item.create'), 'because', 'sandbox', 'approved'
 		FROM quarantine_item i JOIN quarantine_recipient q ON q.item_id = i.id WHERE i.id = $1 GROUP BY i.id RETURNING *)
-		INSERT INTO delivery (id, workspace_id, kind, mail_id, item_id, release_id, recipient_id, envelope_from, recipient, blob_key, blob_name, give_up_at)
-		SELECT gen_random_uuid(), i.workspace_id, 'release', i.mail_id, i.id, r.id, q.id, i.envelope_from, q.address, i.blob_key, i.blob_name, now() + interval '1 day'
+		INSERT INTO delivery (id, workspace_id, kind, mail_id, item_id, release_id, recipient_id, envelope_from, recipient, blob_name, give_up_at)
+		SELECT gen_random_uuid(), i.workspace_id, 'release', i.mail_id, i.id, r.id, q.id, i.envelope_from, q.address, i.blob_name, now() + interval '1 day'
 		FROM r JOIN quarantine_item i ON i.id = r.item_id JOIN quarantine_recipient q ON q.item_id = i.id`, it.ID)
 	fatal(t, err)
 	s.work()

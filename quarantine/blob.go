@@ -6,20 +6,20 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
-	"mailward/internal/durable"
-
 	"github.com/google/uuid"
+
+	"mailward/internal/pg"
 )
 
 // A blob is a header and chunks. Each chunk is AES-256-GCM of up to 64 KiB with
@@ -48,29 +48,82 @@ type Wrapper interface {
 	Unwrap(ctx context.Context, wrapped, context []byte) ([]byte, error)
 }
 
-// Ref is what a row keeps of its blob.
+// Ref is what it takes to read a blob.
 type Ref struct {
 	Name string // path below the blob folder; ends in the blob's id
-	Key  []byte // wrapped
+	Key  []byte // wrapped; its row has it
 }
 
-// Blobs is a folder of encrypted mails.
-type Blobs struct {
-	dir  string
-	wrap Wrapper
-}
-
-// NewBlobs prepares the folder.
-func NewBlobs(dir string, w Wrapper) (*Blobs, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make blob folder: %w", err)
+func (r Ref) id() (uuid.UUID, error) {
+	id, err := uuid.Parse(path.Base(r.Name))
+	if err != nil {
+		return id, fmt.Errorf("%w: its name is no id", ErrBlobDamaged)
 	}
-	return &Blobs{dir: dir, wrap: w}, nil
+	return id, nil
+}
+
+// Blobs are encrypted mails in a folder or a bucket.
+type Blobs struct {
+	folder Folder
+	wrap   Wrapper
+
+	mu      sync.Mutex // guards trouble
+	trouble Trouble
+}
+
+// Trouble is why blobs cannot be stored now.
+type Trouble struct {
+	Since time.Time // zero: the last one was stored
+	Last  time.Time
+	Full  bool // there is no room
+	Err   error
+}
+
+// NewBlobs prepares a folder of this host.
+func NewBlobs(dir string, w Wrapper) (*Blobs, error) {
+	d, err := NewDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return NewBlobsIn(d, w), nil
+}
+
+// NewBlobsIn keeps blobs in any folder.
+func NewBlobsIn(f Folder, w Wrapper) *Blobs { return &Blobs{folder: f, wrap: w} }
+
+// Trouble says whether the last blob could be stored.
+func (b *Blobs) Trouble() Trouble {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.trouble
+}
+
+func (b *Blobs) note(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		b.trouble = Trouble{}
+		return
+	}
+	now := time.Now()
+	if b.trouble.Since.IsZero() {
+		b.trouble.Since = now
+	}
+	b.trouble.Last, b.trouble.Full, b.trouble.Err = now, errors.Is(err, ErrDiskFull), err
 }
 
 // Put stores what r yields under a new id. When it returns, the blob is on the
-// disk: file and folder are synced.
+// disk: file and folder are synced. What r itself fails with is no trouble of ours.
 func (b *Blobs) Put(ctx context.Context, r io.Reader) (Ref, error) {
+	in := &source{r: r}
+	ref, err := b.put(ctx, in)
+	if in.err == nil && ctx.Err() == nil {
+		b.note(err)
+	}
+	return ref, err
+}
+
+func (b *Blobs) put(ctx context.Context, r io.Reader) (Ref, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return Ref{}, fmt.Errorf("make blob id: %w", err)
@@ -82,35 +135,33 @@ func (b *Blobs) Put(ctx context.Context, r io.Reader) (Ref, error) {
 		return Ref{}, fmt.Errorf("wrap key of blob: %w", err)
 	}
 	h := id.String()
-	ref := Ref{Name: filepath.Join(h[len(h)-2:], h), Key: wrapped}
-	dir := filepath.Join(b.dir, h[len(h)-2:])
-	if err := b.makeShard(dir); err != nil {
-		return Ref{}, diskError("make blob folder", err)
-	}
-	if err := writeBlob(dir, h, key, id, r); err != nil {
+	ref := Ref{Name: path.Join(h[len(h)-2:], h), Key: wrapped}
+	err = b.folder.Put(ctx, ref.Name, func(w io.Writer) error { return seal(w, key, id, r) })
+	if err != nil {
 		return Ref{}, diskError("store blob", err)
 	}
 	return ref, nil
 }
 
-func (b *Blobs) makeShard(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return durable.SyncDir(b.dir)
+// source remembers whether reading failed.
+type source struct {
+	r   io.Reader
+	err error
 }
 
-// writeBlob encrypts a mail into its file.
-func writeBlob(dir, name string, key []byte, id uuid.UUID, r io.Reader) error {
-	return durable.Write(filepath.Join(dir, name), 0o600, func(w io.Writer) error { return seal(w, key, id, r) })
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
 }
 
 func diskError(what string, err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if errors.Is(err, ErrDiskFull) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) || pg.IsDiskFull(err) {
 		return fmt.Errorf("%s: %w: %w", what, ErrDiskFull, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
@@ -169,9 +220,12 @@ func (b *Blobs) Open(ctx context.Context, ref Ref) (io.ReadCloser, error) {
 	if !filepath.IsLocal(ref.Name) {
 		return nil, fmt.Errorf("%w: its name leaves the folder", ErrBlobDamaged)
 	}
-	id, err := uuid.Parse(filepath.Base(ref.Name))
+	id, err := ref.id()
 	if err != nil {
-		return nil, fmt.Errorf("%w: its name is no id", ErrBlobDamaged)
+		return nil, err
+	}
+	if len(ref.Key) == 0 {
+		return nil, fmt.Errorf("%w: it has no row, and so no key", ErrBlobMissing)
 	}
 	key, err := b.wrap.Unwrap(ctx, ref.Key, id[:])
 	if err != nil {
@@ -181,7 +235,7 @@ func (b *Blobs) Open(ctx context.Context, ref Ref) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBlobDamaged, err)
 	}
-	f, err := os.Open(filepath.Join(b.dir, ref.Name))
+	f, err := b.folder.Open(ctx, ref.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrBlobMissing
 	}
@@ -198,7 +252,7 @@ func (b *Blobs) Open(ctx context.Context, ref Ref) (io.ReadCloser, error) {
 }
 
 type blobReader struct {
-	f     *os.File
+	f     io.ReadCloser
 	br    *bufio.Reader
 	gcm   cipher.AEAD
 	id    uuid.UUID
@@ -235,144 +289,13 @@ func (r *blobReader) Read(p []byte) (int, error) {
 
 func (r *blobReader) Close() error { return r.f.Close() }
 
-// Remove deletes a blob. One that is gone already is fine.
-func (b *Blobs) Remove(ref Ref) error {
-	if !filepath.IsLocal(ref.Name) {
+// remove deletes a blob's file. One that is gone already is fine.
+func (b *Blobs) remove(ctx context.Context, name string) error {
+	if !filepath.IsLocal(name) {
 		return ErrBlobDamaged
 	}
-	if err := os.Remove(filepath.Join(b.dir, ref.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := b.folder.Remove(ctx, name); err != nil {
 		return fmt.Errorf("remove blob: %w", err)
 	}
 	return nil
-}
-
-// Sweep removes the files that are older than age and that known does not know:
-// blobs whose row was never written, and half-written ones.
-func (b *Blobs) Sweep(ctx context.Context, age time.Duration, known func(ctx context.Context, names []string) (map[string]bool, error)) (removed int, err error) {
-	shards, err := os.ReadDir(b.dir)
-	if err != nil {
-		return 0, fmt.Errorf("read blob folder: %w", err)
-	}
-	for _, sh := range shards {
-		files, err := os.ReadDir(filepath.Join(b.dir, sh.Name()))
-		if err != nil {
-			return removed, fmt.Errorf("read blob folder: %w", err)
-		}
-		var old []string
-		for _, f := range files {
-			if info, err := f.Info(); err == nil && time.Since(info.ModTime()) > age {
-				old = append(old, filepath.Join(sh.Name(), f.Name()))
-			}
-		}
-		if len(old) == 0 {
-			continue
-		}
-		keep, err := known(ctx, old)
-		if err != nil {
-			return removed, err
-		}
-		for _, name := range old {
-			if !keep[name] && os.Remove(filepath.Join(b.dir, name)) == nil {
-				removed++
-			}
-		}
-	}
-	return removed, nil
-}
-
-// LocalKey wraps blob keys with a key in a file of this host.
-type LocalKey struct {
-	id  [8]byte
-	gcm cipher.AEAD
-}
-
-// OpenLocalKey reads the key file, and makes it where there is none. Whoever
-// can read it can read the quarantine, so its mode must be 0600.
-func OpenLocalKey(path string) (*LocalKey, error) {
-	key, err := OpenSecret(path)
-	if err != nil {
-		return nil, err
-	}
-	gcm, err := newGCM(key)
-	if err != nil {
-		return nil, err
-	}
-	k := &LocalKey{gcm: gcm}
-	sum := sha256.Sum256(append([]byte("mailward blob key id"), key...))
-	copy(k.id[:], sum[:])
-	return k, nil
-}
-
-// OpenSecret reads the bytes of a key file, and makes it where there is none.
-func OpenSecret(path string) ([]byte, error) {
-	key, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if key, err = makeKey(path); errors.Is(err, fs.ErrExist) {
-			key, err = os.ReadFile(path) // Another process was first.
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read blob key: %w", err)
-	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("read blob key: %w", err)
-	}
-	if st.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("the blob key %s can be read by others (mode %04o): chmod 600 it", path, st.Mode().Perm())
-	}
-	if len(key) != keySize {
-		return nil, fmt.Errorf("the blob key %s has %d bytes, not %d: restore it from your backup", path, len(key), keySize)
-	}
-	return key, nil
-}
-
-// makeKey writes a new key whole or not at all.
-func makeKey(path string) ([]byte, error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	key := make([]byte, keySize)
-	rand.Read(key)
-	f, err := os.CreateTemp(dir, ".key-*")
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if _, err := f.Write(key); err != nil {
-		return nil, err
-	}
-	if err := f.Sync(); err != nil {
-		return nil, err
-	}
-	// A link, not a rename: it fails if another process was first.
-	if err := os.Link(f.Name(), path); err != nil {
-		return nil, err
-	}
-	return key, durable.SyncDir(dir)
-}
-
-// Wrap implements [Wrapper]. The key's id stands in front, for rotation.
-func (k *LocalKey) Wrap(_ context.Context, key, aad []byte) ([]byte, error) {
-	nonce := make([]byte, 12)
-	rand.Read(nonce)
-	out := append(append([]byte{}, k.id[:]...), nonce...)
-	return k.gcm.Seal(out, nonce, key, aad), nil
-}
-
-// Unwrap implements [Wrapper].
-func (k *LocalKey) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, error) {
-	if len(wrapped) < 8+12+tagSize {
-		return nil, ErrBlobDamaged
-	}
-	if [8]byte(wrapped[:8]) != k.id {
-		return nil, errors.New("quarantine: the blob was encrypted with another key file")
-	}
-	key, err := k.gcm.Open(nil, wrapped[8:20], wrapped[20:], aad)
-	if err != nil {
-		return nil, ErrBlobDamaged
-	}
-	return key, nil
 }

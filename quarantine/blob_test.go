@@ -42,7 +42,7 @@ func TestBlobs_TamperingIsFound(t *testing.T) {
 		if got, err := read(ref); err != nil || !bytes.Equal(got, plain) {
 			t.Fatalf("size %d: %d bytes, %v", size, len(got), err)
 		}
-		path := filepath.Join(b.dir, ref.Name)
+		path := filepath.Join(b.folder.(*Dir).path, ref.Name)
 		sealed, _ := os.ReadFile(path)
 		const c = chunkSize + tagSize
 		for name, bad := range map[string][]byte{
@@ -103,11 +103,11 @@ func FuzzBlobReader(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	good, _ := os.ReadFile(filepath.Join(b.dir, ref.Name))
+	good, _ := os.ReadFile(filepath.Join(b.folder.(*Dir).path, ref.Name))
 	f.Add(good)
 	f.Add([]byte(blobMagic))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		os.WriteFile(filepath.Join(b.dir, ref.Name), data, 0o600)
+		os.WriteFile(filepath.Join(b.folder.(*Dir).path, ref.Name), data, 0o600)
 		r, err := b.Open(context.Background(), ref)
 		if err != nil {
 			return

@@ -38,7 +38,7 @@ func always() error { return nil }
 func (f *fixture) holdSome(t *testing.T, n int) (out []uuid.UUID) {
 	t.Helper()
 	for i := range n {
-		out = append(out, f.hold(t, fmt.Sprint("bulk ", uuid.New(), i), fmt.Sprintf("u%d@ours.example", i)))
+		out = append(out, f.hold(t, fmt.Sprint("bulk ", uuid.New(), i), fmt.Sprintf("box%d@ours.example", i)))
 	}
 	return out
 }

@@ -13,7 +13,8 @@ import (
 )
 
 // Delete gives a held mail up for good: no recipient gets it any more, and its
-// bytes go.
+// bytes go, unless the same mail is held in another item: then they are no longer
+// to be had through this one, and go with the last.
 func (s *Store) Delete(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, reason string) (Item, error) {
 	reason = strings.TrimSpace(clean(reason))
 	if reason == "" {
@@ -23,6 +24,7 @@ func (s *Store) Delete(ctx context.Context, actor pg.Actor, roles []string, id u
 	if err != nil {
 		return Item{}, err
 	}
+	var gone bool
 	err = s.db.Act(pg.WithReason(ctx, reason), actor, func(ctx context.Context, tx pgx.Tx) error {
 		all, err := lockRecipients(ctx, tx, item.ID)
 		if err != nil {
@@ -50,13 +52,16 @@ func (s *Store) Delete(ctx context.Context, actor pg.Actor, roles []string, id u
 		if err := setStates(ctx, tx, item.ID, ids, Deleted); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, blobRemovedSQL, item.ID)
+		gone, err = removeItemBlob(ctx, tx, item)
 		return err
 	})
 	if err != nil {
 		return Item{}, fmt.Errorf("delete item %s: %w", id, err)
 	}
-	if err := s.blobs.Remove(item.ref); err != nil {
+	if !gone { // the same mail is held in another item
+		return s.Get(ctx, id)
+	}
+	if err := s.blobs.remove(ctx, item.ref.Name); err != nil {
 		s.log.Error("bytes of a deleted item stay until the next sweep", "item", id, "error", err)
 	}
 	return s.Get(ctx, id)

@@ -160,6 +160,9 @@ func (s *Store) ChangeRule(ctx context.Context, actor pg.Actor, roles []string, 
 		}
 		return false, err
 	}
+	if err := s.stillOf(ctx, workspace, r); err != nil {
+		return false, err
+	}
 	err = s.db.Act(pg.WithReason(ctx, reason), actor, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := s.asks().Ask(ctx, tx, actor, roles, approval.Ask{Workspace: &workspace, Kind: approval.ReleaseRule, Action: audit.ReleaseRuleAsk, Reason: reason,
 			Detail: map[string]any{"class": string(r.Class), "people": r.People, "request_hours": r.RequestHours, "keep_days": r.KeepDays, "version": r.Version}})
@@ -169,6 +172,21 @@ func (s *Store) ChangeRule(ctx context.Context, actor pg.Actor, roles []string, 
 		return false, fmt.Errorf("ask for a rule of the quarantine: %w", err)
 	}
 	return true, nil
+}
+
+// stillOf refuses to ask for what nobody could agree to: somebody else has changed
+// the rule since it was looked at.
+func (s *Store) stillOf(ctx context.Context, workspace uuid.UUID, r Rule) error {
+	rules, err := s.Rules(ctx, workspace)
+	if err != nil {
+		return err
+	}
+	for _, now := range rules {
+		if now.Class == r.Class && now.Version != r.Version {
+			return ErrState
+		}
+	}
+	return nil
 }
 
 // DecideRule is a second person's word on a rule that waits.

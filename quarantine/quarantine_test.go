@@ -66,6 +66,46 @@ func newFixture(t *testing.T, mode string) *fixture {
 	return f
 }
 
+// folder is where the blobs are.
+func (f *fixture) folder() string { return f.blobs.folder.(*Dir).path }
+
+// files are the blobs and whatever else is there.
+func (f *fixture) files(t *testing.T) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(f.folder(), "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// age makes files older than a sweep waits.
+func (f *fixture) age(t *testing.T, files ...string) {
+	t.Helper()
+	old := time.Now().Add(-2 * sweepAge)
+	for _, name := range files {
+		if err := os.Chtimes(name, old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// read gives the bytes of an item.
+func (f *fixture) read(t *testing.T, id uuid.UUID) (string, error) {
+	t.Helper()
+	it, err := f.Get(context.Background(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := f.Raw(context.Background(), it)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	return string(b), err
+}
+
 func (f *fixture) newUser(t *testing.T, email, createdBy string) pg.Actor {
 	t.Helper()
 	id, sid := uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
@@ -168,19 +208,16 @@ func TestHold_TransactionFails(t *testing.T) {
 	if n := f.count(t, "SELECT count(*) FROM quarantine_item"); n != 0 {
 		t.Errorf("%d items without an event", n)
 	}
-	files, _ := filepath.Glob(filepath.Join(f.blobs.dir, "*", "*"))
+	files, _ := filepath.Glob(filepath.Join(f.folder(), "*", "*"))
 	if len(files) != 1 {
 		t.Fatalf("%d blobs, want the one without a row", len(files))
 	}
-	if n, err := f.Sweep(ctx); err != nil || n != 0 {
-		t.Errorf("a young file was swept: %d, %v", n, err)
+	if n, err := f.Sweep(ctx); err != nil || n.Removed != 0 || n.Files != 1 {
+		t.Errorf("a young file was swept: %+v, %v", n, err)
 	}
-	old := time.Now().Add(-2 * time.Hour)
-	if err := os.Chtimes(files[0], old, old); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := f.Sweep(ctx); err != nil || n != 1 {
-		t.Errorf("swept %d, %v; want 1", n, err)
+	f.age(t, files...)
+	if n, err := f.Sweep(ctx); err != nil || n.Removed != 1 {
+		t.Errorf("swept %+v, %v; want 1", n, err)
 	}
 }
 
@@ -323,13 +360,13 @@ func TestCheckRelease_Forged(t *testing.T) {
 		"another person":              {SingleOperator, "UPDATE release SET requested_by = (SELECT id FROM user_account WHERE email = 'u1@ours.example')", "something else"},
 		"the need of a second person": {SingleOperator, "UPDATE release SET mode = 'required'", "something else"},
 		"approved by hand": {Required, `UPDATE release SET state = 'approved';
-			INSERT INTO delivery (id, workspace_id, kind, mail_id, item_id, release_id, recipient_id, envelope_from, recipient, blob_key, blob_name, give_up_at)
-			SELECT gen_random_uuid(), r.workspace_id, 'release', i.mail_id, i.id, r.id, r.recipient_ids[1], '', 'bob@ours.example', i.blob_key, i.blob_name, now() FROM release r JOIN quarantine_item i ON i.id = r.item_id`, "no second person"},
+			INSERT INTO delivery (id, workspace_id, kind, mail_id, item_id, release_id, recipient_id, envelope_from, recipient, blob_name, give_up_at)
+			SELECT gen_random_uuid(), r.workspace_id, 'release', i.mail_id, i.id, r.id, r.recipient_ids[1], '', 'bob@ours.example', i.blob_name, now() FROM release r JOIN quarantine_item i ON i.id = r.item_id`, "no second person"},
 		"an approval by hand": {Required, `UPDATE release SET state = 'approved';
 			INSERT INTO approval (id, workspace_id, subject_type, subject_id, requested_by, approver_id, decision, event_id)
 			SELECT gen_random_uuid(), workspace_id, 'release', id, requested_by, (SELECT id FROM user_account WHERE email = 'u1@ours.example'), 'approved', intent_event_id FROM release;
-			INSERT INTO delivery (id, workspace_id, kind, mail_id, item_id, release_id, recipient_id, envelope_from, recipient, blob_key, blob_name, give_up_at)
-			SELECT gen_random_uuid(), r.workspace_id, 'release', i.mail_id, i.id, r.id, r.recipient_ids[1], '', 'bob@ours.example', i.blob_key, i.blob_name, now() FROM release r JOIN quarantine_item i ON i.id = r.item_id`, "no second person"},
+			INSERT INTO delivery (id, workspace_id, kind, mail_id, item_id, release_id, recipient_id, envelope_from, recipient, blob_name, give_up_at)
+			SELECT gen_random_uuid(), r.workspace_id, 'release', i.mail_id, i.id, r.id, r.recipient_ids[1], '', 'bob@ours.example', i.blob_name, now() FROM release r JOIN quarantine_item i ON i.id = r.item_id`, "no second person"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

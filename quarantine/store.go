@@ -54,7 +54,6 @@ var (
 	approvalsSQL          = pg.Query(queryFiles, "approvals")
 	expiredSQL            = pg.Query(queryFiles, "expired")
 	blobRemovedSQL        = pg.Query(queryFiles, "blob_removed")
-	knownBlobsSQL         = pg.Query(queryFiles, "known_blobs")
 	sameCopySQL           = pg.Query(queryFiles, "same_copy")
 	markLateSQL           = pg.Query(queryFiles, "mark_late")
 	setReplySQL           = pg.Query(queryFiles, "set_reply")
@@ -147,26 +146,29 @@ func (s *Store) Hold(ctx context.Context, h Hold) (uuid.UUID, error) {
 	if id, ok, err := s.findRetry(ctx, h); err != nil || ok {
 		return id, err
 	}
-	ref, err := s.blobs.Put(ctx, h.Spool.NewReader())
-	if err != nil {
-		return uuid.Nil, fmt.Errorf("hold mail %s: %w", h.Envelope.ID, err)
-	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("make item id: %w", err)
 	}
+	sum := h.Spool.SHA256()
+	c := Content{Workspace: h.Workspace, Sum: sum[:], Open: func(context.Context) (io.ReadCloser, error) { return io.NopCloser(h.Spool.NewReader()), nil }}
 	actor := pg.System("gateway", "mail "+h.Envelope.ID.String())
-	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		if err := s.insert(ctx, tx, id, ref, h); err != nil {
-			return err
-		}
-		if _, err := s.audit.Append(ctx, tx, holdEvent(actor, id, h)); err != nil {
-			return err
-		}
-		return s.askSandbox(ctx, tx, id, h)
+	err = s.Keep(ctx, c, func(k *Kept) error {
+		return s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+			name, err := s.Claim(ctx, tx, k)
+			if err != nil {
+				return err
+			}
+			if err := s.insert(ctx, tx, id, name, h); err != nil {
+				return err
+			}
+			if _, err := s.audit.Append(ctx, tx, holdEvent(actor, id, h)); err != nil {
+				return err
+			}
+			return s.askSandbox(ctx, tx, id, h)
+		})
 	})
 	if err != nil {
-		// The blob stays: the commit may have been done. The sweep finds out.
 		return uuid.Nil, fmt.Errorf("hold mail %s: %w", h.Envelope.ID, err)
 	}
 	return id, nil
@@ -208,7 +210,7 @@ func (s *Store) findRetry(ctx context.Context, h Hold) (uuid.UUID, bool, error) 
 	return id, true, nil
 }
 
-func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, ref Ref, h Hold) error {
+func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, blob string, h Hold) error {
 	reasons, err1 := marshal(h.Reasons)
 	findings, err2 := marshal(h.Report.Findings)
 	engines, err3 := marshal(h.Report.Engines)
@@ -243,7 +245,7 @@ func (s *Store) insert(ctx context.Context, tx pgx.Tx, id uuid.UUID, ref Ref, h 
 	found := h.searchable()
 	_, err = tx.Exec(ctx, insertItemSQL, id, h.Workspace, h.Envelope.ID, string(h.Class), h.Score, h.Envelope.ReceivedAt, s.now().Add(keep), ip,
 		clean(h.Envelope.Helo), clean(h.Envelope.From), clean(h.Report.HeaderFrom), clean(h.Report.Subject), clean(h.Report.MessageID),
-		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), ref.Key, ref.Name, string(derive(states)), clean(h.Envelope.Ret), clean(h.Envelope.EnvID), string(cmp.Or(h.Direction, policy.Inbound)),
+		h.Spool.Size(), sum[:], reasons, findings, engines, parts, []byte(auth), edits, trace, h.Envelope.SMTPUTF8, h.Spool.EightBit(), blob, string(derive(states)), clean(h.Envelope.Ret), clean(h.Envelope.EnvID), string(cmp.Or(h.Direction, policy.Inbound)),
 		found.terms(h.links()), found.words(), h.links())
 	if err != nil {
 		return fmt.Errorf("insert item: %w", err)

@@ -4,17 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"mailward/internal/pg"
 )
-
-// sweepAge is how old a file without a row must be before it counts as garbage:
-// far longer than a transaction takes.
-const sweepAge = time.Hour
 
 // Expire ends the items whose time is over: the bytes go, the rows stay. Mail
 // that is on its way out is left alone. It returns how many it ended.
@@ -44,6 +39,7 @@ func (s *Store) expireOne(ctx context.Context, id uuid.UUID) error {
 	if err != nil {
 		return err
 	}
+	var gone bool
 	err = s.db.Act(ctx, pg.System("quarantine expiry", "end of the retention time"), func(ctx context.Context, tx pgx.Tx) error {
 		all, err := lockRecipients(ctx, tx, id)
 		if err != nil {
@@ -64,30 +60,14 @@ func (s *Store) expireOne(ctx context.Context, id uuid.UUID) error {
 		if err := setStates(ctx, tx, id, ids, Expired); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, blobRemovedSQL, id)
+		gone, err = removeItemBlob(ctx, tx, item)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("expire item %s: %w", id, err)
 	}
-	return s.blobs.Remove(item.ref)
-}
-
-// Sweep removes blobs that no row knows.
-func (s *Store) Sweep(ctx context.Context) (int, error) {
-	return s.blobs.Sweep(ctx, sweepAge, func(ctx context.Context, names []string) (map[string]bool, error) {
-		rows, err := s.db.Query(ctx, knownBlobsSQL, names)
-		if err != nil {
-			return nil, fmt.Errorf("look up blobs: %w", err)
-		}
-		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return nil, fmt.Errorf("look up blobs: %w", err)
-		}
-		known := make(map[string]bool, len(found))
-		for _, n := range found {
-			known[n] = true
-		}
-		return known, nil
-	})
+	if !gone {
+		return nil
+	}
+	return s.blobs.remove(ctx, item.ref.Name)
 }

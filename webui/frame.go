@@ -254,7 +254,7 @@ func setCookie(c echo.Context, name, value string, age time.Duration, secure boo
 
 // flashes are the messages that a redirect may carry: keys of the catalogue, so
 // that a cookie never puts words of its own on a page.
-var flashes = []string{"flash.digest.saved", "flash.digest.sent", "flash.digest.nothing", "flash.cancelled", "flash.toolate", "flash.rescanned", "flash.mistake", "flash.erased", "flash.purged", "flash.released", "flash.requested", "flash.deleted", "flash.sandbox", "flash.password", "flash.signed_out", "flash.queue.retry", "flash.queue.delete",
+var flashes = []string{"flash.digest.saved", "flash.digest.sent", "flash.digest.nothing", "flash.hold.set", "flash.hold.lifted", "flash.hold.waiting", "flash.keep.saved", "flash.keep.waiting", "flash.cancelled", "flash.toolate", "flash.rescanned", "flash.mistake", "flash.erased", "flash.purged", "flash.released", "flash.requested", "flash.deleted", "flash.sandbox", "flash.password", "flash.signed_out", "flash.queue.retry", "flash.queue.delete",
 	"flash.policy.saved", "flash.policy.reset", "flash.entry.saved", "flash.entry.deleted", "flash.group.saved", "flash.group.deleted", "flash.domain.saved", "flash.domain.deleted",
 	"flash.linked", "flash.totp", "flash.totp.removed", "flash.passkey", "flash.passkey.removed", "flash.session", "flash.sessions",
 	"flash.approval.approve", "flash.approval.deny", "flash.user.saved", "flash.user.waiting", "flash.space.saved", "flash.token.revoked", "flash.retention.saved", "flash.retention.waiting",

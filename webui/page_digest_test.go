@@ -20,7 +20,7 @@ import (
 func (s *realSite) digestOf() string {
 	s.t.Helper()
 	var ref quarantine.Ref
-	must(s.t, s.db.Pool.QueryRow(context.Background(), "SELECT blob_key, blob_name FROM delivery WHERE kind = 'dsn' ORDER BY id DESC LIMIT 1").Scan(&ref.Key, &ref.Name))
+	must(s.t, s.db.Pool.QueryRow(context.Background(), "SELECT b.wrapped_key, b.name FROM delivery d JOIN blob b ON b.name = d.blob_name WHERE d.kind = 'dsn' ORDER BY d.id DESC LIMIT 1").Scan(&ref.Key, &ref.Name))
 	r, err := s.held.Blobs().Open(context.Background(), ref)
 	must(s.t, err)
 	defer r.Close()

@@ -31,6 +31,7 @@ type itemView struct {
 	Mode       string // what a release takes
 	HasSandbox bool   // one is set up
 	StepUp     bool   // the password has to be given again
+	CanHold    bool   // legal holds can be set here
 	// InsistStepUp asks for it where somebody insists on a release that was stopped.
 	InsistStepUp bool
 	Signs        bool // a release is signed with the person's passkey
@@ -117,7 +118,7 @@ func (s *pages) item(c echo.Context, id uuid.UUID, right string) (quarantine.Ite
 }
 
 func (s *pages) itemView(c echo.Context, p *frame, it quarantine.Item, base string) (itemView, error) {
-	v := itemView{Item: it, Base: base, Tab: "message", As: "text", CanMail: true, HasSandbox: s.sandbox}
+	v := itemView{Item: it, Base: base, Tab: "message", As: "text", CanMail: true, HasSandbox: s.sandbox, CanHold: s.releases != nil}
 	if t := c.QueryParam("tab"); slices.Contains(itemTabs, t) {
 		v.Tab = t
 	}
@@ -210,7 +211,7 @@ func (v itemView) mayRelease(p *frame) bool {
 }
 
 func (v itemView) mayDelete(p *frame) bool {
-	return p.User.CanIn(rightDelete, v.Workspace) && v.Deletable()
+	return p.User.CanIn(rightDelete, v.Workspace) && v.Deletable() && v.LegalHoldAt == nil
 }
 
 // maySandbox says whether the sandbox may be asked now.

@@ -33,6 +33,7 @@ type quarantineView struct {
 	Wrong        bool   // the filter cannot be searched for
 	Sandbox      bool   // one is set up
 	Bulk         bool   // acts on many are possible
+	Keeping      bool   // there are pages of legal holds and of rules
 }
 
 // stateGroups are what the filter offers: one word for the states of one kind.
@@ -163,7 +164,7 @@ func (s *pages) readQuarantine(c echo.Context) (quarantineView, quarantine.Filte
 
 // readQuarantineQuery reads a filter, within the workspaces of the person.
 func (s *pages) readQuarantineQuery(c echo.Context, q url.Values) (quarantineView, quarantine.Filter, error) {
-	v := quarantineView{Classes: classesOf(q["class"]), Open: q.Get("id"), Sandbox: s.sandbox, Bulk: s.bulks != nil, Sort: quarantine.Newest}
+	v := quarantineView{Classes: classesOf(q["class"]), Open: q.Get("id"), Sandbox: s.sandbox, Bulk: s.bulks != nil, Keeping: s.releases != nil, Sort: quarantine.Newest}
 	set := url.Values{"q": {short(q.Get("q"))}}
 	for _, name := range quarantineFields {
 		set.Set(name, short(q.Get(name)))

@@ -131,6 +131,7 @@ func (s *pages) register(r router) {
 	r.page(http.MethodPost, "/quarantine/:id/delete", rightDelete, audit.ItemDelete, s.postDelete)
 	if s.releases != nil {
 		s.registerReleases(r)
+		s.registerKeeping(r)
 	}
 	if s.digests != nil {
 		s.registerDigests(r)

@@ -16,7 +16,6 @@ import (
 	"mailward/evidence"
 	"mailward/evidence/receipt"
 	"mailward/gateway/ledger"
-	"mailward/quarantine"
 	"mailward/scanner"
 )
 
@@ -163,15 +162,9 @@ func (p *program) openForEvidence(ctx context.Context, servers *backing) (err er
 	p.audit = audit.New(p.db, audit.Options{Observer: audit.Observer{Node: nodeName(), Version: version}, Log: p.log})
 	p.ledger = ledger.New(p.db, p.log)
 	p.onStop(func(context.Context) { p.ledger.Close() })
-	key, err := quarantine.OpenLocalKey(p.conf.subdir("keys", "blob.key"))
-	if err != nil {
+	if err := p.buildQuarantine(); err != nil {
 		return err
 	}
-	blobs, err := quarantine.NewBlobs(p.conf.subdir("blobs"), key)
-	if err != nil {
-		return err
-	}
-	p.quarantine = quarantine.New(p.conf.quarantineConfig(), p.db, blobs, p.audit, p.log)
 	p.sidecar = scanner.NewSidecar(scanner.SidecarConfig{Socket: servers.scanner})
 	if err := p.openBao(); err != nil {
 		return err

@@ -196,7 +196,7 @@ func (c *Config) Validate() error {
 	c.Health.validate(p)
 	c.validateSigning(p)
 	c.Queue.validate(p)
-	c.Quarantine.validate(p)
+	c.Quarantine.validate(p, c.OpenBao.URL != "")
 	c.Debug.validate(p)
 	c.Bootstrap.validate(p)
 	return errors.Join(p.list...)

@@ -137,7 +137,7 @@ func (o *OpenBao) resolve(kept map[string]*Secret) (errs []error) {
 
 // openBao makes the client of OpenBao, where it is set up.
 func (p *program) openBao() (err error) {
-	if p.conf.OpenBao.URL != "" {
+	if p.conf.OpenBao.URL != "" && p.bao == nil {
 		p.bao, err = bao.New(p.conf.OpenBao.config(), p.log)
 	}
 	return err

@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"docs/examples/copyaudit":  {},
 	"mailcow":                  {"audit", "internal/pg"},
 	"mailauth":                 {"internal/dns", "internal/message"},
-	"quarantine":               {"approval", "audit", "internal/durable", "internal/message", "internal/pg", "policy"},
+	"quarantine":               {"approval", "audit", "internal/durable", "internal/message", "internal/pg", "internal/worm", "policy"},
 	"quarantine/digest":        {"audit", "internal/pg", "policy", "quarantine"},
 	"quarantine/rescan":        {"internal/message", "policy", "scanner", "scanner/content"},
 	"quarantine/preview":       {},

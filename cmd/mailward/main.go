@@ -53,21 +53,22 @@ const defaultConfigFile = "/etc/mailward/mailward.yaml"
 type cli struct {
 	Config string `help:"Configuration file. Default: ${config}, where it is there." env:"MAILWARD_CONFIG" placeholder:"FILE"`
 
-	Serve   serveCmd    `cmd:"" help:"Run the gateway, the web UI and the workers, with embedded servers where none are configured."`
-	Migrate migrateCmd  `cmd:"" help:"Bring the database up to date."`
-	Conf    configCmd   `cmd:"" name:"config" help:"Print the commented reference of the configuration, or check a configuration."`
-	Scan    scanCmd     `cmd:"" help:"Scan a mail and print the verdict as JSON. Exit code 0: clean, 1: something found, 2: no verdict."`
-	Send    sendCmd     `cmd:"" help:"Send mail files over SMTP."`
-	Sink    sinkCmd     `cmd:"" help:"Take any mail over SMTP and keep it in a Maildir. For trying things out."`
-	User    userCmd     `cmd:"" help:"Manage people who may log in."`
-	Token   tokenCmd    `cmd:"" help:"Manage tokens of the HTTP API."`
-	Audit   auditCmd    `cmd:"" help:"Read the audit."`
-	Evid    evidenceCmd `cmd:"" name:"evidence" help:"Export held mails as evidence."`
-	Receipt receiptCmd  `cmd:"" help:"Check evidence, offline."`
-	Demo    demoCmd     `cmd:"" help:"Send the mails of a folder, and two that are made on the spot, through the running gateway, and say what became of each."`
-	DKIM    dkimCmd     `cmd:"" name:"dkim" help:"Print the DNS records of the keys that mail is signed with, and say whether they are published."`
-	Doctor  doctorCmd   `cmd:"" help:"Say what is missing or broken."`
-	Version versionCmd  `cmd:"" help:"Print the version."`
+	Serve   serveCmd      `cmd:"" help:"Run the gateway, the web UI and the workers, with embedded servers where none are configured."`
+	Migrate migrateCmd    `cmd:"" help:"Bring the database up to date."`
+	Conf    configCmd     `cmd:"" name:"config" help:"Print the commented reference of the configuration, or check a configuration."`
+	Scan    scanCmd       `cmd:"" help:"Scan a mail and print the verdict as JSON. Exit code 0: clean, 1: something found, 2: no verdict."`
+	Send    sendCmd       `cmd:"" help:"Send mail files over SMTP."`
+	Sink    sinkCmd       `cmd:"" help:"Take any mail over SMTP and keep it in a Maildir. For trying things out."`
+	User    userCmd       `cmd:"" help:"Manage people who may log in."`
+	Token   tokenCmd      `cmd:"" help:"Manage tokens of the HTTP API."`
+	Audit   auditCmd      `cmd:"" help:"Read the audit."`
+	Quar    quarantineCmd `cmd:"" name:"quarantine" help:"Look after the bytes of held mail and their keys."`
+	Evid    evidenceCmd   `cmd:"" name:"evidence" help:"Export held mails as evidence."`
+	Receipt receiptCmd    `cmd:"" help:"Check evidence, offline."`
+	Demo    demoCmd       `cmd:"" help:"Send the mails of a folder, and two that are made on the spot, through the running gateway, and say what became of each."`
+	DKIM    dkimCmd       `cmd:"" name:"dkim" help:"Print the DNS records of the keys that mail is signed with, and say whether they are published."`
+	Doctor  doctorCmd     `cmd:"" help:"Say what is missing or broken."`
+	Version versionCmd    `cmd:"" help:"Print the version."`
 }
 
 // exitCode is an error that ends the program with a code of its own. Its cause

@@ -83,6 +83,7 @@ type program struct {
 	mailcow    *mailcow.Directory // nil: none is set
 	ledger     *ledger.Ledger
 	quarantine *quarantine.Store
+	blobKeys   *quarantine.Keys
 	evidence   *evidence.Store
 	bulks      *quarantine.Bulks
 	coverage   *quarantine.Coverage
@@ -234,15 +235,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	}
 	p.ledger = ledger.New(p.db, p.log)
 	p.onStop(func(context.Context) { p.ledger.Close() })
-	key, err := quarantine.OpenLocalKey(p.conf.subdir("keys", "blob.key"))
-	if err != nil {
+	if err := p.buildQuarantine(); err != nil {
 		return err
 	}
-	blobs, err := quarantine.NewBlobs(p.conf.subdir("blobs"), key)
-	if err != nil {
-		return err
-	}
-	p.quarantine = quarantine.New(p.conf.quarantineConfig(), p.db, blobs, p.audit, p.log)
 	spool := message.DefaultConfig()
 	spool.Dir, spool.MaxSize, spool.Normalise = p.conf.subdir("spool"), int64(p.conf.SMTP.MaxMessageSize), p.conf.SMTP.BareNewline == "normalise"
 	if p.spooler, err = message.NewSpooler(spool); err != nil {

@@ -165,6 +165,9 @@ func (p *program) components(smtp bool) ([]health.Component, error) {
 		health.RuleSets(p.ruleSets), health.Audit(p.auditStatus), health.Seal(p.sealStatus), health.DeliveryQueue(p.db, time.Now),
 		health.Disk(p.conf.DataDir, uint64(message.DefaultConfig().MinFree)),
 	}
+	if p.quarantine != nil {
+		list = append(list, health.Blobs(p.blobStatus, time.Now))
+	}
 	if r := newRspamd(p.conf.Rspamd); r != nil {
 		list = append(list, health.Rspamd(engineInfo(r.Check, false)))
 	}
@@ -367,8 +370,8 @@ func (p *program) sweep(ctx context.Context) error {
 	for {
 		if n, err := p.quarantine.Sweep(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error("blobs not swept", "error", err)
-		} else if n > 0 {
-			p.log.Info("blobs without a row removed", "count", n)
+		} else if n.Removed > 0 {
+			p.log.Info("blobs that nothing needs removed", "count", n.Removed)
 		}
 		select {
 		case <-ctx.Done():

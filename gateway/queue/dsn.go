@@ -178,14 +178,14 @@ func (q *Queue) notification(ctx context.Context, m Mail, fates []fate) (*row, e
 	if r.full {
 		body.r = io.MultiReader(bytes.NewReader(before), original, bytes.NewReader(after))
 	}
-	ref, err := q.deps.Quarantine.Blobs().Put(ctx, body)
+	blob, err := q.deps.Quarantine.Store(ctx, m.Workspace, body)
 	if err != nil {
 		return nil, fmt.Errorf("keep notification: %w", err)
 	}
 	env := m.Envelope
 	env.From, env.ReceivedAt, env.SMTPUTF8, env.Ret, env.EnvID = "", r.now, r.utf8, "", ""
 	// RFC 3461 §6.1: nobody is to be told about a notification.
-	row, err := q.newRow(DSN, Mail{Workspace: m.Workspace, Envelope: env, Size: body.n, EightBit: r.utf8 || r.full && m.EightBit}, hop.Recipient{Address: m.Envelope.From, Notify: notifyNever}, ref)
+	row, err := q.newRow(DSN, Mail{Workspace: m.Workspace, Envelope: env, Size: body.n, EightBit: r.utf8 || r.full && m.EightBit}, hop.Recipient{Address: m.Envelope.From, Notify: notifyNever}, blob)
 	if err != nil {
 		return nil, err
 	}

@@ -46,12 +46,12 @@ func (l *Letters) Post(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, to s
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("make mail id: %w", err)
 	}
-	ref, err := q.deps.Quarantine.Blobs().Put(ctx, bytes.NewReader(raw))
+	blob, err := q.deps.Quarantine.Store(ctx, workspace, bytes.NewReader(raw))
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("keep a mail of ours: %w", err)
 	}
 	m := Mail{Workspace: workspace, Envelope: message.Envelope{ID: id, ReceivedAt: time.Now()}, Size: int64(len(raw))}
-	r, err := q.newRow(DSN, m, hop.Recipient{Address: to, Notify: notifyNever}, ref)
+	r, err := q.newRow(DSN, m, hop.Recipient{Address: to, Notify: notifyNever}, blob)
 	if err != nil {
 		return uuid.Nil, err
 	}

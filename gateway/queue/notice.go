@@ -41,12 +41,12 @@ func (q *Queue) Notice(ctx context.Context, to, subject, text string) (uuid.UUID
 	if err := w.Close(); err != nil {
 		return uuid.Nil, fmt.Errorf("write notice: %w", err)
 	}
-	ref, err := q.deps.Quarantine.Blobs().Put(ctx, bytes.NewReader(b.Bytes()))
+	blob, err := q.deps.Quarantine.Store(ctx, policy.DefaultWorkspace, bytes.NewReader(b.Bytes()))
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("keep notice: %w", err)
 	}
 	m := Mail{Workspace: policy.DefaultWorkspace, Envelope: message.Envelope{ID: id, ReceivedAt: time.Now()}, Size: int64(b.Len())}
-	r, err := q.newRow(DSN, m, hop.Recipient{Address: to, Notify: notifyNever}, ref)
+	r, err := q.newRow(DSN, m, hop.Recipient{Address: to, Notify: notifyNever}, blob)
 	if err != nil {
 		return uuid.Nil, err
 	}

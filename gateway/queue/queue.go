@@ -128,6 +128,7 @@ type Mail struct {
 	Edits     []message.Range // fields that are not passed on
 	Trace     []byte          // our lines on top
 	Size      int64
+	Sum       []byte // SHA-256 of it as received; nil: not known
 	EightBit  bool
 	// Suspect mail likely has a forged sender, who is told nothing (RFC 5321 §6.2).
 	Suspect bool
@@ -142,23 +143,22 @@ const notBegun = 2 * time.Minute
 // Later keeps a mail for recipients that were refused for now. After an error
 // nothing of it may be believed to be there.
 func (q *Queue) Later(ctx context.Context, m Mail, refused []Refusal) (ids []uuid.UUID, err error) {
-	r, err := m.Open(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read mail to keep it for later: %w", err)
-	}
-	defer r.Close()
-	ref, err := q.deps.Quarantine.Blobs().Put(ctx, r)
+	c := quarantine.Content{Workspace: m.Workspace, Sum: m.Sum, Open: m.Open}
+	err = q.deps.Quarantine.Keep(ctx, c, func(k *quarantine.Kept) (err error) {
+		rows := make([]row, len(refused))
+		for i, no := range refused {
+			if rows[i], err = q.newRow(Relay, m, no.Recipient, k); err != nil {
+				return err
+			}
+			rows[i].reply = no.Reply
+		}
+		ids, err = q.insert(ctx, m.Envelope.ID, rows)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("keep mail for later: %w", err)
 	}
-	rows := make([]row, len(refused))
-	for i, no := range refused {
-		if rows[i], err = q.newRow(Relay, m, no.Recipient, ref); err != nil {
-			return nil, err
-		}
-		rows[i].reply = no.Reply
-	}
-	return q.insert(ctx, m.Envelope.ID, rows)
+	return ids, nil
 }
 
 // Cancel takes rows back that [Queue.Later] and [Queue.Undeliverable] have made:
@@ -178,19 +178,19 @@ type row struct {
 	kind        string
 	mail        Mail
 	rcpt        hop.Recipient
-	ref         quarantine.Ref
+	blob        *quarantine.Kept
 	destination string
 	tell        bool
 	wait        time.Duration
 	reply       hop.Reply // why it waits; empty where nobody was asked yet
 }
 
-func (q *Queue) newRow(kind string, m Mail, to hop.Recipient, ref quarantine.Ref) (row, error) {
+func (q *Queue) newRow(kind string, m Mail, to hop.Recipient, blob *quarantine.Kept) (row, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return row{}, fmt.Errorf("make delivery id: %w", err)
 	}
-	return row{id: id, kind: kind, mail: m, rcpt: to, ref: ref, destination: q.destination(to.Address, m.Envelope.From), tell: !m.Suspect, wait: notBegun}, nil
+	return row{id: id, kind: kind, mail: m, rcpt: to, blob: blob, destination: q.destination(to.Address, m.Envelope.From), tell: !m.Suspect, wait: notBegun}, nil
 }
 
 // insert writes rows in one transaction.
@@ -214,6 +214,10 @@ func (q *Queue) insert(ctx context.Context, mail uuid.UUID, rows []row) (ids []u
 
 func (q *Queue) write(ctx context.Context, tx pgx.Tx, r row) error {
 	m, now := r.mail, time.Now()
+	name, err := q.deps.Quarantine.Claim(ctx, tx, r.blob)
+	if err != nil {
+		return err
+	}
 	skip, trace := m.Edits, m.Trace
 	if skip == nil {
 		skip = []message.Range{}
@@ -234,7 +238,7 @@ func (q *Queue) write(ctx context.Context, tx pgx.Tx, r row) error {
 		at := now.Add(q.cfg.WarnAfter)
 		warn = &at
 	}
-	_, err = tx.Exec(ctx, insertSQL, r.id, m.Workspace, r.kind, m.Envelope.ID, m.Envelope.From, r.rcpt.Address, r.ref.Key, r.ref.Name, edits, trace,
+	_, err = tx.Exec(ctx, insertSQL, r.id, m.Workspace, r.kind, m.Envelope.ID, m.Envelope.From, r.rcpt.Address, name, edits, trace,
 		m.Envelope.SMTPUTF8, m.EightBit, r.destination, m.Size, arrived, m.Envelope.Ret, m.Envelope.EnvID, r.rcpt.Notify, r.rcpt.ORCPT, r.tell, warn, now.Add(q.cfg.Lifetime), r.wait, r.reply.Code, r.reply.Line())
 	if err != nil {
 		return fmt.Errorf("queue delivery: %w", err)

@@ -350,8 +350,8 @@ func TestDestination_DeadDelaysNobody(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	id := f.later(f.mail(), rcpt("bob@ours.example"))[0]
-	f.exec(`INSERT INTO delivery (id, workspace_id, kind, mail_id, envelope_from, recipient, blob_key, blob_name, destination, next_attempt_at, give_up_at)
-		SELECT gen_random_uuid(), workspace_id, kind, mail_id, envelope_from, n || '@dead.example', blob_key, blob_name, '127.0.0.1:1', now() - interval '1 hour', give_up_at
+	f.exec(`INSERT INTO delivery (id, workspace_id, kind, mail_id, envelope_from, recipient, blob_name, destination, next_attempt_at, give_up_at)
+		SELECT gen_random_uuid(), workspace_id, kind, mail_id, envelope_from, n || '@dead.example', blob_name, '127.0.0.1:1', now() - interval '1 hour', give_up_at
 		FROM delivery, generate_series(1, 10000) n WHERE id = $1`, id)
 	f.work(f.queue)
 	f.wantState(id, Delivered)
@@ -400,8 +400,8 @@ func TestClaim_UsesTheIndex(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	id := f.later(f.mail(), rcpt("bob@ours.example"))[0]
-	f.exec(`INSERT INTO delivery (id, workspace_id, kind, mail_id, envelope_from, recipient, blob_key, blob_name, destination, next_attempt_at, give_up_at)
-		SELECT gen_random_uuid(), workspace_id, kind, mail_id, envelope_from, recipient, blob_key, blob_name, 'hop' || n % 50, now() - interval '1 hour', give_up_at
+	f.exec(`INSERT INTO delivery (id, workspace_id, kind, mail_id, envelope_from, recipient, blob_name, destination, next_attempt_at, give_up_at)
+		SELECT gen_random_uuid(), workspace_id, kind, mail_id, envelope_from, recipient, blob_name, 'hop' || n % 50, now() - interval '1 hour', give_up_at
 		FROM delivery, generate_series(1, 50000) n WHERE id = $1`, id)
 	f.exec("ANALYZE delivery")
 	for name, q := range map[string]struct {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -84,6 +85,12 @@ func TestTransitCipher(t *testing.T) {
 	if _, err := c.TransitDecrypt(ctx, "aes", ct, []byte("item 8")); !errors.Is(err, ErrBadRequest) {
 		t.Errorf("another item's: %v", err)
 	}
+	if _, err := c.TransitRewrap(ctx, "aes", ct); !errors.Is(err, ErrBadRequest) {
+		t.Errorf("rewrapped although it is bound: %v", err)
+	}
+	if ct, err = c.TransitEncrypt(ctx, "aes", []byte("plain"), nil); err != nil {
+		t.Fatal(err)
+	}
 	next, err := c.TransitRewrap(ctx, "aes", ct)
 	if err != nil || !strings.HasPrefix(next, "vault:v2:") {
 		t.Errorf("%q %v", next, err)
@@ -94,6 +101,56 @@ func TestTransitCipher(t *testing.T) {
 	}
 	if p, err := c.TransitDecrypt(ctx, "aes", wrapped, nil); err != nil || !bytes.Equal(p, plain) {
 		t.Errorf("data key: %v", err)
+	}
+}
+
+func TestTransitRewrapAll(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	c := f.client(t, nil)
+	ctx := context.Background()
+	var old []string
+	for i := range rewrapMost + 3 { // two calls
+		ct, err := c.TransitEncrypt(ctx, "aes", []byte(strconv.Itoa(i)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old = append(old, ct)
+	}
+	if err := c.TransitRotate(ctx, "aes"); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := c.TransitLatest(ctx, "aes"); err != nil || v != 3 {
+		t.Errorf("version %d, %v", v, err)
+	}
+	next, err := c.TransitRewrapAll(ctx, "aes", old)
+	if err != nil || len(next) != len(old) {
+		t.Fatal(len(next), err)
+	}
+	for i, ct := range next {
+		if p, err := c.TransitDecrypt(ctx, "aes", ct, nil); err != nil || string(p) != strconv.Itoa(i) || !strings.HasPrefix(ct, "vault:v3:") {
+			t.Fatalf("%d: %q, %q, %v", i, ct, p, err)
+		}
+	}
+	if got, err := c.TransitRewrapAll(ctx, "aes", append(old[:2:2], "vault:x")); !errors.Is(err, ErrBadRequest) || got != nil {
+		t.Errorf("one that is none: %v, %v", got, err)
+	}
+	f.set(func() {
+		f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.Contains(r.URL.Path, "/rewrap/") {
+				return false
+			}
+			reply(w, "data", map[string]any{"batch_results": []any{}})
+			return true
+		}
+	})
+	if _, err := c.TransitRewrapAll(ctx, "aes", old[:2]); err == nil {
+		t.Error("an answer with nothing in it was taken")
+	}
+	for _, bad := range []string{"../sys", ""} {
+		if err := c.TransitRotate(ctx, bad); !errors.Is(err, ErrBadRequest) {
+			t.Errorf("%q: %v", bad, err)
+		}
 	}
 }
 

@@ -46,11 +46,12 @@ type fake struct {
 	rsa      []*rsa.PrivateKey
 	ed       []ed25519.PrivateKey
 	minSign  int
+	aes      int // newest version of the cipher
 }
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{t: t, tokens: map[string]bool{}, lease: 1200, kv: map[string][]map[string]any{}}
+	f := &fake{t: t, tokens: map[string]bool{}, lease: 1200, aes: 2, kv: map[string][]map[string]any{}}
 	for range 2 {
 		k, err := rsa.GenerateKey(rand.Reader, 2048)
 		if err != nil {
@@ -182,19 +183,22 @@ func (f *fake) transit(w http.ResponseWriter, p []string, in map[string]any) {
 	}
 	switch p[0] {
 	case "keys":
+		if len(p) == 3 && p[2] == "rotate" {
+			f.aes++
+			w.WriteHeader(204)
+			return
+		}
 		f.keys(w, key)
 	case "sign":
 		f.sign(w, p, in)
 	case "encrypt":
 		reply(w, "data", map[string]any{"ciphertext": "vault:v1:" + seal(in["plaintext"], in["associated_data"]), "key_version": 1})
-	case "decrypt", "rewrap":
+	case "rewrap":
+		f.rewrap(w, in)
+	case "decrypt":
 		plain, bound := open(in["ciphertext"].(string))
-		if a, _ := in["associated_data"].(string); p[0] == "decrypt" && a != bound {
+		if a, _ := in["associated_data"].(string); a != bound {
 			fail(w, 400, "cipher: message authentication failed")
-			return
-		}
-		if p[0] == "rewrap" {
-			reply(w, "data", map[string]any{"ciphertext": "vault:v2:" + seal(plain, bound), "key_version": 2})
 			return
 		}
 		reply(w, "data", map[string]any{"plaintext": plain})
@@ -202,6 +206,36 @@ func (f *fake) transit(w http.ResponseWriter, p []string, in map[string]any) {
 		raw := base64.StdEncoding.EncodeToString(make([]byte, 32))
 		reply(w, "data", map[string]any{"plaintext": raw, "ciphertext": "vault:v1:" + seal(raw, "")})
 	}
+}
+
+// rewrap has no associated data, as the server has none, and a batch with one bad
+// part is a 400 that holds the results of all.
+func (f *fake) rewrap(w http.ResponseWriter, in map[string]any) {
+	one := func(c string) (map[string]any, bool) {
+		plain, bound := open(c)
+		if !strings.HasPrefix(c, "vault:v") || bound != "" {
+			return map[string]any{"error": "cipher: message authentication failed"}, false
+		}
+		return map[string]any{"ciphertext": fmt.Sprintf("vault:v%d:%s", f.aes, seal(plain, "")), "key_version": f.aes}, true
+	}
+	if batch, ok := in["batch_input"].([]any); ok {
+		results, good := []any{}, true
+		for _, b := range batch {
+			r, ok := one(b.(map[string]any)["ciphertext"].(string))
+			results, good = append(results, r), good && ok
+		}
+		if !good {
+			w.WriteHeader(400)
+		}
+		reply(w, "data", map[string]any{"batch_results": results})
+		return
+	}
+	r, ok := one(in["ciphertext"].(string))
+	if !ok {
+		fail(w, 400, "cipher: message authentication failed")
+		return
+	}
+	reply(w, "data", r)
 }
 
 // seal stands for a cipher: it keeps what it was given.
@@ -230,7 +264,7 @@ func (f *fake) keys(w http.ResponseWriter, key string) {
 			keys[n] = time.Now().Unix()
 		}
 	}
-	reply(w, "data", map[string]any{"type": key, "keys": keys, "latest_version": 2, "min_encryption_version": f.minSign})
+	reply(w, "data", map[string]any{"type": key, "keys": keys, "latest_version": f.aes, "min_encryption_version": f.minSign})
 }
 
 func (f *fake) sign(w http.ResponseWriter, p []string, in map[string]any) {

@@ -28,8 +28,42 @@ func WriteFile(path string, b []byte, mode fs.FileMode) error {
 // Until all of that is done the old file is there, if there was one. The folder
 // has to exist.
 func Write(path string, mode fs.FileMode, fill func(io.Writer) error) error {
+	return Disk().Write(path, mode, fill)
+}
+
+// SyncDir makes changes of names in a folder survive a crash.
+func SyncDir(dir string) error { return Disk().SyncDir(dir) }
+
+// File is what a file is written through.
+type File interface {
+	io.Writer
+	Name() string
+	Chmod(fs.FileMode) error
+	Sync() error
+	Close() error
+}
+
+// Steps are the calls of which a write is made, for tests in which each of them
+// fails, or is done and fails nevertheless.
+type Steps struct {
+	Create  func(dir, pattern string) (File, error)
+	Rename  func(from, to string) error
+	Mkdir   func(dir string, mode fs.FileMode) error
+	SyncDir func(dir string) error
+}
+
+// Disk is the real ones.
+func Disk() Steps {
+	return Steps{
+		Create: func(dir, pattern string) (File, error) { return os.CreateTemp(dir, pattern) },
+		Rename: os.Rename, Mkdir: os.Mkdir, SyncDir: syncDir,
+	}
+}
+
+// Write is [Write] by these steps.
+func (s Steps) Write(path string, mode fs.FileMode, fill func(io.Writer) error) error {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*")
+	f, err := s.Create(dir, ".new-*")
 	if err != nil {
 		return err
 	}
@@ -37,14 +71,13 @@ func Write(path string, mode fs.FileMode, fill func(io.Writer) error) error {
 	if err = errors.Join(fill(f), f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := s.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return SyncDir(dir)
+	return s.SyncDir(dir)
 }
 
-// SyncDir makes changes of names in a folder survive a crash.
-func SyncDir(dir string) error {
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -102,6 +102,12 @@ func IsUnavailable(err error) bool {
 		errors.Is(err, net.ErrClosed)
 }
 
+// IsDiskFull says whether err means that the database has no room.
+func IsDiskFull(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "53100"
+}
+
 // IsLockTimeout says whether err means that another transaction held a lock for
 // longer than the statement was willing to wait.
 func IsLockTimeout(err error) bool {

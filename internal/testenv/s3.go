@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -108,6 +109,11 @@ func (d *s3Double) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, 404, "NoSuchBucket")
 	case r.Method == http.MethodPut:
 		d.put(w, r, locks)
+	case r.Method == http.MethodGet && key == "" && r.URL.Query().Get("list-type") == "2":
+		d.list(w, bucket, r.URL.Query().Get("prefix"))
+	case r.Method == http.MethodDelete && !locks && !r.URL.Query().Has("versionId"):
+		d.versions = slices.DeleteFunc(d.versions, func(v s3Version) bool { return v.path == r.URL.Path })
+		w.WriteHeader(204)
 	default:
 		d.one(w, r)
 	}
@@ -117,6 +123,18 @@ func refuse(w http.ResponseWriter, status int, code string) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
 	fmt.Fprintf(w, `<?xml version="1.0"?><Error><Code>%s</Code><Message>%s</Message></Error>`, code, code)
+}
+
+// list gives what is under a prefix, all in one answer.
+func (d *s3Double) list(w http.ResponseWriter, bucket, prefix string) {
+	w.Header().Set("Content-Type", "application/xml")
+	fmt.Fprintf(w, `<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>%s</Name><IsTruncated>false</IsTruncated>`, bucket)
+	for _, v := range d.versions {
+		if key, ok := strings.CutPrefix(v.path, "/"+bucket+"/"); ok && strings.HasPrefix(key, prefix) {
+			fmt.Fprintf(w, `<Contents><Key>%s</Key><LastModified>%s</LastModified><Size>%d</Size></Contents>`, key, v.at.UTC().Format(time.RFC3339), len(v.body))
+		}
+	}
+	io.WriteString(w, `</ListBucketResult>`)
 }
 
 func (d *s3Double) put(w http.ResponseWriter, r *http.Request, locks bool) {

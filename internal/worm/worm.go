@@ -2,7 +2,8 @@
 // it what has become of them.
 //
 // It is plumbing of the anchors of the audit and of the store of evidence: both
-// believe nothing of a storage but what it says about the stored version.
+// believe nothing of a storage but what it says about the stored version. The blobs
+// of held mail may be in a bucket too, without a lock ([Objects]).
 package worm
 
 import (

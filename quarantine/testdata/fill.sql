@@ -17,14 +17,14 @@ SELECT s.n, now() - interval '1 minute' - (:items - s.n) * (interval '400 days' 
 FROM (SELECT n, random() AS p FROM generate_series(1, :items) n) s;
 
 INSERT INTO quarantine_item (id, workspace_id, mail_id, class, score, received_at, expires_at, envelope_from, header_from, subject, message_id, size, sha256,
-    reasons, findings, engines, parts, blob_key, blob_name, state, direction, terms, words)
+    reasons, findings, engines, parts, blob_name, state, direction, terms, words)
 SELECT (lpad(to_hex((extract(epoch FROM s.at) * 1000)::bigint), 12, '0') || '7' || substr(md5(s.n::text), 1, 3) || 'a' || substr(md5(s.n::text), 4, 15))::uuid,
        CASE WHEN s.n % 10 = 0 THEN md5('space' || 1 + s.n / 10 % 9)::uuid ELSE '00000000-0000-7000-8000-000000000001' END,
        md5('mail' || s.n)::uuid, c.class, (s.p * 30)::real, s.at, s.at + interval '30 days', c.sender, '"' || c.name || '" <' || c.sender || '>', c.subject,
        '<' || md5('mid' || s.n) || '@' || c.domain || '>', 20000 + s.n % 50000, decode(c.hash, 'hex'),
        jsonb_build_array('ClamAV: Win.Trojan.Agent-' || s.sign), c.findings, '[{"engine": "clamav", "version": "1.4", "answered": true, "duration_ms": 20}]',
        jsonb_build_array(jsonb_build_object('path', '1', 'content_type', 'text/plain', 'size', 2000), jsonb_build_object('path', '2', 'name', 'invoice.zip', 'content_type', 'application/zip', 'size', 18000, 'sha256', c.part)),
-       '\x00', md5('blob' || s.n), c.state, CASE WHEN s.n % 50 = 7 THEN 'outbound' ELSE 'inbound' END,
+       md5('blob' || s.n), c.state, CASE WHEN s.n % 50 = 7 THEN 'outbound' ELSE 'inbound' END,
        ARRAY['from:' || c.sender, 'from:@' || c.domain, 'hash:' || c.hash, 'mid:' || md5('mid' || s.n) || '@' || c.domain, 'shape:' || c.shape, 'to:' || c.box, 'to:@ours' || s.box % 20 || '.example',
            'sym:spf_fail', 'sym:sign_' || s.sign, 'sym:url_young', 'url:' || c.link, 'hash:' || c.part, 'yara:rule_' || s.sign % 300, 'sig:win.trojan.agent-' || s.sign]
            || CASE WHEN s.old THEN ARRAY['sym:old_campaign'] ELSE '{}' END,

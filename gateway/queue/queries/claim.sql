@@ -7,5 +7,5 @@ WITH picked AS (
 UPDATE delivery SET state = 'delivering', lease_owner = $1, lease_until = now() + $2::interval, attempts = attempts + 1, last_attempt_at = now(),
     dot_sent_at = CASE kind WHEN 'release' THEN dot_sent_at END, updated_at = now()
 FROM picked WHERE delivery.id = picked.id AND state = 'queued'
-RETURNING delivery.id, workspace_id, mail_id, kind, item_id, release_id, recipient_id, envelope_from, recipient, blob_key, blob_name, header_edits, trace_header,
+RETURNING delivery.id, workspace_id, mail_id, kind, item_id, release_id, recipient_id, envelope_from, recipient, (SELECT b.wrapped_key FROM blob b WHERE b.name = delivery.blob_name), blob_name, header_edits, trace_header,
     smtputf8, eight_bit, attempts, created_at, give_up_at, dot_sent_at, destination, size, received_at, ret, envid, notify, orcpt, tell_sender;

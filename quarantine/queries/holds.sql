@@ -1,0 +1,7 @@
+-- Items under a legal hold, the newest hold first. $1 workspaces, $2 and $3 after this hold and item, $4 how many
+SELECT i.id, i.mail_id, i.workspace_id, i.class, i.state, i.score, i.received_at, i.expires_at, host(i.client_ip), i.helo, i.envelope_from,
+       i.header_from, i.subject, i.message_id, i.size, i.sha256, i.reasons, i.findings, i.engines, i.parts, i.auth, i.header_edits, i.trace_header,
+       i.smtputf8, i.eight_bit, b.wrapped_key, i.blob_name, i.blob_removed_at, i.direction, i.malicious_late_at, i.rescan, i.stopped_at, i.legal_hold_at, i.legal_hold_reason
+FROM quarantine_item i LEFT JOIN blob b ON b.name = i.blob_name AND i.blob_removed_at IS NULL
+WHERE i.legal_hold_at IS NOT NULL AND i.workspace_id = ANY ($1) AND ($2::timestamptz IS NULL OR (i.legal_hold_at, i.id) < ($2, $3::uuid))
+ORDER BY i.legal_hold_at DESC, i.id DESC LIMIT $4;
