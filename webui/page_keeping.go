@@ -119,6 +119,7 @@ type keepRulesView struct {
 	Space  string
 	Spaces []spaceOption
 	Rules  []quarantine.Rule
+	Days   int // how long held mail is kept without a rule
 	May    bool
 	StepUp bool
 	Wrong  string // key of what is wrong with what was sent
@@ -141,7 +142,7 @@ func (s *pages) showKeepRules(c echo.Context, status int, wrong string, typed qu
 		return s.failure(c, err)
 	}
 	p := s.frame(c, "quarantine")
-	v := keepRulesView{Space: space.String(), May: p.User.CanIn(rightPolicy, space), StepUp: s.needsPassword(p), Wrong: wrong, Class: typed.Class}
+	v := keepRulesView{Space: space.String(), Days: int(s.retention.Hours() / 24), May: p.User.CanIn(rightPolicy, space), StepUp: s.needsPassword(p), Wrong: wrong, Class: typed.Class}
 	if v.Rules, err = s.releases.Rules(c.Request().Context(), space); err != nil {
 		return s.failure(c, err)
 	}
