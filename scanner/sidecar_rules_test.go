@@ -192,8 +192,15 @@ func TestSidecar_StartsWithoutABrokenSet(t *testing.T) {
 		t.Errorf("why it is not in force: %+v, error %v", i.Detail, err)
 	}
 	waitManaged(t, side, writeSets(t, dir, setOf("rule whole { condition: false }")))
-	if _, i, err := side.RulesInForce(context.Background()); err != nil || i.Detail != "" {
-		t.Errorf("what was wrong is still said: %+v, error %v", i.Detail, err)
+	// What was wrong is taken back once the old workers have ended.
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		_, i, err := side.RulesInForce(context.Background())
+		if err == nil && i.Detail == "" {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("what was wrong is still said: %+v, error %v", i.Detail, err)
+		}
 	}
 }
 
@@ -232,8 +239,12 @@ rule Other { condition: filesize == 17 }`)
 		t.Fatalf("third time: %+v", rep)
 	}
 	waitManaged(t, side, writeSets(t, dir, quick))
-	// Workers with the old rules may take one more mail before they end.
+	// Workers with the old rules may answer once more before they end; that others
+	// are in force is learned from any answer.
 	for end := time.Now().Add(30 * time.Second); ; {
+		if _, err := side.Check(context.Background()); err != nil {
+			t.Fatal(err)
+		}
 		rep, _ = s.Scan(context.Background(), Job{MailID: uuid.New(), Spool: mail})
 		if len(rep.Failed()) == 0 && len(rep.Findings) == 0 {
 			return
