@@ -115,8 +115,12 @@ func (rep *report) machine(ctx context.Context) string {
 	fmt.Sscanf(line("/proc/meminfo", "MemTotal"), "%d", &kib)
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	debian, _ := os.ReadFile("/etc/debian_version")
-	return fmt.Sprintf("%s, commit %s, %s; %d cores (%s), %d GB, Debian %s, Linux %s; %s.", time.Now().UTC().Format("2 January 2006"), commit, runtime.Version(), runtime.NumCPU(),
-		line("/proc/cpuinfo", "model name"), (kib+512<<10)>>20, strings.TrimSpace(string(debian)), strings.TrimSpace(string(kernel)), strings.Join(rep.software, ", "))
+	software := ""
+	if len(rep.software) > 0 {
+		software = "; " + strings.Join(rep.software, ", ")
+	}
+	return fmt.Sprintf("%s, commit %s, %s; %d cores (%s), %d GB, Debian %s, Linux %s%s.", time.Now().UTC().Format("2 January 2006"), commit, runtime.Version(), runtime.NumCPU(),
+		line("/proc/cpuinfo", "model name"), (kib+512<<10)>>20, strings.TrimSpace(string(debian)), strings.TrimSpace(string(kernel)), software)
 }
 
 // spread is the values of all rounds, in order.
