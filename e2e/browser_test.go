@@ -44,17 +44,7 @@ func TestBrowser(t *testing.T) {
 	}
 	s.api("admin").itemBySubject("Your parcel")
 
-	// Go keeps the results of tests by the files that they look at, and sees none
-	// that node reads.
-	scripts, err := filepath.Glob("../webui/e2e/*.mjs")
-	if err != nil || len(scripts) == 0 {
-		t.Fatalf("no browser suite: %v", err)
-	}
-	for _, f := range scripts {
-		if _, err := os.ReadFile(f); err != nil {
-			t.Fatal(err)
-		}
-	}
+	readScripts(t)
 	cmd := exec.Command("npm", "run", "--silent", "e2e")
 	cmd.Dir = filepath.Join("..", "webui")
 	cmd.Env = append(os.Environ(), "BASE_URL=http://"+s.http, "ADMIN_EMAIL="+adminEmail, "ADMIN_PASSWORD="+adminPassword)
@@ -64,6 +54,21 @@ func TestBrowser(t *testing.T) {
 		t.Fatalf("browser suite: %v\n%s", err, out.String())
 	}
 	t.Log(tail(out.String(), 30))
+}
+
+// readScripts reads the browser tests: Go keeps the results of tests by the files
+// that they look at, and sees none that node reads.
+func readScripts(t *testing.T) {
+	t.Helper()
+	scripts, err := filepath.Glob("../webui/e2e/*.mjs")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no browser suite: %v", err)
+	}
+	for _, f := range scripts {
+		if _, err := os.ReadFile(f); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // htmlMail is a form that asks for a password: harmless, and what our rule for

@@ -288,6 +288,9 @@ func actOf(p *frame, r auditRow) act {
 		a.Tone, a.Icon = "crit", "circle-x"
 		a.Detail = p.word("outcome", r.Outcome)
 	}
+	if r.Action == audit.ReleaseResult {
+		r.Detail = strings.TrimSpace(strings.TrimPrefix(r.Code, "0") + " " + r.Detail) // the next hop's reply
+	}
 	if r.Detail != "" {
 		a.Detail = strings.TrimSpace(a.Detail + " " + r.Detail)
 	}

@@ -147,6 +147,28 @@ func TestCatalogues(t *testing.T) {
 	}
 }
 
+// TestTimelineSpeaks: whatever is recorded of a held mail has words on its timeline.
+func TestTimelineSpeaks(t *testing.T) {
+	t.Parallel()
+	c, err := newCatalog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := os.ReadFile("../audit/actions.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := regexp.MustCompile(`= +"((?:quarantine|digest|evidence)\.[a-z_.]+)"`).FindAllStringSubmatch(string(src), -1)
+	if len(found) < 40 {
+		t.Fatalf("only %d actions found", len(found))
+	}
+	for _, m := range found {
+		if _, ok := c.texts[language.English]["did."+m[1]]; !ok {
+			t.Errorf("missing: did.%s", m[1])
+		}
+	}
+}
+
 // TestHealth_AuditSpeaksGerman: each state of the record and of its seal has a
 // sentence in German.
 func TestHealth_AuditSpeaksGerman(t *testing.T) {

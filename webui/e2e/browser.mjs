@@ -68,9 +68,9 @@ export async function look(context, theme, lang = 'en') {
   ])
 }
 
-export async function login(page, secret = password) {
+export async function login(page, secret = password, who = email) {
   await page.goto(base + '/login')
-  await page.fill('input[name=email]', email)
+  await page.fill('input[name=email]', who)
   await page.fill('input[name=password]', secret)
   await page.click('form[action="/login"] button')
   await page.waitForURL((u) => u.pathname !== '/login')
