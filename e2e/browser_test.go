@@ -22,7 +22,9 @@ func TestBrowser(t *testing.T) {
 	good.File("urls", "# id,dateadded,url,url_status,last_online,threat,tags,urlhaus_link,reporter\r\n\"1\",\"\",\"http://kit.bad.example/login?id=1\",\"online\",\"\",\"malware_download\",\"elf,mozi\",\"https://urlhaus.abuse.ch/url/1/\",\"x\"\r\n"+
 		"\"2\",\"\",\"http://198.51.100.7/x.sh\",\"online\",\"\",\"malware_download\",\"\",\"\",\"x\"\r\n")
 	refusing.Trap("403")
-	s := startServer(t, hop.Addr, fmt.Sprintf("intel: {feeds: [{name: urlhaus, type: urlhaus, url: %q, allow_private: true}, {name: misp, type: misp, url: %q, allow_private: true}]}\n", good.URL+"/files/urls", refusing.URL+"/misp"))
+	s := newServer(t, hop.Addr, fmt.Sprintf("intel: {feeds: [{name: urlhaus, type: urlhaus, url: %q, allow_private: true}, {name: misp, type: misp, url: %q, allow_private: true}]}\n", good.URL+"/files/urls", refusing.URL+"/misp"))
+	s.editConf("relay: {domains: {", fmt.Sprintf("relay: {domains: {theirs.example: %q, ", hop.Addr))
+	s.start()
 	to := []string{"bob@ours.example"}
 	for subject, msg := range map[string][]byte{
 		"Quarterly report":                       text("Quarterly report", "Please find the numbers below."),
@@ -47,7 +49,7 @@ func TestBrowser(t *testing.T) {
 	readScripts(t)
 	cmd := exec.Command("npm", "run", "--silent", "e2e")
 	cmd.Dir = filepath.Join("..", "webui")
-	cmd.Env = append(os.Environ(), "BASE_URL=http://"+s.http, "ADMIN_EMAIL="+adminEmail, "ADMIN_PASSWORD="+adminPassword)
+	cmd.Env = append(os.Environ(), "BASE_URL=http://"+s.http, "ADMIN_EMAIL="+adminEmail, "ADMIN_PASSWORD="+adminPassword, "OUTSIDE_URL="+outside(t, s, hop))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
