@@ -432,3 +432,8 @@ func TestSilence_AndRulesThatEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestQueries_Prepare(t *testing.T) {
+	t.Parallel()
+	testenv.PrepareQueries(t, queryFiles)
+}

@@ -10,12 +10,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"mailward/approval"
 	"mailward/audit"
@@ -355,19 +353,5 @@ func TestExport_ChangedBytesAreNotExported(t *testing.T) {
 
 func TestQueries_Prepare(t *testing.T) {
 	t.Parallel()
-	db := testenv.Postgres(t)
-	conn, err := pgx.Connect(context.Background(), db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	files, err := queryFiles.ReadDir("queries")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if _, err := conn.Prepare(context.Background(), f.Name(), pg.Query(queryFiles, strings.TrimSuffix(f.Name(), ".sql"))); err != nil {
-			t.Errorf("%s: %v", f.Name(), err)
-		}
-	}
+	testenv.PrepareQueries(t, queryFiles)
 }

@@ -397,19 +397,5 @@ func TestUser_LockedAccountIsOutAtOnce(t *testing.T) {
 
 func TestQueries_Prepare(t *testing.T) {
 	t.Parallel()
-	db := testenv.Postgres(t)
-	conn, err := pgx.Connect(context.Background(), db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	files, err := queryFiles.ReadDir("queries")
-	if err != nil || len(files) == 0 {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if _, err := conn.Prepare(context.Background(), f.Name(), pg.Query(queryFiles, strings.TrimSuffix(f.Name(), ".sql"))); err != nil {
-			t.Errorf("%s: %v", f.Name(), err)
-		}
-	}
+	testenv.PrepareQueries(t, queryFiles)
 }

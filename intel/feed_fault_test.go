@@ -243,3 +243,8 @@ func TestRedirects(t *testing.T) {
 		}
 	}
 }
+
+func TestQueries_Prepare(t *testing.T) {
+	t.Parallel()
+	testenv.PrepareQueries(t, queryFiles)
+}

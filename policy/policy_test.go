@@ -258,17 +258,7 @@ func TestStore_SeesAChangeAtPsql(t *testing.T) {
 
 func TestQueries_Prepare(t *testing.T) {
 	t.Parallel()
-	db := testenv.Postgres(t)
-	files, err := queryFiles.ReadDir("queries")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := db.Admin(t)
-	for _, f := range files {
-		if _, err := c.Prepare(context.Background(), f.Name(), pg.Query(queryFiles, strings.TrimSuffix(f.Name(), ".sql"))); err != nil {
-			t.Errorf("%s: %v", f.Name(), err)
-		}
-	}
+	testenv.PrepareQueries(t, queryFiles)
 }
 
 func TestStore_Directions(t *testing.T) {

@@ -3,6 +3,7 @@ package quarantine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"mailward/internal/durable"
 	"mailward/internal/pg"
+	"mailward/internal/testenv"
 )
 
 // stepFault has one step of storing a blob fail: instead of being done, or after it
@@ -223,11 +225,11 @@ func TestDelete_EachEndFails(t *testing.T) {
 func TestBlobs_RealFullDisk(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("mounting a small disk takes root")
+		testenv.Missing(t, errors.New("mounting a small disk takes root"))
 	}
 	disk := t.TempDir()
 	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=512k"); err != nil {
-		t.Skipf("a small disk cannot be mounted here: %v", err)
+		testenv.Missing(t, fmt.Errorf("mount a small disk: %w", err))
 	}
 	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
 	f := newFixture(t, SingleOperator)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"mailward/internal/pg"
 	"mailward/policy"
 )
 
@@ -314,5 +317,29 @@ func TestSimilar(t *testing.T) {
 		if p, err := f.List(ctx, c); err != nil || len(p.Items) != l.Count || l.Others() != 1 {
 			t.Errorf("%+v: %d items, %v", l, len(p.Items), err)
 		}
+	}
+}
+
+// TestFilters_AreOne: a page and its counts select by the same words. The three
+// queries differ in how they come to their rows, so the planner needs each whole.
+func TestFilters_AreOne(t *testing.T) {
+	t.Parallel()
+	conditions := func(name string, most int) (out []string) {
+		for line := range strings.Lines(pg.Query(queryFiles, name)) {
+			line = strings.TrimSpace(line)
+			if m := regexp.MustCompile(`^AND \(.*?\$(\d+)`).FindStringSubmatch(line); m != nil {
+				if n, _ := strconv.Atoi(m[1]); n <= most {
+					out = append(out, line)
+				}
+			}
+		}
+		return out
+	}
+	page := conditions("ordered", 20)
+	if len(page) < 17 || !slices.Equal(page, conditions("gather", 20)) {
+		t.Errorf("gather.sql selects otherwise than ordered.sql: %d conditions", len(page))
+	}
+	if !slices.Equal(conditions("ordered", 15), conditions("counts", 15)) {
+		t.Error("counts.sql counts otherwise than ordered.sql selects")
 	}
 }

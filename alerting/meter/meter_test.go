@@ -165,3 +165,8 @@ func BenchmarkCount(b *testing.B) {
 		m.Count("mails_5min", w, "x.example", 1)
 	}
 }
+
+func TestQueries_Prepare(t *testing.T) {
+	t.Parallel()
+	testenv.PrepareQueries(t, queryFiles)
+}

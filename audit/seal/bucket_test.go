@@ -112,3 +112,8 @@ func TestAnchor_BucketOfARealServer(t *testing.T) {
 		t.Error("a bucket without Object Lock counts as an anchor")
 	}
 }
+
+func TestQueries_Prepare(t *testing.T) {
+	t.Parallel()
+	testenv.PrepareQueries(t, queryFiles)
+}

@@ -172,3 +172,8 @@ func BenchmarkLook(b *testing.B) {
 		}
 	})
 }
+
+func TestQueries_Prepare(t *testing.T) {
+	t.Parallel()
+	testenv.PrepareQueries(t, queryFiles)
+}

@@ -128,14 +128,5 @@ func TestDecided_DatabaseAway(t *testing.T) {
 
 func TestQueries_Prepare(t *testing.T) {
 	t.Parallel()
-	c := testenv.Postgres(t).Admin(t)
-	files, err := queryFiles.ReadDir("queries")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
-		if _, err := c.Prepare(context.Background(), f.Name(), pg.Query(queryFiles, strings.TrimSuffix(f.Name(), ".sql"))); err != nil {
-			t.Errorf("%s: %v", f.Name(), err)
-		}
-	}
+	testenv.PrepareQueries(t, queryFiles)
 }

@@ -163,19 +163,7 @@ func (f *fixture) dsns(n int) (list []testenv.Message) {
 
 func TestQueries_Prepare(t *testing.T) {
 	t.Parallel()
-	db := testenv.Postgres(t)
-	conn, err := db.Acquire(context.Background())
-	fatal(t, err)
-	defer conn.Release()
-	files, err := queryFiles.ReadDir("queries")
-	fatal(t, err)
-	for _, file := range files {
-		b, err := queryFiles.ReadFile("queries/" + file.Name())
-		fatal(t, err)
-		if _, err := conn.Conn().Prepare(context.Background(), file.Name(), string(b)); err != nil {
-			t.Errorf("%s: %v", file.Name(), err)
-		}
-	}
+	testenv.PrepareQueries(t, queryFiles)
 }
 
 func TestPlan(t *testing.T) {

@@ -9,12 +9,14 @@ package testenv
 
 import (
 	"context"
+	"embed"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -192,6 +194,22 @@ func Postgres(t testing.TB) *DB {
 		drop(s, name)
 	})
 	return d
+}
+
+// PrepareQueries has PostgreSQL read every embedded query of a package, so that
+// one that no longer fits the tables fails here and not at its first use.
+func PrepareQueries(t testing.TB, files embed.FS) {
+	t.Helper()
+	list, err := files.ReadDir("queries")
+	if err != nil || len(list) == 0 {
+		t.Fatalf("no queries: %v", err)
+	}
+	conn := Postgres(t).Admin(t)
+	for _, f := range list {
+		if _, err := conn.Prepare(context.Background(), f.Name(), pg.Query(files, strings.TrimSuffix(f.Name(), ".sql"))); err != nil {
+			t.Errorf("%s: %v", f.Name(), err)
+		}
+	}
 }
 
 func drop(s *standalone.Stack, name string) {

@@ -284,3 +284,8 @@ func TestRedact(t *testing.T) {
 		t.Error("the question was changed")
 	}
 }
+
+func TestQueries_Prepare(t *testing.T) {
+	t.Parallel()
+	testenv.PrepareQueries(t, queryFiles)
+}

@@ -441,15 +441,5 @@ func TestBacktest_OutlivesItsProcess(t *testing.T) {
 
 func TestQueries_Prepare(t *testing.T) {
 	t.Parallel()
-	db := testenv.Postgres(t)
-	c, err := db.DB.Acquire(context.Background())
-	must(t, err)
-	defer c.Release()
-	files, err := queryFiles.ReadDir("queries")
-	must(t, err)
-	for _, f := range files {
-		if _, err := c.Conn().Prepare(context.Background(), f.Name(), pg.Query(queryFiles, strings.TrimSuffix(f.Name(), ".sql"))); err != nil {
-			t.Errorf("%s: %v", f.Name(), err)
-		}
-	}
+	testenv.PrepareQueries(t, queryFiles)
 }
