@@ -177,7 +177,7 @@ func (f *fixture) deliver() {
 	}
 }
 
-// The story of the brief: a spike fires, the alert names the domain and leads to
+// The whole story: a spike fires, the alert names the domain and leads to
 // its quarantine, somebody takes it in hand, and when it is over that is said.
 func TestEvaluate_PhishingSpike(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/base64"
+	"strings"
 
 	"mailward/internal/pg"
 )
@@ -33,13 +34,15 @@ func AttestationFrom(ctx context.Context) *Attestation {
 	return a
 }
 
-// attestable are the acts that people sign: where one asks, agrees or refuses.
-// What follows from them names them as its cause.
+// attestable are the acts that people sign: every decision on a request, and where
+// one asks or acts alone. What follows from them names them as its cause.
 func attestable(action string) bool {
+	if strings.HasSuffix(action, ".approve") || strings.HasSuffix(action, ".deny") {
+		return true
+	}
 	switch action {
-	case ReleaseRequest, ReleaseExecute, ReleaseApprove, ReleaseDeny, AuditExport, RawDownload, ViewPart,
-		BulkStart, RoleRequest, RoleApprove, RoleDeny, RetentionRequest, RetentionApprove, RetentionDeny,
-		EvidenceRequest, EvidenceExecute, EvidenceApprove, EvidenceDeny, EvidenceDownload:
+	case ReleaseRequest, ReleaseExecute, AuditExport, RawDownload, ViewPart, BulkStart, RoleRequest, RetentionRequest,
+		LegalHoldAsk, ReleaseRuleAsk, EvidenceRequest, EvidenceExecute, EvidenceDownload:
 		return true
 	}
 	return false
