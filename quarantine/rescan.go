@@ -118,8 +118,13 @@ func judge(item Item, report policy.Report, now time.Time) Rescan {
 }
 
 // note stores what the engines said. What is new and worse is the item's from now
-// on; stopped says that a release was stopped by it.
+// on; stopped says that a release was stopped by it, and one that waits is by what
+// is worse. The caller holds the lock of the item's recipients.
 func (s *Store) note(ctx context.Context, tx pgx.Tx, item Item, r Rescan, stopped bool) error {
+	// The engines take minutes: the sandbox may have said more meanwhile.
+	if err := tx.QueryRow(ctx, itemNowSQL, item.ID).Scan(&item.Class, &item.BlobRemovedAt, &item.StoppedAt); err != nil {
+		return fmt.Errorf("read item: %w", err)
+	}
 	all, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode what the engines said: %w", err)
@@ -135,7 +140,7 @@ func (s *Store) note(ctx context.Context, tx pgx.Tx, item Item, r Rescan, stoppe
 	if err != nil {
 		return fmt.Errorf("encode findings: %w", err)
 	}
-	if _, err := tx.Exec(ctx, setRescanSQL, item.ID, []byte(clean(strings.ReplaceAll(string(all), `\u0000`, ""))), string(class), added, stopped); err != nil {
+	if _, err := tx.Exec(ctx, setRescanSQL, item.ID, []byte(clean(strings.ReplaceAll(string(all), `\u0000`, ""))), string(class), added, stopped, r.Worse); err != nil {
 		return fmt.Errorf("store what the engines said: %w", err)
 	}
 	return nil
@@ -199,17 +204,26 @@ func (s *Store) ScanBeforeRelease(ctx context.Context, releaseID, itemID, delive
 	if err := s.db.QueryRow(ctx, scannedAtSQL, releaseID).Scan(&last); err != nil {
 		return fmt.Errorf("read release: %w", err)
 	}
-	if last != nil && s.now().Sub(*last) < rescanFor {
-		return nil
-	}
 	item, err := s.Get(ctx, itemID)
 	if err != nil {
 		return err
 	}
+	var rel release
+	if err := rel.scan(s.db.QueryRow(ctx, releaseSQL, releaseID)); err != nil {
+		return fmt.Errorf("read release: %w", err)
+	}
+	worse := item.worseThanDecided(rel)
+	if !worse && last != nil && s.now().Sub(*last) < rescanFor {
+		return nil
+	}
 	r, err := s.scan(ctx, item)
-	if err != nil {
+	if err != nil && !worse {
 		return err
 	}
+	if r.At.IsZero() { // No answer, and none is needed to stop it.
+		r = Rescan{At: s.now().UTC(), Class: item.Class}
+	}
+	r.Worse = r.Worse || worse
 	actor := pg.System("delivery", "scan at release "+releaseID.String())
 	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
 		if r.Worse {
@@ -227,6 +241,13 @@ func (s *Store) ScanBeforeRelease(ctx context.Context, releaseID, itemID, delive
 		return ErrStopped
 	}
 	return err
+}
+
+// worseThanDecided says whether a scan for somebody else, such as another release
+// of the same mail, has found what the people did not know who decided on rel. The
+// engines say nothing new then: it is the item's already.
+func (i *Item) worseThanDecided(rel release) bool {
+	return i.StoppedAt != nil || rel.Mode != BySandbox && rel.Class != "" && policy.Graver(i.Class, rel.Class)
 }
 
 // stop ends a release whose mail turned out to be worse than was known.

@@ -337,3 +337,31 @@ func TestRelease_ScannedAgain(t *testing.T) {
 		t.Errorf("reply of the next hop: %+v", r)
 	}
 }
+
+// TestRelease_WorseByAnotherScan: what a person's scan finds while a release waits is
+// the item's already when the worker's scan comes, and stops the release all the
+// same; also where only the name is new and the class is not.
+func TestRelease_WorseByAnotherScan(t *testing.T) {
+	t.Parallel()
+	for name, class := range map[string]string{"graver": "spam", "another malware": "malware"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newReleaseFaults(t, quarantine.SingleOperator)
+			ctx := context.Background()
+			engines := &said{report: policy.Report{Engines: []policy.EngineAnswer{{Engine: "clamav", Version: "1.4", Answered: true}},
+				Findings: []policy.Finding{{Engine: "clamav", Name: "Win.Late", Class: policy.Malware}}}}
+			f.held.UseEngines(engines)
+			item := f.holdMarked()
+			f.exec("UPDATE quarantine_item SET class = $2 WHERE id = $1", item, class)
+			_, err := f.held.Release(ctx, f.person, nil, item, quarantine.ReleaseRequest{Reason: "test"})
+			fatal(t, err)
+			_, err = f.held.Rescan(ctx, f.person, nil, item, "a second look")
+			fatal(t, err)
+			f.work(f.queue)
+			f.wait("stopped release", func() bool { return f.itemState(item) == quarantine.Quarantined })
+			if n := len(f.hop.Messages()); n != 0 {
+				t.Errorf("%d copies went out", n)
+			}
+		})
+	}
+}
