@@ -274,26 +274,23 @@ func TestSweep_TooManyToBelieve(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write := func(n int) {
-		for range n {
-			name := filepath.Join(dir, uuid.NewString())
-			if err := os.WriteFile(name, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			f.age(t, name)
+	var written []string
+	for range tooManyOrphans {
+		name := filepath.Join(dir, uuid.NewString())
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
 		}
+		f.age(t, name)
+		written = append(written, name)
 	}
-	write(tooManyOrphans)
 	if n, err := f.Sweep(ctx); err != nil || n.Refused != tooManyOrphans || n.Removed != 0 {
 		t.Errorf("%+v, %v", n, err)
 	}
 	if st, err := f.BlobStatus(ctx, f.openKeys(t)); err != nil || st.Refused != tooManyOrphans {
 		t.Errorf("%+v, %v", st, err)
 	}
-	for i, name := range f.files(t) {
-		if filepath.Dir(name) == dir && i < 5 {
-			os.Remove(name)
-		}
+	for _, name := range written[:5] {
+		os.Remove(name)
 	}
 	if n, err := f.Sweep(ctx); err != nil || n.Refused != 0 || n.Removed == 0 || len(f.files(t)) != 1 {
 		t.Errorf("%+v, %v", n, err)
