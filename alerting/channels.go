@@ -106,8 +106,13 @@ func (s *Store) checkChannel(c *Channel) error {
 	case channel.Syslog:
 		_, _, err = channel.SyslogTarget(c.Target)
 	case channel.Webhook, channel.PagerDuty:
-		if u, e := url.Parse(c.Target); c.Target != "" && (e != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil) {
+		u, e := url.Parse(c.Target)
+		if c.Target != "" && (e != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil) {
 			err = errors.New("must be an address such as https://hooks.example.org/mail, without a password in it")
+		}
+		// Its key goes to the target as it is: where that is, is not for the people of one workspace to choose.
+		if u != nil && c.Kind == channel.PagerDuty && c.Workspace != uuid.Nil && c.Target != "" && u.Hostname() != "events.pagerduty.com" && u.Hostname() != "events.eu.pagerduty.com" {
+			err = errors.New("must be PagerDuty's own address in a workspace: another one takes a channel of the installation")
 		}
 	case channel.Slack, channel.Teams, channel.Wazuh:
 		if c.Target != "" {

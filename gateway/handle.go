@@ -314,8 +314,10 @@ func (s *Server) tellRelayed(ctx context.Context, log *slog.Logger, m *mail, who
 // makes of err, which is "later" unless the mail itself is at fault.
 func (s *Server) refuse(log *slog.Logger, m *mail, err error) error {
 	log.Error("mail not handled", "error", err)
-	s.metrics.mails.WithLabelValues("failed").Inc()
-	s.countFailed(m)
+	if m.proof == nil {
+		s.metrics.mails.WithLabelValues("failed").Inc()
+		s.countFailed(m)
+	}
 	return reply(withID(err, m.env.ID))
 }
 

@@ -106,6 +106,10 @@ func (s *Sender) pagerDuty(ctx context.Context, c Channel, id uuid.UUID, m Messa
 	if address == "" {
 		address = pagerDutyURL
 	}
+	// The key is sent in clear: the secret of another kind of channel never is.
+	if strings.ContainsAny(c.Secret, ":/") || strings.HasPrefix(c.Secret, "whsec_") {
+		return permanent("the secret is no routing key")
+	}
 	events := []object{}
 	list, _ := shown(m, 100)
 	for _, a := range list {

@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,10 +14,21 @@ import (
 // looked at again: the reaction may be undone at any time.
 const pausedFor = 15 * time.Second
 
+// ours is the domain of ours that a delivery is of: the recipient's, or for outbound
+// mail the sender's; "" where it is of none.
+func (q *Queue) ours(d delivery) string {
+	for _, address := range []string{d.To, d.From} {
+		if r, ok := q.deps.Policies.Lookup(address); ok && r.Domain.Workspace == d.Workspace {
+			return r.Domain.Name
+		}
+	}
+	return ""
+}
+
 // paused gives a release back that a reaction to an alert holds in the
 // quarantine, and says whether it did. It is no attempt: nobody was asked.
 func (q *Queue) paused(ctx context.Context, log *slog.Logger, d delivery) bool {
-	why, err := q.deps.Policies.Paused(ctx, d.Workspace, strings.ToLower(d.To[strings.LastIndexByte(d.To, '@')+1:]), d.MailID)
+	why, err := q.deps.Policies.Paused(ctx, d.Workspace, q.ours(d), d.MailID)
 	switch {
 	case err != nil:
 		log.Error("delivery not begun", "error", err)

@@ -23,7 +23,6 @@ var (
 	linkSQL        = pg.Query(queryFiles, "link")
 	insertLinkSQL  = pg.Query(queryFiles, "insert_link")
 	useLinkSQL     = pg.Query(queryFiles, "use_link")
-	freeLinkSQL    = pg.Query(queryFiles, "free_link")
 	expireLinksSQL = pg.Query(queryFiles, "expire_links")
 )
 
@@ -108,25 +107,18 @@ func (s *Store) Use(ctx context.Context, token string) (Link, error) {
 		return l, ErrLink
 	}
 	actor := recipientActor(l)
-	err = s.deps.DB.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+	// In the release's own transaction: a link never counts as used for nothing.
+	once := pg.Also(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, useLinkSQL, l.ID, s.now())
 		if err == nil && tag.RowsAffected() == 0 {
 			return ErrLink
 		}
 		return err
 	})
-	if err != nil {
-		return l, fmt.Errorf("use link of a digest: %w", err)
-	}
-	_, err = s.deps.Held.Release(ctx, actor, nil, l.Item, quarantine.ReleaseRequest{Reason: "wanted by the recipient, by the link of a digest", Code: "recipient_request",
+	_, err = s.deps.Held.Release(once, actor, nil, l.Item, quarantine.ReleaseRequest{Reason: "wanted by the recipient, by the link of a digest", Code: "recipient_request",
 		Recipients: []string{l.Address}, AskedBy: l.Recipient, Ask: l.Ask})
 	if err != nil {
-		// The link counts again where nothing came of it.
-		free := s.deps.DB.Act(context.WithoutCancel(ctx), actor, func(ctx context.Context, tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, freeLinkSQL, l.ID)
-			return err
-		})
-		return l, errors.Join(err, free)
+		return l, fmt.Errorf("use link of a digest: %w", err)
 	}
 	return l, nil
 }
