@@ -83,10 +83,13 @@ func (d *Dir) makeShard(dir string) error {
 func (d *Dir) Open(_ context.Context, name string) (io.ReadCloser, error) {
 	f, err := os.Open(filepath.Join(d.path, name))
 	if errors.Is(err, fs.ErrNotExist) && d.empty() {
-		return nil, errors.New("the blob folder is empty: is its disk mounted?")
+		return nil, errUnmounted
 	}
 	return f, err
 }
+
+// errUnmounted keeps a disk that is not there from being taken for lost mail.
+var errUnmounted = errors.New("the blob folder is empty: is its disk mounted?")
 
 func (d *Dir) empty() bool {
 	f, err := os.Open(d.path)
@@ -102,6 +105,9 @@ func (d *Dir) empty() bool {
 func (d *Dir) Has(_ context.Context, name string) (bool, error) {
 	_, err := os.Stat(filepath.Join(d.path, name))
 	if errors.Is(err, fs.ErrNotExist) {
+		if d.empty() {
+			return false, errUnmounted
+		}
 		return false, nil
 	}
 	return err == nil, err

@@ -68,7 +68,7 @@ var (
 	ErrTooLate        = errors.New("quarantine: it is too late to take the release back")
 	ErrStopped        = errors.New("quarantine: a scan at release found worse; somebody must insist")
 	ErrOwnMail        = errors.New("quarantine: a recipient of the mail may not agree to its release")
-	ErrLegalHold      = errors.New("quarantine: the mail is under a legal hold")
+	ErrLegalHold      = errors.New("quarantine: the mail is under a legal hold, or an export of it waits")
 	ErrBadRule        = errors.New("quarantine: people must be 0 to 2, hours 0 to 720, days 0 to 3650, of a class that is held")
 	ErrEnginesSilent  = errors.New("quarantine: not every engine has answered")
 	// ErrReleaseForged means that a release is not what a person decided.

@@ -195,6 +195,9 @@ func (s *Spec) checkRest(m Metric) error {
 	}
 	own := *s.Reaction // others may have the same one
 	s.Reaction = &own
+	if s.Reaction.Kind == Tighten && s.Each {
+		return &InvalidError{"reaction", "cannot tighten limits for one domain or component: have one alert for all"}
+	}
 	return s.Reaction.Check(s.Each && m.Of == "domain")
 }
 
