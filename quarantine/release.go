@@ -40,9 +40,11 @@ type ReleaseRequest struct {
 	Insist     bool     // although a scan at an earlier release stopped it
 	Again      bool     // also copies of which nobody knows whether they arrived
 	// AskedBy is the recipient who acts by a link of a digest, who gets this one
-	// copy. Ask has such a release wait for a person.
+	// copy. Ask has such a release wait for a person. AskedAs is the class by which
+	// that was decided: a mail that is of another one by now is not released.
 	AskedBy uuid.UUID
 	Ask     bool
+	AskedAs policy.Class
 }
 
 func (r *ReleaseRequest) check() error {
@@ -93,6 +95,8 @@ func (s *Store) Release(ctx context.Context, actor pg.Actor, roles []string, id 
 			return ErrGone
 		case item.StoppedAt != nil && !req.Insist:
 			return ErrStopped
+		case req.AskedBy != uuid.Nil && req.AskedAs != item.Class:
+			return ErrState
 		}
 		rel, chosen, err := s.newRelease(ctx, tx, item, others, req)
 		if err != nil {

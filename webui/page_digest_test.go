@@ -2,13 +2,17 @@ package webui
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"mime/quotedprintable"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"mailward/gateway/queue"
 	"mailward/identity"
 	"mailward/internal/pg"
 	"mailward/policy"
@@ -120,4 +124,88 @@ func TestDigestLinks(t *testing.T) {
 		}
 	}
 	t.Error("guessing is not slowed down")
+}
+
+// TestDigests_TellOfEachOnce: what came before a digest and was held after it is
+// told by the next one, so is what did not fit, and of two runs at the same time
+// one tells.
+func TestDigests_TellOfEachOnce(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	ctx := context.Background()
+	_, err := s.db.Admin(t).Exec(ctx, "INSERT INTO domain (id, workspace_id, name, next_hop) VALUES (gen_random_uuid(), $1, 'ours.example', '127.0.0.1:1') ON CONFLICT DO NOTHING", policy.DefaultWorkspace)
+	must(t, err)
+	must(t, s.srv.deps.Policies.Load(ctx))
+	set := digest.Timetable{Enabled: true, Hours: []int{8, 9, 10}, Weekdays: []int{1, 2, 3, 4, 5, 6, 7}, TimeZone: "UTC", Language: "en", Release: []policy.Class{policy.Spam}, Request: []policy.Class{}}
+	must(t, s.digests.Put(ctx, pg.Actor{Type: pg.ActorUser, UserID: s.admin.ID, Email: s.admin.Email}, policy.DefaultWorkspace, set, "test"))
+	for i := range 52 {
+		s.holdMail(fmt.Sprint("spam ", i), "many@ours.example")
+	}
+	late := s.holdMail("late", "late@ours.example").ID
+	s.holdMail("not late", "late@ours.example")
+	_, err = s.db.Admin(t).Exec(ctx, "UPDATE quarantine_item SET class = 'spam'")
+	must(t, err)
+	// It waits for the sandbox, while a newer one is told of.
+	wait := func(state string) {
+		_, err := s.db.Admin(t).Exec(ctx, "UPDATE quarantine_recipient SET state = $2 WHERE item_id = $1", late, state)
+		must(t, err)
+		_, err = s.db.Admin(t).Exec(ctx, "UPDATE quarantine_item SET received_at = received_at - interval '1 hour' WHERE id = $1", late)
+		must(t, err)
+	}
+	wait("held")
+	now := time.Now().UTC().Truncate(24 * time.Hour).Add(24*time.Hour + 8*time.Hour + time.Minute) // tomorrow, eight o'clock
+	digests := digest.New(digest.Config{Hostname: "mx.ours.example", PublicURL: "http://mx.ours.example", Key: []byte("key")},
+		digest.Deps{Log: s.srv.deps.Log, DB: s.db.DB, Held: s.held, Audit: s.audit, Postman: queue.NewLetters(s.queue, nil), Now: func() time.Time { return now }})
+	var sent, links int
+	run := func(wantSent, wantLinks int) {
+		t.Helper()
+		must(t, digests.Due(ctx))
+		var mails, all int
+		must(t, s.db.Pool.QueryRow(ctx, "SELECT (SELECT count(*) FROM delivery WHERE kind = 'dsn'), (SELECT count(*) FROM digest_link)").Scan(&mails, &all))
+		if mails-sent != wantSent || all-links != wantLinks {
+			t.Errorf("%d mails with %d links, want %d with %d", mails-sent, all-links, wantSent, wantLinks)
+		}
+		sent, links = mails, all
+	}
+	run(0, 0) // the first look only notes the time
+	now = now.Add(time.Hour)
+	run(2, 51)
+	run(0, 0) // nobody is told twice at one time
+	wait("quarantined")
+	now = now.Add(time.Hour)
+	run(2, 3)
+
+	_, err = s.db.Admin(t).Exec(ctx, "DELETE FROM digest_link")
+	must(t, err)
+	results := make(chan error, 8)
+	for range cap(results) {
+		go func() {
+			results <- digests.Send(ctx, pg.System("digest", "test"), policy.DefaultWorkspace, set, "late@ours.example", false)
+		}()
+	}
+	told := 0
+	for range cap(results) {
+		switch err := <-results; {
+		case err == nil:
+			told++
+		case !errors.Is(err, digest.ErrNothing):
+			t.Error(err)
+		}
+	}
+	if told != 1 {
+		t.Errorf("told %d times at once, want 1", told)
+	}
+}
+
+// TestDigestLink_OfAnotherClass: a mail that is of a graver class by the time the
+// form is sent is not released by it.
+func TestDigestLink_OfAnotherClass(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	it := s.hold("spam@ours.example")
+	_, err := s.held.Release(context.Background(), pg.Actor{Type: pg.ActorRecipient, Email: "spam@ours.example"}, nil, it.ID,
+		quarantine.ReleaseRequest{Reason: "wanted", Recipients: []string{"spam@ours.example"}, AskedBy: it.Recipients[0].ID, AskedAs: policy.Spam})
+	if !errors.Is(err, quarantine.ErrState) {
+		t.Errorf("malware by the link for spam: %v", err)
+	}
 }

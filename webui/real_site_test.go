@@ -150,9 +150,12 @@ func (s *realSite) token(role identity.Role) string {
 	return plain
 }
 
-func (s *realSite) hold(to ...string) quarantine.Item {
+func (s *realSite) hold(to ...string) quarantine.Item { return s.holdMail("bad things", to...) }
+
+// holdMail is for a test that holds several: the same bytes again are a retry.
+func (s *realSite) holdMail(body string, to ...string) quarantine.Item {
 	s.t.Helper()
-	sp, err := s.spool.FromBytes([]byte("Subject: x\r\n\r\nbad things\r\n"))
+	sp, err := s.spool.FromBytes([]byte("Subject: x\r\n\r\n" + body + "\r\n"))
 	must(s.t, err)
 	defer sp.Close()
 	h := quarantine.Hold{Envelope: message.Envelope{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), From: "m@evil.example", Recipients: to}, Spool: sp,

@@ -116,7 +116,7 @@ func (s *Store) Use(ctx context.Context, token string) (Link, error) {
 		return err
 	})
 	_, err = s.deps.Held.Release(once, actor, nil, l.Item, quarantine.ReleaseRequest{Reason: "wanted by the recipient, by the link of a digest", Code: "recipient_request",
-		Recipients: []string{l.Address}, AskedBy: l.Recipient, Ask: l.Ask})
+		Recipients: []string{l.Address}, AskedBy: l.Recipient, Ask: l.Ask, AskedAs: l.Class})
 	if err != nil {
 		return l, fmt.Errorf("use link of a digest: %w", err)
 	}

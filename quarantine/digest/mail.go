@@ -14,17 +14,19 @@ import (
 
 // words are the texts of a digest in one language.
 type words struct {
-	Subject, Hello, From, Received, Have, Ask, NoSubject, Foot string
-	Class                                                      map[string]string
+	Subject, Hello, From, Received, Have, Ask, NoSubject, More, Foot string
+	Class                                                            map[string]string
 }
 
 var inLanguage = map[string]words{
 	"en": {Subject: "Held mail for you: %d", Hello: "These mails were held and not delivered to you. Nothing happens to them unless you want one.", From: "From", Received: "Received",
 		Have: "Have it delivered", Ask: "Ask for it", NoSubject: "(no subject)",
+		More:  "These are the newest; %d fit into one mail, and there are more.",
 		Foot:  "Each link is for you alone, counts once and for %d days, and asks before it does anything. Nobody at %s will ask for your password by such a mail.",
 		Class: map[string]string{"spam": "spam", "phishing": "phishing", "suspicious": "suspicious", "broken": "malformed", "encrypted": "encrypted"}},
 	"de": {Subject: "Zurückgehaltene Mails für Sie: %d", Hello: "Diese Mails wurden zurückgehalten und Ihnen nicht zugestellt. Es geschieht nichts mit ihnen, wenn Sie keine davon wollen.", From: "Von", Received: "Eingegangen",
 		Have: "Zustellen lassen", Ask: "Freigabe erbitten", NoSubject: "(kein Betreff)",
+		More:  "Das sind die neuesten; in eine Mail passen %d, und es gibt mehr.",
 		Foot:  "Jeder Link gilt nur für Sie, einmal und %d Tage lang, und fragt, bevor er etwas tut. Niemand bei %s fragt mit so einer Mail nach Ihrem Passwort.",
 		Class: map[string]string{"spam": "Spam", "phishing": "Phishing", "suspicious": "verdächtig", "broken": "fehlerhaft", "encrypted": "verschlüsselt"}},
 }
@@ -37,7 +39,8 @@ var page = template.Must(template.New("digest").Parse(`<!DOCTYPE html><html lang
 <b>{{.Subject}}</b><br>{{$.W.From}} {{.From}}<br><small>{{$.W.Received}} {{.When}} · {{.Kind}}</small><br>
 <a href="{{.Link}}">{{if .Ask}}{{$.W.Ask}}{{else}}{{$.W.Have}}{{end}}</a></td></tr>
 {{end}}</table>
-<p><small>{{.Foot}}</small></p></body></html>
+{{with .More}}<p>{{.}}</p>
+{{end}}<p><small>{{.Foot}}</small></p></body></html>
 `))
 
 // shown is a line as people read it: nothing of a stranger's text can look like
@@ -84,9 +87,13 @@ func harmless(s string, most int) string {
 	return strings.Join(strings.Fields(s), " ")
 }
 
-func (s *Store) bodies(set Timetable, lines []line) (text, html string, err error) {
+func (s *Store) bodies(set Timetable, lines []line, more bool) (text, html string, err error) {
 	w, list := inLanguage[set.Language], s.show(set, lines)
 	foot := fmt.Sprintf(w.Foot, int(s.cfg.LinkFor.Hours()/24), s.cfg.Hostname)
+	note := ""
+	if more {
+		note = fmt.Sprintf(w.More, linesMost)
+	}
 	var t strings.Builder
 	t.WriteString(w.Hello + "\n")
 	for _, l := range list {
@@ -96,9 +103,12 @@ func (s *Store) bodies(set Timetable, lines []line) (text, html string, err erro
 		}
 		fmt.Fprintf(&t, "\n%s\n%s: %s\n%s: %s (%s)\n%s: %s\n", l.Subject, w.From, l.From, w.Received, l.When, l.Kind, verb, l.Link)
 	}
+	if note != "" {
+		t.WriteString("\n" + note + "\n")
+	}
 	t.WriteString("\n-- \n" + foot + "\n")
 	var h bytes.Buffer
-	err = page.Execute(&h, map[string]any{"Lang": set.Language, "Subject": fmt.Sprintf(w.Subject, len(lines)), "W": w, "Lines": list, "Foot": foot})
+	err = page.Execute(&h, map[string]any{"Lang": set.Language, "Subject": fmt.Sprintf(w.Subject, len(lines)), "W": w, "Lines": list, "More": note, "Foot": foot})
 	if err != nil {
 		return "", "", fmt.Errorf("write digest: %w", err)
 	}
@@ -107,8 +117,8 @@ func (s *Store) bodies(set Timetable, lines []line) (text, html string, err erro
 
 // compose makes the mail: text and HTML, marked as automatic (RFC 3834 §5) and as
 // one of a kind that can be filtered (RFC 2919).
-func (s *Store) compose(set Timetable, to string, lines []line) ([]byte, error) {
-	text, html, err := s.bodies(set, lines)
+func (s *Store) compose(set Timetable, to string, lines []line, more bool) ([]byte, error) {
+	text, html, err := s.bodies(set, lines, more)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,18 +17,19 @@ import (
 var (
 	claimSQL  = pg.Query(queryFiles, "claim")
 	endRunSQL = pg.Query(queryFiles, "end_run")
+	renewSQL  = pg.Query(queryFiles, "renew")
 	dueSQL    = pg.Query(queryFiles, "due")
 	heldSQL   = pg.Query(queryFiles, "held")
-	toldSQL   = pg.Query(queryFiles, "told")
+	lockSQL   = pg.Query(queryFiles, "lock")
 	statusSQL = pg.Query(queryFiles, "status")
 )
 
 const (
 	lookEvery  = 30 * time.Second
 	claimFor   = 10 * time.Minute
-	linesMost  = 50                 // mails that one digest lists
-	rcptsMost  = 5000               // recipients of one run; the rest comes with the next
-	lookBack   = 7 * 24 * time.Hour // for somebody who was never told
+	linesMost  = 50                 // mails that one digest lists; the next one tells of the rest
+	rcptsPage  = 200                // recipients that are told between two renewals of the claim
+	lookBack   = 7 * 24 * time.Hour // what is older is not told of
 	failedText = "some recipients could not be told; the log of the worker says why"
 )
 
@@ -73,6 +75,8 @@ func (s *Store) Due(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+var errTakenOver = errors.New("digest: another process has taken the run over")
+
 var job = pg.System("digest", "schedule")
 
 // runOne sends a workspace's digests for the last time of its schedule, unless
@@ -82,8 +86,9 @@ func (s *Store) runOne(ctx context.Context, workspace uuid.UUID, set Timetable) 
 	if slot.IsZero() {
 		return nil
 	}
+	began := s.now().Truncate(time.Microsecond) // as the database keeps it
 	err := s.deps.DB.Act(ctx, job, func(ctx context.Context, tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, claimSQL, workspace, slot, s.now(), s.now().Add(claimFor)).Scan(&mine)
+		err := tx.QueryRow(ctx, claimSQL, workspace, slot, began, began.Add(claimFor)).Scan(&mine)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
@@ -92,7 +97,7 @@ func (s *Store) runOne(ctx context.Context, workspace uuid.UUID, set Timetable) 
 	if err != nil || !mine {
 		return err
 	}
-	sent, failed, err := s.sendAll(ctx, workspace, set)
+	sent, failed, err := s.sendAll(ctx, workspace, set, began)
 	text := ""
 	switch {
 	case err != nil:
@@ -105,33 +110,63 @@ func (s *Store) runOne(ctx context.Context, workspace uuid.UUID, set Timetable) 
 		if err != nil {
 			done = nil // The next look tries again.
 		}
-		_, err := tx.Exec(ctx, endRunSQL, workspace, done, s.now(), sent, failed, text)
+		_, err := tx.Exec(ctx, endRunSQL, workspace, done, s.now(), sent, failed, text, began)
 		return err
 	})
 	return errors.Join(err, end)
 }
 
-func (s *Store) sendAll(ctx context.Context, workspace uuid.UUID, set Timetable) (sent, failed int, err error) {
-	rows, err := s.deps.DB.Query(ctx, dueSQL, workspace, set.classes(), s.now().Add(-lookBack), rcptsMost)
-	if err != nil {
-		return 0, 0, fmt.Errorf("look who has something new: %w", err)
-	}
-	due, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return 0, 0, fmt.Errorf("look who has something new: %w", err)
-	}
-	for _, address := range due {
-		if ctx.Err() != nil {
-			return sent, failed, ctx.Err()
+// sendAll tells all who have something new, a page of them at a time. A run that
+// another process has taken over, since this one was away too long, ends.
+func (s *Store) sendAll(ctx context.Context, workspace uuid.UUID, set Timetable, began time.Time) (sent, failed int, err error) {
+	for after := ""; ; {
+		due, err := s.due(ctx, workspace, set, after)
+		if err != nil || len(due) == 0 {
+			return sent, failed, err
 		}
-		if err := s.Send(ctx, job, workspace, set, address, false); err != nil {
-			s.deps.Log.Warn("digest not sent", "workspace", workspace, "error", err)
-			failed++
-			continue
+		for _, address := range due {
+			if ctx.Err() != nil {
+				return sent, failed, ctx.Err()
+			}
+			switch err := s.Send(ctx, job, workspace, set, address, false); {
+			case errors.Is(err, ErrNothing): // told or released in the meantime
+			case err != nil:
+				s.deps.Log.Warn("digest not sent", "workspace", workspace, "error", err)
+				failed++
+			default:
+				sent++
+			}
 		}
-		sent++
+		after = due[len(due)-1]
+		if err := s.renew(ctx, workspace, began); err != nil {
+			return sent, failed, err
+		}
 	}
-	return sent, failed, nil
+}
+
+func (s *Store) due(ctx context.Context, workspace uuid.UUID, set Timetable, after string) ([]string, error) {
+	rows, err := s.deps.DB.Query(ctx, dueSQL, workspace, set.classes(), s.now().Add(-lookBack), after, rcptsPage)
+	if err != nil {
+		return nil, fmt.Errorf("look who has something new: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look who has something new: %w", err)
+	}
+	return list, nil
+}
+
+func (s *Store) renew(ctx context.Context, workspace uuid.UUID, began time.Time) error {
+	return s.deps.DB.Act(ctx, job, func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, renewSQL, workspace, began, s.now().Add(claimFor))
+		if err != nil {
+			return fmt.Errorf("renew claim of a run of digests: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return errTakenOver
+		}
+		return nil
+	})
 }
 
 // line is a held mail in a digest.
@@ -144,11 +179,14 @@ type line struct {
 	Ask             bool
 }
 
-// Send tells one recipient what is held: links, mail and the note that it was
-// told are one transaction. all tells also of what was told before.
+// Send tells one recipient what is held: links, by which it is known that it was
+// told, and mail are one transaction. all tells also of what was told before.
 func (s *Store) Send(ctx context.Context, actor pg.Actor, workspace uuid.UUID, set Timetable, address string, all bool) error {
 	return s.deps.DB.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		lines, err := s.lines(ctx, tx, workspace, set, address, all)
+		if _, err := tx.Exec(ctx, lockSQL, workspace.String()+" "+strings.ToLower(address)); err != nil {
+			return fmt.Errorf("lock a recipient: %w", err)
+		}
+		lines, more, err := s.lines(ctx, tx, workspace, set, address, all)
 		if err != nil {
 			return err
 		}
@@ -160,7 +198,7 @@ func (s *Store) Send(ctx context.Context, actor pg.Actor, workspace uuid.UUID, s
 				return err
 			}
 		}
-		raw, err := s.compose(set, address, lines)
+		raw, err := s.compose(set, address, lines, more)
 		if err != nil {
 			return err
 		}
@@ -168,23 +206,30 @@ func (s *Store) Send(ctx context.Context, actor pg.Actor, workspace uuid.UUID, s
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, toldSQL, workspace, address, lines[0].At, s.now(), delivery); err != nil {
-			return fmt.Errorf("note who was told: %w", err)
-		}
 		_, err = s.deps.Audit.Append(ctx, tx, audit.Event{Action: audit.DigestSend, Workspace: workspace, Actor: actor, Retention: audit.Retention400Days,
 			Targets: []audit.Target{{Type: "mailbox", ID: delivery.String(), PII: address}}, After: map[string]any{"mails": len(lines)}})
 		return err
 	})
 }
 
-func (s *Store) lines(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, set Timetable, address string, all bool) ([]line, error) {
-	rows, err := tx.Query(ctx, heldSQL, workspace, address, set.classes(), s.now().Add(-lookBack), all, linesMost)
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// lines are the newest held mails, and whether there are more.
+func (s *Store) lines(ctx context.Context, q querier, workspace uuid.UUID, set Timetable, address string, all bool) (list []line, more bool, err error) {
+	rows, err := q.Query(ctx, heldSQL, workspace, address, set.classes(), s.now().Add(-lookBack), all, linesMost+1)
 	if err != nil {
-		return nil, fmt.Errorf("read what is held for a recipient: %w", err)
+		return nil, false, fmt.Errorf("read what is held for a recipient: %w", err)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
+	list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
 		return l, row.Scan(&l.Item, &l.Recipient, &l.Class, &l.From, &l.Subject, &l.At)
 	})
+	if err != nil {
+		return nil, false, fmt.Errorf("read what is held for a recipient: %w", err)
+	}
+	return list[:min(len(list), linesMost)], len(list) > linesMost, nil
 }
 
 func (s *Store) addLink(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, set Timetable, l *line) error {
@@ -205,7 +250,7 @@ func (s *Store) addLink(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, set
 
 func (s *Store) expire(ctx context.Context) error {
 	return s.deps.DB.Act(ctx, job, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, expireLinksSQL, s.now().Add(-24*time.Hour))
+		_, err := tx.Exec(ctx, expireLinksSQL, s.now().Add(-lookBack-24*time.Hour))
 		return err
 	})
 }
@@ -250,18 +295,12 @@ func (s *Store) Status(ctx context.Context) (out Status, err error) {
 // Preview is the digest that a recipient would get now, with links that lead
 // nowhere. nil: there is nothing to tell.
 func (s *Store) Preview(ctx context.Context, workspace uuid.UUID, set Timetable, address string) (text, html string, err error) {
-	rows, err := s.deps.DB.Query(ctx, heldSQL, workspace, address, set.classes(), s.now().Add(-lookBack), true, linesMost)
+	lines, more, err := s.lines(ctx, s.deps.DB, workspace, set, address, true)
 	if err != nil {
-		return "", "", fmt.Errorf("read what is held for a recipient: %w", err)
-	}
-	lines, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l line, err error) {
-		return l, row.Scan(&l.Item, &l.Recipient, &l.Class, &l.From, &l.Subject, &l.At)
-	})
-	if err != nil {
-		return "", "", fmt.Errorf("read what is held for a recipient: %w", err)
+		return "", "", err
 	}
 	for i := range lines {
 		lines[i].Link = s.cfg.PublicURL + "/digest/…"
 	}
-	return s.bodies(set, lines)
+	return s.bodies(set, lines, more)
 }
