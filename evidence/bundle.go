@@ -349,7 +349,7 @@ func (m *making) finish(ctx context.Context) error {
 		if err := m.custody(ctx, tx, custody{Export: m.ID, Workspace: m.Workspace, Event: "sealed", Actor: worker(m.ID), Place: m.uri(), AuditEvent: event}); err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, finishSQL, m.ID, m.ReceiptID, m.uri(), m.Vault.Mode(), until, string(files))
+		tag, err := tx.Exec(ctx, finishSQL, m.ID, m.ReceiptID, m.uri(), m.Vault.Mode(), until, string(files), m.tries)
 		if err == nil && tag.RowsAffected() == 0 {
 			return ErrState
 		}

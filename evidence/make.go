@@ -81,7 +81,7 @@ func (s *Store) make(ctx context.Context, id uuid.UUID, tries int, read readEven
 		name string
 		do   func(context.Context) error
 	}{{"read", m.readMails}, {"report", m.report}, {"store", m.putFirst}, {"seal", m.record}, {"receipt", m.receipt}} {
-		if err := s.step(ctx, id, st.name); err != nil {
+		if err := s.step(ctx, id, tries, st.name); err != nil {
 			return err
 		}
 		if err := st.do(ctx); err != nil {

@@ -19,7 +19,7 @@ import (
 
 const (
 	lookEvery = time.Second
-	lease     = 2 * time.Minute // of one step: a worker that is silent for longer has died
+	lease     = 2 * time.Minute // a worker that is silent for longer has died
 	makeLimit = 10 * time.Minute
 	maxTries  = 5
 	tryAgain  = 30 * time.Second
@@ -79,18 +79,52 @@ func (s *Store) next(ctx context.Context, claim string, args ...any) (bool, erro
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, nil
 	case errors.Is(err, ErrForged):
-		return true, s.giveUp(ctx, id, err)
+		return true, s.giveUp(ctx, id, 0, err)
 	case err != nil:
 		return false, fmt.Errorf("begin an export: %w", err)
 	}
 	try, cancel := context.WithTimeout(ctx, makeLimit)
 	defer cancel()
-	err = s.make(try, id, tries, read)
+	err = s.kept(try, id, tries, lease/8, func(ctx context.Context) error { return s.make(ctx, id, tries, read) })
 	if err == nil {
 		return true, nil
 	}
 	return true, s.failed(context.WithoutCancel(ctx), id, tries, err)
 }
+
+// kept does work of a try, and keeps the export for it meanwhile: one step may take
+// longer than the lease. Where another worker has taken it, the work is ended.
+func (s *Store) kept(ctx context.Context, id uuid.UUID, tries int, every time.Duration, work func(context.Context) error) error {
+	ctx, lost := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t := time.NewTicker(every)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+			switch err := s.step(ctx, id, tries, ""); {
+			case errors.Is(err, ErrState):
+				lost(errTaken)
+			case err != nil && ctx.Err() == nil:
+				s.Log.Warn("an export that is being made could not be kept", "export", id, "error", err)
+			}
+		}
+	}()
+	err := work(ctx)
+	if cause := context.Cause(ctx); errors.Is(cause, errTaken) {
+		err = cause
+	}
+	lost(nil)
+	<-done
+	return err
+}
+
+var errTaken = errors.New("evidence: another worker has taken the export")
 
 // readEvent is the event under which the mails are read.
 type readEvent struct {
@@ -194,10 +228,10 @@ func (s *Store) failed(ctx context.Context, id uuid.UUID, tries int, err error) 
 	s.Log.Error("export of evidence has failed", "export", id, "try", tries, "error", err)
 	final := errors.Is(err, ErrDamaged) || errors.Is(err, ErrForged) || errors.Is(err, quarantine.ErrGone) || errors.Is(err, quarantine.ErrBlobMissing) || errors.Is(err, quarantine.ErrBlobDamaged)
 	if final || tries >= maxTries {
-		return s.giveUp(ctx, id, err)
+		return s.giveUp(ctx, id, tries, err)
 	}
 	return s.DB.Act(ctx, worker(id), func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, againSQL, id, publicError(err), int(tryAgain/time.Second)*tries); err != nil {
+		if _, err := tx.Exec(ctx, againSQL, id, publicError(err), int(tryAgain/time.Second)*tries, tries); err != nil {
 			return fmt.Errorf("put off export: %w", err)
 		}
 		return nil
@@ -223,8 +257,8 @@ func publicError(err error) string {
 	return "internal"
 }
 
-// giveUp ends an export, on record.
-func (s *Store) giveUp(ctx context.Context, id uuid.UUID, cause error) error {
+// giveUp ends an export, on record, if it is still this try's.
+func (s *Store) giveUp(ctx context.Context, id uuid.UUID, tries int, cause error) error {
 	e, err := s.Get(ctx, id)
 	if err != nil {
 		return err
@@ -236,20 +270,23 @@ func (s *Store) giveUp(ctx context.Context, id uuid.UUID, cause error) error {
 		ev.Severity = "critical"
 	}
 	return s.DB.Act(ctx, ev.Actor, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := s.Audit.Append(ctx, tx, ev); err != nil {
-			return err
-		}
-		// One whose decision is forged was never claimed.
-		if _, err := tx.Exec(ctx, failSQL, id, why); err != nil {
+		tag, err := tx.Exec(ctx, failSQL, id, why, tries)
+		if err != nil {
 			return fmt.Errorf("end export: %w", err)
 		}
-		return nil
+		if tag.RowsAffected() == 0 {
+			return nil
+		}
+		_, err = s.Audit.Append(ctx, tx, ev)
+		return err
 	})
 }
 
-func (s *Store) step(ctx context.Context, id uuid.UUID, step string) error {
+// step notes what a try does now, "" that it goes on, and keeps the export for it.
+// [ErrState] is that of another worker.
+func (s *Store) step(ctx context.Context, id uuid.UUID, tries int, step string) error {
 	return s.DB.Act(ctx, worker(id), func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, setStepSQL, id, step, int(lease/time.Second))
+		tag, err := tx.Exec(ctx, setStepSQL, id, step, int(lease/time.Second), tries)
 		if err != nil {
 			return fmt.Errorf("note step of an export: %w", err)
 		}
