@@ -1,6 +1,6 @@
 // Package meter counts what happens, for the rules of alerts. Counting is an
 // addition in memory; every ten seconds one batch goes to the database, from
-// each process of the installation. With the database away the batches of the
+// each process of the installation. With the database away the counts of the
 // last hour are kept and go later, at the times they belong to.
 package meter
 
@@ -10,6 +10,7 @@ import (
 	"embed"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -39,6 +40,9 @@ const (
 	maxKeys = 20_000
 	// maxBuckets is how many wait for the database: an hour.
 	maxBuckets = 360
+	// maxRows bounds a batch, which has at least one bucket: what has waited for the
+	// database goes in several.
+	maxRows = 20_000
 	// writeLimit is for one batch.
 	writeLimit = 8 * time.Second
 	// sampleLimit is for all sources.
@@ -141,9 +145,11 @@ func (m *Meter) add(at time.Time, k key, v float64) {
 	defer m.mu.Unlock()
 	cells := m.buckets[b]
 	if cells == nil {
-		if oldest := m.now().Unix()/int64(Step/time.Second) - maxBuckets; b < oldest {
+		oldest := m.now().Unix()/int64(Step/time.Second) - maxBuckets
+		if b < oldest {
 			return // nobody evaluates it any more
 		}
+		maps.DeleteFunc(m.buckets, func(at int64, _ map[key]cell) bool { return at < oldest })
 		cells = map[key]cell{}
 		m.buckets[b] = cells
 	}
@@ -167,14 +173,15 @@ type row struct {
 	cell
 }
 
-// take removes the buckets that are over at a time, or all of them.
+// take removes the oldest buckets that are over at a time, or any, for one batch.
 func (m *Meter) take(all bool) (rows []row) {
 	now := m.now().Unix() / int64(Step/time.Second)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for b, cells := range m.buckets {
-		if b >= now && !all {
-			continue
+	for _, b := range slices.Sorted(maps.Keys(m.buckets)) {
+		cells := m.buckets[b]
+		if b >= now && !all || len(rows) > 0 && len(rows)+len(cells) > maxRows {
+			break
 		}
 		for k, c := range cells {
 			rows = append(rows, row{k, b * 10, 10, c})
@@ -240,20 +247,22 @@ func (m *Meter) flush(ctx context.Context, all bool) error {
 		}
 		m.unsure = nil
 	}
-	rows := m.take(all)
-	if len(rows) == 0 {
-		return nil
+	for {
+		rows := m.take(all)
+		if len(rows) == 0 {
+			return nil
+		}
+		m.batch++
+		err := m.write(ctx, rows)
+		if err != nil && pg.IsUnavailable(err) {
+			m.unsure = rows // it may have been stored: the same batch again, under its number
+			return err
+		}
+		if err != nil {
+			m.putBack(rows)
+			return err
+		}
 	}
-	m.batch++
-	err := m.write(ctx, rows)
-	if err != nil && pg.IsUnavailable(err) {
-		m.unsure = rows // it may have been stored: the same batch again, under its number
-		return err
-	}
-	if err != nil {
-		m.putBack(rows)
-	}
-	return err
 }
 
 // sample asks the sources. What they say now belongs to the bucket that has just

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -123,6 +124,34 @@ func TestMeter_LostAnswer(t *testing.T) {
 	}
 	if sum, _ := sumOf(t, db, "mails_5min", 10, "x.example"); sum != 13 {
 		t.Errorf("%v, want 13", sum)
+	}
+}
+
+// TestMeter_LongOutage: with the database away for hours, memory holds one of them,
+// which goes in batches of bounded size once it is back.
+func TestMeter_LongOutage(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	c := &clock{t: time.Date(2026, 3, 3, 12, 0, 1, 0, time.UTC)}
+	m := newMeter(t, db, c, "a")
+	for range 3 * maxBuckets {
+		for i := range 80 {
+			m.Count("mails_5min", uuid.Nil, fmt.Sprint("d", i, ".example"), 1)
+		}
+		c.add(Step)
+	}
+	if n := len(m.buckets); n > maxBuckets+1 {
+		t.Fatalf("%d buckets are kept, want at most %d", n, maxBuckets+1)
+	}
+	kept := float64(len(m.buckets))
+	if err := m.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if sum, _ := sumOf(t, db, "mails_5min", 10, "d7.example"); sum != kept {
+		t.Errorf("%v written, want %v", sum, kept)
+	}
+	if m.batch < 2 {
+		t.Errorf("all in %d batch", m.batch)
 	}
 }
 
