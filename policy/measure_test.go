@@ -123,15 +123,27 @@ func TestStore_Measures(t *testing.T) {
 	if len(s.Measures(DefaultWorkspace)) != 1 {
 		t.Fatal("a mail counts once, and there is room for three")
 	}
-	saved := s.saveTouches(ctx)
+	s.saveTouches(ctx)
+	if len(s.Measures(DefaultWorkspace)) != 1 {
+		t.Error("what is saved and not in the snapshot counts once")
+	}
 	load()
-	s.forgetTouches(saved)
+	if !s.Touch(mail, list) {
+		t.Error("what an older snapshot found has room in this one")
+	}
+	s.saveTouches(ctx) // it is there already
+	load()
 	var n int
 	if err := db.QueryRow(ctx, "SELECT count(*) FROM alert_reaction_touch").Scan(&n); err != nil || n != 2 || len(s.touches.pending) != 0 {
 		t.Errorf("%v: %d written, %+v pending", err, n, s.touches.pending)
 	}
 	if list = s.Measures(DefaultWorkspace); len(list) != 1 || !s.Touch(uuid.New(), list) {
 		t.Fatal("there is room for a third")
+	}
+	s.saveTouches(ctx)
+	load()
+	if s.Touch(uuid.New(), []*Measure{{ID: id, Most: 3}}) {
+		t.Error("a list of an older snapshot made room that is not there")
 	}
 	if s.Touch(uuid.New(), list) || len(s.Measures(DefaultWorkspace)) != 0 {
 		t.Error("it is full")

@@ -138,27 +138,38 @@ func (s *Store) Run(ctx context.Context) error {
 	defer listening.Wait()
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
-	save := time.NewTimer(saveTouchesAfter)
-	defer save.Stop()
 	for {
-		saved := s.saveTouches(ctx)
+		s.saveTouches(ctx)
 		if err := s.Load(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("policies not read, the last ones stay in force", "age", s.Age().String(), "error", err)
-		} else if err == nil {
-			s.forgetTouches(saved)
 		}
+		if !s.stale(ctx, changed, t.C) {
+			s.saveUses(context.WithoutCancel(ctx))
+			s.saveTouches(context.WithoutCancel(ctx))
+			return nil
+		}
+	}
+}
+
+// stale waits until the snapshot is to be read anew; false: ctx has ended. Mails
+// that reactions touch are collected for a while first.
+func (s *Store) stale(ctx context.Context, changed <-chan struct{}, tick <-chan time.Time) bool {
+	var save <-chan time.Time
+	for {
 		select {
 		case <-ctx.Done():
-			s.saveUses(context.WithoutCancel(ctx))
-			_ = s.saveTouches(context.WithoutCancel(ctx)) // it has said so
-			return nil
-		case <-t.C:
+			return false
+		case <-tick:
 			s.saveUses(ctx)
+			return true
 		case <-changed:
+			return true
 		case <-s.touches.signal:
-			save.Reset(saveTouchesAfter)
-			continue
-		case <-save.C:
+			if save == nil {
+				save = time.After(saveTouchesAfter)
+			}
+		case <-save:
+			return true
 		}
 	}
 }
@@ -183,6 +194,7 @@ func (s *Store) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	counted, _ := s.touches.list(true)
 	measures, err := s.measuresInForce(ctx)
 	if err != nil {
 		return err
@@ -198,7 +210,7 @@ func (s *Store) Load(ctx context.Context) error {
 		snap.groups[w] = indexGroups(list)
 	}
 	snap.setEntries(byWorkspace(entries, func(e Entry) uuid.UUID { return e.Workspace }), s.now())
-	s.snap.Store(snap)
+	s.publish(snap, counted)
 	return nil
 }
 

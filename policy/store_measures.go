@@ -51,12 +51,17 @@ type touch struct{ reaction, thing uuid.UUID }
 // touches are those that are not in the snapshot yet. What is not saved when the
 // process dies is lost: each held mail has its own record.
 type touches struct {
-	mu      sync.Mutex
-	pending map[uuid.UUID]map[uuid.UUID]time.Time // by reaction and thing; guarded by mu
-	signal  chan struct{}                         // something was added
+	mu      sync.Mutex                          // held, too, while a snapshot is put in place: each touch counts in one of both
+	pending map[uuid.UUID]map[uuid.UUID]pending // by reaction and thing; guarded by mu
+	signal  chan struct{}                       // something was added
 }
 
-// room says whether a reaction may touch one thing more. mu is held.
+type pending struct {
+	at    time.Time
+	saved bool // a snapshot that is read from now on counts it
+}
+
+// room says whether a reaction of the snapshot may touch one thing more. mu is held.
 func (t *touches) room(m *Measure) bool {
 	return m.Touched+len(t.pending[m.ID]) < m.Most
 }
@@ -64,16 +69,33 @@ func (t *touches) room(m *Measure) bool {
 // add counts a thing. mu is held.
 func (t *touches) add(x touch, at time.Time) {
 	if t.pending == nil {
-		t.pending = map[uuid.UUID]map[uuid.UUID]time.Time{}
+		t.pending = map[uuid.UUID]map[uuid.UUID]pending{}
 	}
 	if t.pending[x.reaction] == nil {
-		t.pending[x.reaction] = map[uuid.UUID]time.Time{}
+		t.pending[x.reaction] = map[uuid.UUID]pending{}
 	}
-	t.pending[x.reaction][x.thing] = at
+	if _, known := t.pending[x.reaction][x.thing]; known {
+		return
+	}
+	t.pending[x.reaction][x.thing] = pending{at: at}
 	select {
 	case t.signal <- struct{}{}:
 	default:
 	}
+}
+
+// list gives the pending ones that are saved, or that are not.
+func (t *touches) list(saved bool) (list []touch, times []time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for reaction, things := range t.pending {
+		for thing, p := range things {
+			if p.saved == saved {
+				list, times = append(list, touch{reaction, thing}), append(times, p.at)
+			}
+		}
+	}
+	return list, times
 }
 
 // Measures are the reactions in force that may still touch mail of a workspace.
@@ -96,16 +118,19 @@ func (s *Store) Measures(workspace uuid.UUID) (list []*Measure) {
 }
 
 // Touch counts a mail for the reactions that touch it. False means that one of
-// them has become full in the meantime, and nothing is counted: the decision is
-// to be made anew.
+// them has become full or has ended in the meantime, and nothing is counted: the
+// decision is to be made anew.
 func (s *Store) Touch(mail uuid.UUID, list []*Measure) bool {
 	if len(list) == 0 {
 		return true
 	}
 	s.touches.mu.Lock()
 	defer s.touches.mu.Unlock()
+	snap := s.snap.Load()
 	for _, m := range list {
-		if !s.touches.room(m) {
+		// The list may be of an earlier snapshot, which counts less.
+		i := slices.IndexFunc(snap.measures, func(now *Measure) bool { return now.ID == m.ID })
+		if i < 0 || !s.touches.room(snap.measures[i]) {
 			return false
 		}
 	}
@@ -115,34 +140,35 @@ func (s *Store) Touch(mail uuid.UUID, list []*Measure) bool {
 	return true
 }
 
-// saveTouches writes down what is pending, and gives what it has written: it
-// stays pending until a snapshot counts it.
-func (s *Store) saveTouches(ctx context.Context) (saved []touch) {
-	var reactions, things []uuid.UUID
-	var times []time.Time
-	s.touches.mu.Lock()
-	for reaction, pending := range s.touches.pending {
-		for thing, at := range pending {
-			saved, reactions, things, times = append(saved, touch{reaction, thing}), append(reactions, reaction), append(things, thing), append(times, at)
-		}
+// saveTouches writes down what is pending: it stays so until a snapshot counts it.
+func (s *Store) saveTouches(ctx context.Context) {
+	list, times := s.touches.list(false)
+	if len(list) == 0 {
+		return
 	}
-	s.touches.mu.Unlock()
-	if len(saved) == 0 {
-		return nil
+	var reactions, things []uuid.UUID
+	for _, x := range list {
+		reactions, things = append(reactions, x.reaction), append(things, x.thing)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if _, err := s.db.Exec(ctx, putTouchesSQL, reactions, things, times); err != nil {
-		s.log.Warn("mails that reactions touch not written down yet", "mails", len(saved), "error", err)
-		return nil
+		s.log.Warn("mails that reactions touch not written down yet", "mails", len(list), "error", err)
+		return
 	}
-	return saved
-}
-
-func (s *Store) forgetTouches(saved []touch) {
 	s.touches.mu.Lock()
 	defer s.touches.mu.Unlock()
-	for _, x := range saved {
+	for i, x := range list {
+		s.touches.pending[x.reaction][x.thing] = pending{at: times[i], saved: true}
+	}
+}
+
+// publish puts a snapshot in place, and forgets the touches that it counts.
+func (s *Store) publish(snap *snapshot, counted []touch) {
+	s.touches.mu.Lock()
+	defer s.touches.mu.Unlock()
+	s.snap.Store(snap)
+	for _, x := range counted {
 		if delete(s.touches.pending[x.reaction], x.thing); len(s.touches.pending[x.reaction]) == 0 {
 			delete(s.touches.pending, x.reaction)
 		}
