@@ -131,6 +131,15 @@ func (s *Store) SandboxDecided(ctx context.Context, tx pgx.Tx, actor pg.Actor, i
 			return late, err
 		}
 	}
+	// What it is decided by was read before the lock: a scan may have found worse.
+	was := item.Class
+	if err := tx.QueryRow(ctx, itemNowSQL, item.ID).Scan(&item.Class, &item.BlobRemovedAt, &item.StoppedAt); err != nil {
+		return late, fmt.Errorf("read item: %w", err)
+	}
+	worse := item.StoppedAt != nil || policy.Graver(item.Class, was)
+	if policy.Graver(item.Class, o.Class) {
+		o.Class = item.Class
+	}
 	var waiting, release []ItemRecipient
 	var keep []uuid.UUID
 	for _, r := range all {
@@ -140,6 +149,9 @@ func (s *Store) SandboxDecided(ctx context.Context, tx pgx.Tx, actor pg.Actor, i
 	}
 	done := map[string]any{}
 	for i, d := range o.Decide(waiting) {
+		if worse && d.Action == policy.Deliver {
+			d.Action, d.Why = policy.Quarantine, "another scan has found "+string(item.Class)+" meanwhile"
+		}
 		done[waiting[i].ID.String()] = string(d.Action) + ": " + d.Why
 		switch d.Action {
 		case policy.Deliver:
