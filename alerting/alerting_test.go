@@ -64,7 +64,8 @@ type fixture struct {
 func newStore(t *testing.T, db *testenv.DB, node string) *Store {
 	t.Helper()
 	record := audit.New(db.DB, audit.Options{})
-	s, err := New(Config{Node: node, Secrets: map[string]string{"hook": "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32))}}, Deps{
+	s, err := New(Config{Node: node, Secrets: map[string]string{"hook": "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32)),
+		"00000000-0000-7000-8000-000000000002/hook": "https://hooks.example/two"}}, Deps{
 		DB: db.DB, Log: slog.New(slog.DiscardHandler),
 		Sender: channel.NewSender(channel.Config{Hostname: "mx.test", PublicURL: "https://mail.test", AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 		Lead: func(ctx context.Context, fn func(context.Context) error) error {

@@ -64,8 +64,25 @@ func needs(kind string) (target, secret bool) {
 	return true, false
 }
 
-// SecretNames are those that the configuration has.
-func (s *Store) SecretNames() []string { return slices.Sorted(maps.Keys(s.cfg.Secrets)) }
+// SecretNames are those that the configuration has for the installation and for
+// the workspaces that somebody may act in.
+func (s *Store) SecretNames(may func(workspace uuid.UUID) bool) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.cfg.Secrets)), func(name string) bool {
+		of, bound := secretOf(name)
+		return bound && !may(of)
+	})
+}
+
+// secretOf is the workspace for which alone a secret is: its id stands before a
+// slash in the name.
+func secretOf(name string) (workspace uuid.UUID, bound bool) {
+	id, _, bound := strings.Cut(name, "/")
+	if !bound {
+		return uuid.Nil, false
+	}
+	workspace, err := uuid.Parse(id)
+	return workspace, err == nil
+}
 
 func (s *Store) checkChannel(c *Channel) error {
 	bad := func(field, problem string) error { return &rule.InvalidError{Field: field, Problem: problem} }
@@ -81,6 +98,9 @@ func (s *Store) checkChannel(c *Channel) error {
 	}
 	target, secret := needs(c.Kind)
 	_, known := s.cfg.Secrets[c.Secret]
+	if of, bound := secretOf(c.Secret); bound && of != c.Workspace {
+		known = false
+	}
 	switch {
 	case c.Name == "" || len(c.Name) > 100:
 		return bad("name", "must have 1 to 100 characters")

@@ -141,9 +141,16 @@ func domainOf(s rule.Spec, subject string) string {
 
 // StartReaction begins a reaction by a person's word.
 func (s *Store) StartReaction(ctx context.Context, who Person, n NewReaction, reason string) (uuid.UUID, error) {
-	reason, n.Domain = strings.TrimSpace(reason), strings.ToLower(strings.TrimSpace(n.Domain))
+	reason = strings.TrimSpace(reason)
 	if !goodReason(reason) {
 		return uuid.Nil, ErrReasonRequired
+	}
+	if n.Domain = strings.TrimSpace(n.Domain); n.Domain != "" {
+		name, err := policy.NormaliseDomain(n.Domain)
+		if err != nil {
+			return uuid.Nil, &rule.InvalidError{Field: "domain", Problem: "is not a domain name"}
+		}
+		n.Domain = name
 	}
 	if n.Cause == "" {
 		n.Cause = who.Name

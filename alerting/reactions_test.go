@@ -218,8 +218,16 @@ func TestReaction_Refused(t *testing.T) {
 	if _, err := f.StartReaction(t.Context(), admin, NewReaction{Reaction: rule.Reaction{Kind: rule.Pause}, Workspace: uuid.New()}, "by hand"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("of a workspace that there is not: %v", err)
 	}
+	var invalid *rule.InvalidError
+	if _, err := f.StartReaction(t.Context(), admin, NewReaction{Reaction: rule.Reaction{Kind: rule.Pause}, Domain: "not a domain"}, "by hand"); !errors.As(err, &invalid) || invalid.Field != "domain" {
+		t.Errorf("for no domain: %v", err)
+	}
+	id, err := f.StartReaction(t.Context(), admin, NewReaction{Reaction: rule.Reaction{Kind: rule.Pause}, Domain: "Bücher.example"}, "by hand")
+	if x, gerr := f.Reaction(t.Context(), AlertFilter{All: true}, id); err != nil || gerr != nil || x.Domain != "xn--bcher-kva.example" {
+		t.Errorf("%v, %v: for %q", err, gerr, x.Domain)
+	}
 	ok := NewReaction{Reaction: rule.Reaction{Kind: rule.Lock, Match: "sender_domain", Value: "EVIL.example", Direction: "both"}, Workspace: two}
-	id, err := f.StartReaction(t.Context(), admin, ok, "seen by myself")
+	id, err = f.StartReaction(t.Context(), admin, ok, "seen by myself")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,6 +94,20 @@ func TestChannels_Checked(t *testing.T) {
 			t.Errorf("%+v: %v, want a mistake in %s", tt.c, err, tt.field)
 		}
 	}
+	two := uuid.MustParse("00000000-0000-7000-8000-000000000002")
+	theirs := Channel{Name: "theirs", Kind: channel.Slack, Secret: two.String() + "/hook"}
+	var invalid *rule.InvalidError
+	if _, err := f.PutChannel(t.Context(), admin, theirs); !errors.As(err, &invalid) || invalid.Field != "secret" {
+		t.Errorf("the secret of a workspace for all: %v", err)
+	}
+	f.exec("INSERT INTO workspace (id, name) VALUES ('00000000-0000-7000-8000-000000000002', 'two')")
+	theirs.Workspace = two
+	if _, err := f.PutChannel(t.Context(), admin, theirs); err != nil {
+		t.Errorf("a workspace may not use its own secret: %v", err)
+	}
+	if none, own := f.SecretNames(func(uuid.UUID) bool { return false }), f.SecretNames(func(w uuid.UUID) bool { return w == two }); len(none) != 1 || len(own) != 2 {
+		t.Errorf("shown: %v and %v", none, own)
+	}
 	f.channel(nil)
 	if _, err := f.PutChannel(t.Context(), admin, Channel{Name: "SOC", Kind: channel.Wazuh}); !errors.Is(err, ErrExists) {
 		t.Errorf("same name: %v", err)

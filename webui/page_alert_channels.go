@@ -42,7 +42,7 @@ func (s *pages) showChannels(c echo.Context, status int, f channelForm) error {
 	if err != nil {
 		return s.alertFailure(c, err)
 	}
-	v := channelsView{Secrets: s.alerts.SecretNames(), Form: f}
+	v := channelsView{Secrets: s.secretNames(c), Form: f}
 	for _, x := range all {
 		if s.mayAlert(c, identity.AlertsWrite, x.Workspace) {
 			v.Items = append(v.Items, x)
@@ -51,6 +51,10 @@ func (s *pages) showChannels(c echo.Context, status int, f channelForm) error {
 	p := s.frame(c, "alerts")
 	s.flash(c, p)
 	return s.render(c, status, channelsPage(p, v))
+}
+
+func (s *pages) secretNames(c echo.Context) []string {
+	return s.alerts.SecretNames(func(workspace uuid.UUID) bool { return s.mayAlert(c, identity.AlertsWrite, workspace) })
 }
 
 // channelOf is the channel of the path, where the person may change it.
@@ -81,7 +85,7 @@ func (s *pages) showChannel(c echo.Context, status int, f channelForm) error {
 	}
 	p := s.frame(c, "alerts")
 	s.flash(c, p)
-	return s.render(c, status, channelPage(p, channelView{f, s.alerts.SecretNames(), log}))
+	return s.render(c, status, channelPage(p, channelView{f, s.secretNames(c), log}))
 }
 
 func (s *pages) postChannel(c echo.Context) error {
