@@ -76,6 +76,21 @@ export async function login(page, secret = password, who = email) {
   await page.waitForURL((u) => u.pathname !== '/login')
 }
 
+/**
+ * Filters a list and waits until what it found is in place: until then a click may
+ * hit a row that is about to be replaced.
+ */
+export async function filter(page, act) {
+  await page.evaluate(() => {
+    const before = location.href
+    globalThis.filtered = new Promise((resolve) => {
+      document.addEventListener('htmx:after:swap', () => { if (location.href !== before) resolve() })
+    })
+  })
+  await act()
+  await page.evaluate(() => globalThis.filtered)
+}
+
 /** What axe finds. It is put in through the protocol, so the page's strict policy stays on. */
 export async function violations(page) {
   if (!await page.evaluate(() => 'axe' in globalThis)) await page.evaluate(axeSource)

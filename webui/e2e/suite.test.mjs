@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { base, email, login, look, openBrowser, overflow, password, shots, violations, withPage as withPageOf } from './browser.mjs'
+import { base, email, filter, login, look, openBrowser, overflow, password, shots, violations, withPage as withPageOf } from './browser.mjs'
 
 let browser
 let context
@@ -315,8 +315,8 @@ test('a sender is blocked from a held mail, found in the list, and let go', asyn
     await page.getByRole('button', { name: 'Save' }).click()
     await page.getByRole('status').filter({ hasText: 'in force' }).waitFor()
     await page.goto(base + '/policies/entries')
-    await page.fill('#q', 'it@sender')
-    await page.waitForURL(/q=it/)
+    await filter(page, () => page.fill('#q', 'it@sender'))
+    assert.match(page.url(), /q=it/)
     await row(page, 'it@sender.example').locator('a[data-open]').click()
     await page.fill('.pol-reset input[name=reason]', 'it is over')
     await page.getByRole('button', { name: 'Delete' }).click()
