@@ -55,6 +55,9 @@ type Deps struct {
 	Meter   *meter.Meter
 	Lead    func(ctx context.Context, fn func(context.Context) error) error // runs fn in one process of the installation
 	Metrics prometheus.Registerer                                           // may be nil
+	// Late tells which mails were found bad after they were delivered, the newest
+	// first: by the sandbox, or by a scan of what was missed. It may be nil.
+	Late func(ctx context.Context, workspace uuid.UUID, domain string, sandbox bool, since time.Time) ([]channel.Hit, error)
 }
 
 // Store keeps rules, channels and alerts, and evaluates.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -221,6 +222,29 @@ func TestEvaluate_PhishingSpike(t *testing.T) {
 	}
 	if n, err := f.Firing(t.Context(), AlertFilter{All: true}); err != nil || n[rule.Critical] != 0 {
 		t.Errorf("%v: %v", err, n)
+	}
+}
+
+// TestLateHits_SayWhoHasTheMail: an alarm about mail that was found bad after it
+// was delivered names it and its recipients, and keeps their addresses nowhere.
+func TestLateHits_SayWhoHasTheMail(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.channel(nil)
+	asked := ""
+	f.deps.Late = func(_ context.Context, _ uuid.UUID, domain string, sandbox bool, since time.Time) ([]channel.Hit, error) {
+		asked = fmt.Sprintf("%s %t %t", domain, sandbox, time.Since(since) < 2*time.Hour)
+		return []channel.Hit{{Class: "malware", Found: []string{"Emotet"}, Holders: []channel.Holder{{Address: "anna@ours.example", Since: since, Seconds: 7200}}}}, nil
+	}
+	f.bucket("coverage_late_hits", "ours.example", 45*time.Second, 1)
+	f.evaluate(20 * time.Second)
+	f.deliver()
+	got := strings.Join(f.hook.got(), "\n")
+	if asked != "ours.example false true" || !strings.Contains(got, `"recipients":[{"address":"anna@ours.example"`) || !strings.Contains(got, "Emotet") {
+		t.Errorf("asked for %q, sent %s", asked, got)
+	}
+	if n := f.one("SELECT count(*) FROM alert_notification n WHERE n::text LIKE '%anna@%'"); n != 0 {
+		t.Error("the address is kept")
 	}
 }
 

@@ -248,8 +248,32 @@ func (s *Store) send(ctx context.Context, id uuid.UUID, last bool) (again time.D
 	if err != nil || !claimed {
 		return slotWait, err
 	}
+	s.addHits(ctx, m)
 	err = s.deps.Sender.Send(ctx, c, id, m)
 	return s.tried(context.WithoutCancel(ctx), id, c.Kind, err, last)
+}
+
+// hitsBack is how long before an alarm a mail was found that it is about, at most.
+const hitsBack = time.Hour
+
+// addHits says in an alarm about late hits who has which mail. It is looked up for
+// each try and not stored: addresses of people stand where they can be erased.
+// Without it the alarm goes out all the same.
+func (s *Store) addHits(ctx context.Context, m channel.Message) {
+	for i := range m.Alerts {
+		a := &m.Alerts[i]
+		sandbox := a.Metric == "sandbox_late_malicious"
+		if s.deps.Late == nil || a.Notice == rule.Ended || !sandbox && a.Metric != "coverage_late_hits" {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		hits, err := s.deps.Late(ctx, a.Workspace, a.Subject, sandbox, a.Since.Add(-hitsBack))
+		cancel()
+		if err != nil {
+			s.log.Warn("an alert does not say who has the mail", "alert", a.ID, "error", err)
+		}
+		a.Hits = hits
+	}
 }
 
 func isTest(raw []byte) bool {

@@ -22,6 +22,7 @@ var (
 	coverageInsertItemsSQL = pg.Query(queryFiles, "coverage_insert_items")
 	coverageScansSQL       = pg.Query(queryFiles, "coverage_scans")
 	coverageHitsSQL        = pg.Query(queryFiles, "coverage_hits")
+	lateHitsSQL            = pg.Query(queryFiles, "late_hits")
 )
 
 // CoverageMax is how many mails one scan takes; the rest is scanned by another.
@@ -145,6 +146,10 @@ func (c *Coverage) Hits(ctx context.Context, workspaces []uuid.UUID, limit int) 
 	if err != nil {
 		return nil, fmt.Errorf("read late hits: %w", err)
 	}
+	return lateHits(rows)
+}
+
+func lateHits(rows pgx.Rows) ([]LateHit, error) {
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h LateHit, err error) {
 		var found, holders []byte
 		if err = row.Scan(&h.Item, &h.Mail, &h.Workspace, &h.Class, &found, &h.At, &h.Subject, &holders); err != nil {
@@ -152,4 +157,26 @@ func (c *Coverage) Hits(ctx context.Context, workspaces []uuid.UUID, limit int) 
 		}
 		return h, errors.Join(json.Unmarshal(found, &h.Found), json.Unmarshal(holders, &h.Holders))
 	})
+}
+
+// LateFilter says which late hits somebody asks for.
+type LateFilter struct {
+	Since     time.Time
+	Workspace uuid.UUID // zero: all
+	Domain    string    // of who has the mail; "": any
+	Sandbox   bool      // what the sandbox said, not what a scan of missed mail found
+	Limit     int
+}
+
+// LateHits lists what somebody has and was found bad afterwards, the newest first.
+func (s *Store) LateHits(ctx context.Context, f LateFilter) ([]LateHit, error) {
+	var workspace *uuid.UUID
+	if f.Workspace != uuid.Nil {
+		workspace = &f.Workspace
+	}
+	rows, err := s.db.Query(ctx, lateHitsSQL, f.Since, workspace, f.Domain, f.Sandbox, f.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("read late hits: %w", err)
+	}
+	return lateHits(rows)
 }

@@ -124,6 +124,7 @@ func TestCoverage_LateHits(t *testing.T) {
 	if h := hits[1]; h.Item != out || len(h.Holders) != 1 || h.Holders[0].Address != "b@ours.example" || h.At.Sub(h.Holders[0].Since).Round(time.Minute) != 90*time.Minute || h.Found[0].Name != "Win.Worm" {
 		t.Errorf("%+v", h)
 	}
+	f.wantLateHits(t, out)
 	if !slices.Equal(late.list, []string{"ours.example"}) {
 		t.Errorf("alerts for %q", late.list)
 	}
@@ -141,6 +142,35 @@ func TestCoverage_LateHits(t *testing.T) {
 	}
 	if n := f.count(t, "SELECT count(*) FROM audit.event WHERE action = 'quarantine.rescan'"); n != 3 {
 		t.Errorf("%d scans on record", n)
+	}
+}
+
+// wantLateHits asks as an alert does: only for what somebody of a domain has.
+func (f *fixture) wantLateHits(t *testing.T, item uuid.UUID) {
+	t.Helper()
+	since := time.Now().Add(-time.Hour)
+	for _, tt := range []struct {
+		f    LateFilter
+		want int
+	}{
+		{LateFilter{Since: since}, 1}, {LateFilter{Since: since, Workspace: policy.DefaultWorkspace, Domain: "OURS.example"}, 1},
+		{LateFilter{Since: since, Workspace: uuid.New()}, 0}, {LateFilter{Since: since, Domain: "theirs.example"}, 0}, {LateFilter{Since: time.Now().Add(time.Minute)}, 0},
+		{LateFilter{Since: since, Sandbox: true}, 0},
+	} {
+		tt.f.Limit = 10
+		got, err := f.LateHits(t.Context(), tt.f)
+		if err != nil || len(got) != tt.want || tt.want == 1 && (got[0].Item != item || got[0].Holders[0].Address != "b@ours.example") {
+			t.Errorf("%+v: %+v, %v", tt.f, got, err)
+		}
+	}
+	_, err := f.db.Admin(t).Exec(t.Context(), `WITH i AS (UPDATE quarantine_item SET malicious_late_at = now(), findings = '[{"engine": "sandbox", "name": "Emotet"}, {"engine": "yara", "name": "x"}]' WHERE id = $1 RETURNING id)
+		UPDATE quarantine_recipient r SET state = 'released' FROM i WHERE r.item_id = i.id AND r.address LIKE 'a@%'`, item)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.LateHits(t.Context(), LateFilter{Since: since, Sandbox: true, Domain: "ours.example", Limit: 10})
+	if err != nil || len(got) != 1 || len(got[0].Found) != 1 || got[0].Found[0].Name != "Emotet" || len(got[0].Holders) != 1 || got[0].Holders[0].Address != "a@ours.example" {
+		t.Errorf("of the sandbox: %+v, %v", got, err)
 	}
 }
 

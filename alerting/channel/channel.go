@@ -60,6 +60,22 @@ type Alert struct {
 	At        time.Time     `json:"at"`
 	Runbook   string        `json:"runbook,omitempty"`
 	Late      bool          `json:"late,omitempty"` // seen only after a pause
+	Hits      []Hit         `json:"hits,omitempty"` // the newest of those that were found late
+}
+
+// Hit is a mail that somebody has and that was found bad afterwards.
+type Hit struct {
+	Item    uuid.UUID `json:"item_id"`
+	Class   string    `json:"class"`
+	Found   []string  `json:"found"`
+	Holders []Holder  `json:"recipients"`
+}
+
+// Holder is who has it.
+type Holder struct {
+	Address string    `json:"address"`
+	Since   time.Time `json:"since"`
+	Seconds int64     `json:"for_seconds"` // from then until it was found
 }
 
 // Message is what one notification says.

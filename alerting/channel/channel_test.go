@@ -283,6 +283,26 @@ func TestEmail(t *testing.T) {
 
 func wordsIn(lang string) words { return words{lang} }
 
+func TestFacts_SayWhoHasTheMail(t *testing.T) {
+	t.Parallel()
+	a := spike
+	a.Hits = []Hit{{Class: "malware", Found: []string{"Emotet"}, Holders: []Holder{{Address: "anna@ours.example", Seconds: 3*3600 + 120}, {Address: "bob@ours.example", Seconds: 50}}}, {}, {}, {}, {}}
+	a.Hits[1] = Hit{Class: "malware", Holders: make([]Holder, 7)}
+	for lang, want := range map[string][]string{
+		"en": {"anna@ours.example (3 h 2 min before it was found), bob@ours.example (50 s before it was found): malware, Emotet", "and 2 more: malware", "and 2 more"},
+		"de": {"anna@ours.example (3 h 2 min vor dem Fund), bob@ours.example (50 s vor dem Fund): malware, Emotet", "und 2 weitere: malware", "und 2 weitere"},
+	} {
+		list := words{lang}.facts(a)
+		list = list[len(list)-4:]
+		if list[0].value != want[0] || !strings.HasSuffix(list[1].value, want[1]) || list[3].value != want[2] {
+			t.Errorf("%q", list)
+		}
+		if n := len(words{lang}.facts(a)); n > 10 {
+			t.Errorf("%d facts, and Slack takes 10", n)
+		}
+	}
+}
+
 func TestTexts_BothLanguagesSayTheSame(t *testing.T) {
 	t.Parallel()
 	en, de := slices.Sorted(maps.Keys(texts["en"])), slices.Sorted(maps.Keys(texts["de"]))

@@ -16,6 +16,7 @@ var texts = map[string]map[string]string{
 		"severity": "Severity", "info": "info", "warn": "warning", "critical": "critical",
 		"subject": "Concerns", "value": "Value", "threshold": "Threshold", "since": "Since", "ended": "Ended", "open": "Open alert", "quarantine": "Open quarantine", "runbook": "Runbook",
 		"above": "above {0}", "below": "below {0}", "times": "more than {0} times the usual ({1})", "none": "no values",
+		"delivered": "Delivered to", "ago": "{0} before it was found", "others": "and {0} more",
 		"late": "Seen late: the evaluation had paused.", "test_text": "This is a test of the channel “{0}”, asked for by {1}. Nothing has happened.", "all": "everything",
 		"foot": "Sent by Mailward on {0}.",
 	},
@@ -24,6 +25,7 @@ var texts = map[string]map[string]string{
 		"severity": "Schwere", "info": "Hinweis", "warn": "Warnung", "critical": "kritisch",
 		"subject": "Betrifft", "value": "Wert", "threshold": "Schwelle", "since": "Seit", "ended": "Beendet", "open": "Alarm öffnen", "quarantine": "Quarantäne öffnen", "runbook": "Anleitung",
 		"above": "über {0}", "below": "unter {0}", "times": "mehr als das {0}-Fache des Üblichen ({1})", "none": "keine Werte",
+		"delivered": "Zugestellt an", "ago": "{0} vor dem Fund", "others": "und {0} weitere",
 		"late": "Verspätet bemerkt: Die Auswertung hatte ausgesetzt.", "test_text": "Dies ist ein Test des Kanals „{0}“, veranlasst von {1}. Es ist nichts geschehen.", "all": "alles",
 		"foot": "Gesendet von Mailward auf {0}.",
 	},
@@ -97,7 +99,50 @@ func (w words) facts(a Alert) []fact {
 	if a.Notice == rule.Ended {
 		list = append(list, fact{w.t("ended"), w.time(a.At)})
 	}
+	for _, h := range a.Hits[:min(len(a.Hits), shownHits)] {
+		list = append(list, fact{w.t("delivered"), w.hit(h)})
+	}
+	if more := len(a.Hits) - shownHits; more > 0 {
+		list = append(list, fact{w.t("delivered"), w.t("others", strconv.Itoa(more))})
+	}
 	return list
+}
+
+// shownHits are as many as fit into a message beside the other facts: Slack takes
+// ten fields.
+const (
+	shownHits    = 3
+	shownHolders = 5
+)
+
+// hit says who has a mail, for how long before it was found, and what it is.
+func (w words) hit(h Hit) string {
+	var who []string
+	for _, x := range h.Holders[:min(len(h.Holders), shownHolders)] {
+		age := time.Duration(x.Seconds) * time.Second
+		who = append(who, harmless(x.Address, 100)+" ("+w.t("ago", w.age(age))+")")
+	}
+	if more := len(h.Holders) - shownHolders; more > 0 {
+		who = append(who, w.t("others", strconv.Itoa(more)))
+	}
+	return strings.Join(who, ", ") + ": " + harmless(strings.Join(append([]string{h.Class}, h.Found...), ", "), 200)
+}
+
+// age is a span in its two largest units.
+func (w words) age(d time.Duration) string {
+	days := "d"
+	if w.lang == "de" {
+		days = "T"
+	}
+	switch h, m := int(d.Hours()), int(d.Minutes()); {
+	case h >= 24:
+		return strconv.Itoa(h/24) + " " + days + " " + strconv.Itoa(h%24) + " h"
+	case h > 0:
+		return strconv.Itoa(h) + " h " + strconv.Itoa(m%60) + " min"
+	case m > 0:
+		return strconv.Itoa(m) + " min"
+	}
+	return strconv.Itoa(int(d.Seconds())) + " s"
 }
 
 // link is where to go on.

@@ -23,6 +23,7 @@ import (
 	"mailward/audit"
 	"mailward/gateway/hop"
 	"mailward/health"
+	"mailward/quarantine"
 )
 
 // Alerts is what channels need that must not be in the database.
@@ -83,6 +84,22 @@ var watched = map[string]meter.Watched{
 	"mailward_logins_waiting":                {Metric: "logins_waiting_for_audit"},
 }
 
+// lateHits is what alerts say of mail that was found bad after it was delivered.
+func (p *program) lateHits(ctx context.Context, workspace uuid.UUID, domain string, sandbox bool, since time.Time) (list []channel.Hit, err error) {
+	late, err := p.quarantine.LateHits(ctx, quarantine.LateFilter{Since: since, Workspace: workspace, Domain: domain, Sandbox: sandbox, Limit: 20})
+	for _, l := range late {
+		h := channel.Hit{Item: l.Item, Class: string(l.Class)}
+		for _, f := range l.Found {
+			h.Found = append(h.Found, f.Name)
+		}
+		for _, x := range l.Holders {
+			h.Holders = append(h.Holders, channel.Holder{Address: x.Address, Since: x.Since, Seconds: int64(l.At.Sub(x.Since).Seconds())})
+		}
+		list = append(list, h)
+	}
+	return list, err
+}
+
 // buildMeter makes what counts; it comes before all that counts.
 func (p *program) buildMeter() (err error) {
 	p.meter, err = meter.New(p.db, meter.Options{Node: nodeName(), Metrics: p.metrics, Log: p.log})
@@ -110,7 +127,7 @@ func (p *program) buildAlerts(worker bool) error {
 	p.alerts, err = alerting.New(alerting.Config{Node: nodeName(), Secrets: secrets, Sandbox: p.conf.Sandbox.configured()}, alerting.Deps{DB: p.db, Log: p.log, Sender: sender, Meter: p.meter, Metrics: p.metrics,
 		Lead: func(ctx context.Context, fn func(context.Context) error) error {
 			return p.audit.Lead(ctx, audit.LockRules, fn)
-		}})
+		}, Late: p.lateHits})
 	if err != nil {
 		return err
 	}
