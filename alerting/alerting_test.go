@@ -234,7 +234,7 @@ func TestLateHits_SayWhoHasTheMail(t *testing.T) {
 	asked := ""
 	f.deps.Late = func(_ context.Context, _ uuid.UUID, domain string, sandbox bool, since time.Time) ([]channel.Hit, error) {
 		asked = fmt.Sprintf("%s %t %t", domain, sandbox, time.Since(since) < 2*time.Hour)
-		return []channel.Hit{{Class: "malware", Found: []string{"Emotet"}, Holders: []channel.Holder{{Address: "anna@ours.example", Since: since, Seconds: 7200}}}}, nil
+		return []channel.Hit{{Class: "malware", Found: []string{"Emotet"}, Holders: []channel.HitHolder{{Address: "anna@ours.example", Since: since, Seconds: 7200}}}}, nil
 	}
 	f.bucket("coverage_late_hits", "ours.example", 45*time.Second, 1)
 	f.evaluate(20 * time.Second)

@@ -65,14 +65,14 @@ type Alert struct {
 
 // Hit is a mail that somebody has and that was found bad afterwards.
 type Hit struct {
-	Item    uuid.UUID `json:"item_id"`
-	Class   string    `json:"class"`
-	Found   []string  `json:"found"`
-	Holders []Holder  `json:"recipients"`
+	Item    uuid.UUID   `json:"item_id"`
+	Class   string      `json:"class"`
+	Found   []string    `json:"found"`
+	Holders []HitHolder `json:"recipients"`
 }
 
-// Holder is who has it.
-type Holder struct {
+// HitHolder is who has a mail of a [Hit].
+type HitHolder struct {
 	Address string    `json:"address"`
 	Since   time.Time `json:"since"`
 	Seconds int64     `json:"for_seconds"` // from then until it was found

@@ -286,8 +286,8 @@ func wordsIn(lang string) words { return words{lang} }
 func TestFacts_SayWhoHasTheMail(t *testing.T) {
 	t.Parallel()
 	a := spike
-	a.Hits = []Hit{{Class: "malware", Found: []string{"Emotet"}, Holders: []Holder{{Address: "anna@ours.example", Seconds: 3*3600 + 120}, {Address: "bob@ours.example", Seconds: 50}}}, {}, {}, {}, {}}
-	a.Hits[1] = Hit{Class: "malware", Holders: make([]Holder, 7)}
+	a.Hits = []Hit{{Class: "malware", Found: []string{"Emotet"}, Holders: []HitHolder{{Address: "anna@ours.example", Seconds: 3*3600 + 120}, {Address: "bob@ours.example", Seconds: 50}}}, {}, {}, {}, {}}
+	a.Hits[1] = Hit{Class: "malware", Holders: make([]HitHolder, 7)}
 	for lang, want := range map[string][]string{
 		"en": {"anna@ours.example (3 h 2 min before it was found), bob@ours.example (50 s before it was found): malware, Emotet", "and 2 more: malware", "and 2 more"},
 		"de": {"anna@ours.example (3 h 2 min vor dem Fund), bob@ours.example (50 s vor dem Fund): malware, Emotet", "und 2 weitere: malware", "und 2 weitere"},

@@ -93,7 +93,7 @@ func (p *program) lateHits(ctx context.Context, workspace uuid.UUID, domain stri
 			h.Found = append(h.Found, f.Name)
 		}
 		for _, x := range l.Holders {
-			h.Holders = append(h.Holders, channel.Holder{Address: x.Address, Since: x.Since, Seconds: int64(l.At.Sub(x.Since).Seconds())})
+			h.Holders = append(h.Holders, channel.HitHolder{Address: x.Address, Since: x.Since, Seconds: int64(l.At.Sub(x.Since).Seconds())})
 		}
 		list = append(list, h)
 	}
