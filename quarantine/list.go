@@ -74,8 +74,8 @@ type Counts struct {
 // Capped says whether there are more than were counted.
 func (c Counts) Capped() bool { return c.Total > CountCap }
 
-// CountCap is where exact counting ends: "more than 10,000" says enough.
-const CountCap = 10_000
+// CountCap is where exact counting ends: "more than 2,000" says enough.
+const CountCap = 2_000
 
 // What is wrong with a filter.
 var (
@@ -113,6 +113,20 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 	}
 	p.Items, err = s.items(ctx, places)
 	return p, err
+}
+
+// ListAndCount reads a page and counts what its filter selects, at the same time.
+func (s *Store) ListAndCount(ctx context.Context, f Filter) (p Page, n Counts, err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		p, err = s.List(ctx, f)
+		return err
+	})
+	g.Go(func() (err error) {
+		n, err = s.Count(ctx, f)
+		return err
+	})
+	return p, n, g.Wait()
 }
 
 // find gives the places of a page's items and of one more.
@@ -208,11 +222,18 @@ func (s *Store) count(ctx context.Context, f Filter, limit int) (Counts, error) 
 	if err != nil {
 		return c, err
 	}
-	for _, one := range searches {
+	for i, one := range searches {
 		if c.Total >= limit {
 			break
 		}
-		rows, err := s.db.Query(ctx, countsSQL, append(one.args(), limit-c.Total)...)
+		args, here := one.args(), []uuid.UUID{one.workspace}
+		if one.indexed() { // by indexes that know no workspace: once for all
+			if here = f.Workspaces; i > 0 {
+				break
+			}
+		}
+		args[0] = here
+		rows, err := s.db.Query(ctx, countsSQL, append(args, limit-c.Total)...)
 		if err != nil {
 			return c, fmt.Errorf("count items: %w", err)
 		}

@@ -213,6 +213,10 @@ func (s search) pageArgs() []any {
 	return append(s.args(), s.limit, string(s.order), at, id, score)
 }
 
+// far is how many times as far as [near] a search goes where what it has met so far
+// says that a page is found by then.
+const far = 8
+
 // run finds a page's places in one workspace. What the list's own indexes know is
 // read in order. Terms and words are looked for among the first items; short says
 // that those were not enough.
@@ -222,6 +226,9 @@ func (s search) run(ctx context.Context, db *pg.DB) (found []place, short bool, 
 		return found, false, err
 	}
 	found, err = ask(ctx, db, walkSQL, append(s.pageArgs(), s.near))
+	if n := len(found); err == nil && n < s.limit && n*far > s.limit+s.limit/2 {
+		found, err = ask(ctx, db, walkSQL, append(s.pageArgs(), s.near*(s.limit+s.limit/2)/n))
+	}
 	return found, len(found) < s.limit, err
 }
 

@@ -43,6 +43,7 @@ func (e throttledError) Error() string { return "webui: throttled until " + e.Un
 type held interface {
 	List(ctx context.Context, f quarantine.Filter) (quarantine.Page, error)
 	Count(ctx context.Context, f quarantine.Filter) (quarantine.Counts, error)
+	ListAndCount(ctx context.Context, f quarantine.Filter) (quarantine.Page, quarantine.Counts, error)
 	Get(ctx context.Context, id uuid.UUID) (quarantine.Item, error)
 	Raw(ctx context.Context, item quarantine.Item) (io.ReadCloser, error)
 	Release(ctx context.Context, actor pg.Actor, roles []string, id uuid.UUID, req quarantine.ReleaseRequest) (quarantine.Item, error)

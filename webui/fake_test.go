@@ -92,6 +92,15 @@ func (f *fakeHeld) List(_ context.Context, q quarantine.Filter) (quarantine.Page
 	return p, nil
 }
 
+func (f *fakeHeld) ListAndCount(ctx context.Context, q quarantine.Filter) (quarantine.Page, quarantine.Counts, error) {
+	p, err := f.List(ctx, q)
+	if err != nil {
+		return p, quarantine.Counts{}, err
+	}
+	n, err := f.Count(ctx, q)
+	return p, n, err
+}
+
 func (f *fakeHeld) Count(_ context.Context, q quarantine.Filter) (quarantine.Counts, error) {
 	c := quarantine.Counts{Classes: map[policy.Class]int{}, Total: len(f.match(q, true))}
 	for _, it := range f.match(q, false) {

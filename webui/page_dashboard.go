@@ -214,6 +214,9 @@ func (s *pages) loadAttention(c echo.Context, p *frame, v *dashView) error {
 			return err
 		}
 		a := attention{Icon: "send", Tone: q.tone, Title: p.N("attention."+q.key, n.Total), Text: p.T("attention." + q.key + ".text"), Href: "/quarantine?range=all&state=problem"}
+		if n.Capped() {
+			a.Title = p.T("attention."+q.key+".many", quarantine.CountCap)
+		}
 		if q.key == "requested" {
 			a.Href = "/quarantine?range=all&state=requested"
 		}

@@ -272,7 +272,7 @@ func (s *pages) getQuarantine(c echo.Context) error {
 func (s *pages) loadQuarantine(c echo.Context, v *quarantineView, f quarantine.Filter) error {
 	ctx := c.Request().Context()
 	now := s.now()
-	page, err := s.held.List(ctx, f)
+	page, counts, err := s.held.ListAndCount(ctx, f)
 	if errors.Is(err, quarantine.ErrBadFilter) {
 		v.Wrong = true
 		return nil
@@ -280,12 +280,10 @@ func (s *pages) loadQuarantine(c echo.Context, v *quarantineView, f quarantine.F
 	if err != nil {
 		return err
 	}
+	v.Counts = counts
 	v.Items, v.Link.next = page.Items, page.Next
 	if f.Cursor == "" && f.To.IsZero() {
 		v.Newest = newestItem(page.Items, now)
-	}
-	if v.Counts, err = s.held.Count(ctx, f); err != nil {
-		return err
 	}
 	if len(v.Items) == 0 && !slices.ContainsFunc(heldClasses(), func(cl policy.Class) bool { return v.Counts.Classes[cl] > 0 }) {
 		any, err := s.held.List(ctx, quarantine.Filter{Workspaces: f.Workspaces, Limit: 1})

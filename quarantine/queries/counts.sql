@@ -1,7 +1,7 @@
--- Items per class, counted up to $16. $1 to $15 as in ordered.sql
+-- Items per class, counted up to $16. $1 workspaces, $2 to $15 as in ordered.sql
 SELECT class, count(*) FROM (
 SELECT i.class FROM quarantine_item i
-WHERE i.workspace_id = $1
+WHERE i.workspace_id = ANY ($1)
   AND ($2::text[] IS NULL OR i.terms @> $2)
   AND ($3 = '' OR i.words LIKE $3)
   AND ($4 = '' OR (i.words LIKE $4 AND (lower(i.header_from) LIKE $4 OR lower(i.envelope_from) LIKE $4)))
