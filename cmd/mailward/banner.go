@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"time"
 
+	"mailward/audit"
 	"mailward/identity"
 )
 
@@ -33,4 +37,26 @@ func banner(w io.Writer, conf Config, first identity.BootstrapResult, testSignat
 		fmt.Fprint(w, "\nClamAV knows only the EICAR test file: no signatures were found on this machine.\nFor real protection install clamav-freshclam, let it run, and start again.\n")
 	}
 	fmt.Fprintln(w)
+}
+
+// quietLimit bounds how long a first start waits for its own events.
+const quietLimit = 5 * time.Second
+
+// quiet waits until the events of the first start are out on standard output: they
+// would push what is shown only once out of the window.
+func (p *program) quiet(ctx context.Context) {
+	for end := time.Now().Add(quietLimit); time.Now().Before(end) && ctx.Err() == nil; time.Sleep(100 * time.Millisecond) {
+		s, err := p.audit.Status(ctx)
+		if err != nil {
+			return
+		}
+		sinks, err := p.audit.Sinks(ctx)
+		if err != nil {
+			return
+		}
+		out := slices.IndexFunc(sinks, func(k audit.SinkStatus) bool { return k.Name == audit.Writer{}.Name() })
+		if s.Waiting == 0 && out >= 0 && sinks[out].Waiting == 0 && s.LastSeq >= 0 {
+			return
+		}
+	}
 }

@@ -159,6 +159,9 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 		p.loop("proof of detection", failed, p.runProofs)
 	}
 	p.loop("health", failed, p.health.Run) // last, so that it finds everything there
+	if first.OneTimePassword != "" {
+		p.quiet(ctx)
+	}
 	banner(e.err, conf, first, p.servers.testSignatures())
 
 	hangup := make(chan os.Signal, 1)
