@@ -90,18 +90,23 @@ func (g *gateway) quarantined(ctx context.Context) (map[string]int, error) {
 		return nil, fmt.Errorf("look into the quarantine: %w", err)
 	}
 	defer c.Close(ctx)
-	rows, err := c.Query(ctx, "SELECT message_id FROM quarantine_item")
-	if err != nil {
-		return nil, fmt.Errorf("look into the quarantine: %w", err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	rows, err := c.Query(ctx, "SELECT message_id, sha256 FROM quarantine_item")
 	if err != nil {
 		return nil, fmt.Errorf("look into the quarantine: %w", err)
 	}
 	found := map[string]int{}
-	for _, id := range ids {
+	var id string
+	var sum []byte
+	_, err = pgx.ForEachRow(rows, []any{&id, &sum}, func() error {
 		token, _, _ := strings.Cut(strings.Trim(id, "<> "), "@")
+		if token == "" { // without the scanner nobody reads headers
+			token = string(sum)
+		}
 		found[token]++
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look into the quarantine: %w", err)
 	}
 	return found, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -276,6 +277,11 @@ func ownSeconds() float64 {
 func countMails(mails []mail, o outcome, held map[string]int, got func(token string) arrival, replies map[string]int) (c counts) {
 	for i, m := range mails {
 		a, reply := got(m.token), o.answers[i]
+		kept := held[m.token]
+		if kept == 0 && a.times == 0 && reply.ok {
+			sum := sha256.Sum256(m.raw)
+			kept = held[string(sum[:])]
+		}
 		refusedForGood := strings.HasPrefix(reply.reply, "5")
 		switch {
 		case reply.ok, m.kind == eicar && refusedForGood:
@@ -286,7 +292,7 @@ func countMails(mails []mail, o outcome, held map[string]int, got func(token str
 			c.Errors++
 			replies[short(reply.reply)]++
 		}
-		if a.times > 1 || held[m.token] > 1 {
+		if a.times > 1 || kept > 1 {
 			c.Duplicate++
 		}
 		if a.changed {
@@ -297,9 +303,9 @@ func countMails(mails []mail, o outcome, held map[string]int, got func(token str
 			c.Leaked++
 		case !reply.ok && a.times > 0:
 			c.Ghost++
-		case reply.ok && a.times == 0 && held[m.token] == 0:
+		case reply.ok && a.times == 0 && kept == 0:
 			c.Lost++
-		case m.kind != eicar && held[m.token] > 0:
+		case m.kind != eicar && kept > 0:
 			c.Held++
 		}
 	}
