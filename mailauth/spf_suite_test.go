@@ -97,7 +97,7 @@ func TestSPF_OpenspfSuite(t *testing.T) {
 func runSPFSuite(t *testing.T, s spfSuite) {
 	server := testenv.DNS(t, "")
 	loadSuite(t, server, s)
-	r, err := dns.New(dns.Config{Servers: []string{server.Addr}, Try: 20 * time.Millisecond}, nil)
+	r, err := dns.New(dns.Config{Servers: []string{server.Addr}, Try: 300 * time.Millisecond}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

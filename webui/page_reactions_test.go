@@ -116,7 +116,7 @@ func TestAPI_Reactions(t *testing.T) {
 		{analyst, "POST", "/alerts/reactions", `{"reaction":{"kind":"pause"},"reason":"by hand"}`, 404, ""},
 		{admin, "POST", "/alerts/reactions", `{"reason":"by hand"}`, 422, "is needed where no alert is named"},
 		{admin, "POST", "/alerts/reactions", `{"reaction":{"kind":"pause","dry_run":false,"lasts":"2h"},"reason":"by hand"}`, 201, `"mails":[]`},
-		{admin, "POST", "/alerts/reactions", `{"reaction":{"kind":"pause"},"domain":"x","workspace_id":"` + uuid.NewString() + `","reason":"by hand"}`, 404, ""},
+		{admin, "POST", "/alerts/reactions", `{"reaction":{"kind":"pause"},"domain":"x.example","workspace_id":"` + uuid.NewString() + `","reason":"by hand"}`, 404, ""},
 		{viewer, "GET", "/alerts/reactions?active=true&alert=" + a.ID.String(), "", 200, `"kind":"lock"`},
 		{viewer, "GET", "/alerts/reactions/" + uuid.NewString(), "", 404, ""},
 	} {
