@@ -116,17 +116,20 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 }
 
 // ListAndCount reads a page and counts what its filter selects, at the same time.
-func (s *Store) ListAndCount(ctx context.Context, f Filter) (p Page, n Counts, err error) {
-	g, ctx := errgroup.WithContext(ctx)
+func (s *Store) ListAndCount(ctx context.Context, f Filter) (Page, Counts, error) {
+	var p Page
+	var n Counts
+	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		p, err = s.List(ctx, f)
+		p, err = s.List(gctx, f)
 		return err
 	})
 	g.Go(func() (err error) {
-		n, err = s.Count(ctx, f)
+		n, err = s.Count(gctx, f)
 		return err
 	})
-	return p, n, g.Wait()
+	err := g.Wait() // both are set from here on
+	return p, n, err
 }
 
 // find gives the places of a page's items and of one more.
