@@ -111,7 +111,7 @@ func (s slowRow) QueryRow(context.Context, string, ...any) pgx.Row { return s }
 func TestPostgreSQL_Slow(t *testing.T) {
 	t.Parallel()
 	r := PostgreSQL(slowRow{row{values: []any{"15.20", false, false, 1, 100, 3, time.Now()}}}).Check(t.Context())
-	want{Degraded, "slow", "0.5 s"}.check(t, "slow", r)
+	want{Degraded, "slow", "PostgreSQL needs 0."}.check(t, "slow", r)
 }
 
 type fakeRedis struct {
