@@ -3,6 +3,7 @@ package scanner
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"mailward/internal/testenv"
 	"mailward/policy"
@@ -177,6 +179,37 @@ func TestSidecar_ReloadsWithoutADroppedMail(t *testing.T) {
 	if scanned.Load() < 50 {
 		t.Errorf("only %d mails", scanned.Load())
 	}
+}
+
+// Sets that are written while the sidecar starts, after it has read the ones before
+// them, come into force like all others.
+func TestSidecar_SetsThatChangeAtTheStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writeSets(t, dir, setOf("rule Before { condition: false }"))
+	file := filepath.Join(dir, "sets.json")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := writeSets(t, dir, setOf("rule After { condition: false }"))
+	if err := errors.Join(os.Rename(file, filepath.Join(dir, "after")), unix.Mkfifo(file, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	var fed sync.WaitGroup
+	fed.Go(func() {
+		f, err := os.OpenFile(file, os.O_WRONLY, 0) // waits until the sidecar reads
+		if err == nil {
+			_, werr := f.Write(before)
+			err = errors.Join(os.Rename(filepath.Join(dir, "after"), file), werr, f.Close())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	side := NewSidecar(SidecarConfig{Socket: testenv.SidecarWith(t, "--no-builtin-rules", "--workers", "1", "--managed", dir).Address})
+	fed.Wait()
+	waitManaged(t, side, after)
 }
 
 // A broken set at the start keeps no mail from being scanned, and is not in force.

@@ -108,7 +108,6 @@ func (p *parent) watch(ctx context.Context) {
 	defer signal.Stop(hup)
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
-	seen := p.managedMark()
 	var inFolders error // what is wrong in the folders stays wrong when a set changes
 	for {
 		folders := false
@@ -118,11 +117,11 @@ func (p *parent) watch(ctx context.Context) {
 		case <-hup:
 			folders = true
 		case <-t.C:
-			if p.managedMark() == seen {
+			if managedMark(p.opt) == p.seen {
 				continue
 			}
 		}
-		seen = p.managedMark()
+		p.seen = managedMark(p.opt) // before they are read: what comes meanwhile is seen the next time
 		err := p.reload(ctx, folders)
 		if err != nil {
 			p.log.Error("new rules are not taken over, the old ones stay", "error", err.Error())
@@ -165,11 +164,11 @@ func (p *parent) note(problem error) {
 
 // managedMark changes with the file of the managed sets, which is replaced and
 // never written to.
-func (p *parent) managedMark() string {
-	if p.opt.Managed == "" {
+func managedMark(opt options) string {
+	if opt.Managed == "" {
 		return ""
 	}
-	st, err := os.Stat(filepath.Join(p.opt.Managed, managedFile))
+	st, err := os.Stat(filepath.Join(opt.Managed, managedFile))
 	if err != nil {
 		return ""
 	}

@@ -29,6 +29,7 @@ const maxProblem = 4096
 
 // runParent listens, and keeps workers that serve. It never reads a mail.
 func runParent(ctx context.Context, opt options, log *slog.Logger) error {
+	seen := managedMark(opt) // before they are read: the gateway may write new ones at any time
 	files, sealed, problem, err := firstRules(opt, log)
 	if err != nil {
 		return fmt.Errorf("the YARA rules do not compile: %w", err)
@@ -57,7 +58,7 @@ func runParent(ctx context.Context, opt options, log *slog.Logger) error {
 			return fmt.Errorf("make a folder to lock workers into: %w", err)
 		}
 	}
-	p := &parent{opt: opt, log: log, socket: f}
+	p := &parent{opt: opt, log: log, socket: f, seen: seen}
 	if p.problem, p.told, err = noteFile(); err != nil {
 		return err
 	}
@@ -114,6 +115,7 @@ type parent struct {
 	socket  *os.File
 	problem *os.File // what the workers say of rules that were not taken over
 	told    *os.File // the same, as they get it: only to be read
+	seen    string   // mark of the managed sets that were read last
 	gen     *generation
 	retired sync.WaitGroup // generations that finish what is under way
 }
