@@ -95,36 +95,23 @@ func (s *Store) next(ctx context.Context, claim string, args ...any) (bool, erro
 // kept does work of a try, and keeps the export for it meanwhile: one step may take
 // longer than the lease. Where another worker has taken it, the work is ended.
 func (s *Store) kept(ctx context.Context, id uuid.UUID, tries int, every time.Duration, work func(context.Context) error) error {
-	ctx, lost := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		t := time.NewTicker(every)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
-			}
-			switch err := s.step(ctx, id, tries, ""); {
-			case errors.Is(err, ErrState):
-				lost(errTaken)
-			case err != nil && ctx.Err() == nil:
-				s.Log.Warn("an export that is being made could not be kept", "export", id, "error", err)
-			}
+	renew := func(ctx context.Context) error {
+		err := s.step(ctx, id, tries, "")
+		if errors.Is(err, ErrState) {
+			return pg.ErrLeaseLost
 		}
-	}()
-	err := work(ctx)
-	if cause := context.Cause(ctx); errors.Is(cause, errTaken) {
-		err = cause
+		return err
 	}
-	lost(nil)
-	<-done
+	kept, stop := pg.KeepLease(ctx, every, renew, func(err error) {
+		s.Log.Warn("an export that is being made could not be kept", "export", id, "error", err)
+	})
+	defer stop()
+	err := work(kept)
+	if cause := context.Cause(kept); errors.Is(cause, pg.ErrLeaseLost) {
+		return cause
+	}
 	return err
 }
-
-var errTaken = errors.New("evidence: another worker has taken the export")
 
 // readEvent is the event under which the mails are read.
 type readEvent struct {

@@ -9,6 +9,7 @@ import (
 	"mailward/approval"
 	"mailward/audit"
 	"mailward/evidence/store"
+	"mailward/internal/pg"
 	"mailward/internal/worm"
 	"mailward/policy"
 )
@@ -69,7 +70,7 @@ func TestKept(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	})
-	if !errors.Is(err, errTaken) {
-		t.Errorf("%v, want %v", err, errTaken)
+	if !errors.Is(err, pg.ErrLeaseLost) {
+		t.Errorf("%v, want %v", err, pg.ErrLeaseLost)
 	}
 }

@@ -260,30 +260,19 @@ func (q *Queue) findRoutes(ctx context.Context) error {
 	})
 }
 
-// keepLease renews our claim while an attempt goes on.
+// keepLease renews our claim while an attempt goes on. An attempt is never broken
+// off for it: what was sent was sent.
 func (q *Queue) keepLease(ctx context.Context, id uuid.UUID) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		t := time.NewTicker(leaseTime / 3)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
-				err := q.deps.DB.Act(ctx, pg.System("delivery", "lease"), func(ctx context.Context, tx pgx.Tx) error {
-					_, err := tx.Exec(ctx, renewSQL, id, q.owner, leaseTime)
-					return err
-				})
-				if err != nil && ctx.Err() == nil {
-					q.log.Warn("lease of delivery not renewed", "delivery", id, "error", err)
-				}
-			}
-		}
-	}()
-	return func() { cancel(); <-done }
+	renew := func(ctx context.Context) error {
+		return q.deps.DB.Act(ctx, pg.System("delivery", "lease"), func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, renewSQL, id, q.owner, leaseTime)
+			return err
+		})
+	}
+	_, stop = pg.KeepLease(ctx, leaseTime/3, renew, func(err error) {
+		q.log.Warn("lease of delivery not renewed", "delivery", id, "error", err)
+	})
+	return stop
 }
 
 // insist repeats a write while the database is away.
