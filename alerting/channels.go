@@ -68,20 +68,23 @@ func needs(kind string) (target, secret bool) {
 // the workspaces that somebody may act in.
 func (s *Store) SecretNames(may func(workspace uuid.UUID) bool) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(s.cfg.Secrets)), func(name string) bool {
-		of, bound := secretOf(name)
-		return bound && !may(of)
+		of, err := SecretOf(name)
+		return err != nil || of != uuid.Nil && !may(of)
 	})
 }
 
-// secretOf is the workspace for which alone a secret is: its id stands before a
-// slash in the name.
-func secretOf(name string) (workspace uuid.UUID, bound bool) {
+// SecretOf is the workspace for which alone a secret is: its id stands before a
+// slash in the name. uuid.Nil: for all. A name with a slash and no id is refused
+// when the configuration is read, so that a slip does not open a secret to all.
+func SecretOf(name string) (workspace uuid.UUID, err error) {
 	id, _, bound := strings.Cut(name, "/")
 	if !bound {
-		return uuid.Nil, false
+		return uuid.Nil, nil
 	}
-	workspace, err := uuid.Parse(id)
-	return workspace, err == nil
+	if workspace, err = uuid.Parse(id); err == nil && workspace == uuid.Nil {
+		err = errors.New("alerting: no workspace has this id")
+	}
+	return workspace, err
 }
 
 func (s *Store) checkChannel(c *Channel) error {
@@ -98,7 +101,7 @@ func (s *Store) checkChannel(c *Channel) error {
 	}
 	target, secret := needs(c.Kind)
 	_, known := s.cfg.Secrets[c.Secret]
-	if of, bound := secretOf(c.Secret); bound && of != c.Workspace {
+	if of, err := SecretOf(c.Secret); err != nil || of != uuid.Nil && of != c.Workspace {
 		known = false
 	}
 	switch {

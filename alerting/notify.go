@@ -253,26 +253,32 @@ func (s *Store) send(ctx context.Context, id uuid.UUID, last bool) (again time.D
 	return s.tried(context.WithoutCancel(ctx), id, c.Kind, err, last)
 }
 
-// hitsBack is how long before an alarm a mail was found that it is about, at most.
-const hitsBack = time.Hour
+const (
+	// hitsBack is how long before an alarm a mail was found that it is about, at most.
+	hitsBack = time.Hour
+	// hitsLimit is for looking all of them up.
+	hitsLimit = 5 * time.Second
+)
 
 // addHits says in an alarm about late hits who has which mail. It is looked up for
 // each try and not stored: addresses of people stand where they can be erased.
 // Without it the alarm goes out all the same.
 func (s *Store) addHits(ctx context.Context, m channel.Message) {
+	if s.deps.Late == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, hitsLimit)
+	defer cancel()
 	for i := range m.Alerts {
 		a := &m.Alerts[i]
 		sandbox := a.Metric == "sandbox_late_malicious"
-		if s.deps.Late == nil || a.Notice == rule.Ended || !sandbox && a.Metric != "coverage_late_hits" {
+		if a.Notice == rule.Ended || !sandbox && a.Metric != "coverage_late_hits" {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		hits, err := s.deps.Late(ctx, a.Workspace, a.Subject, sandbox, a.Since.Add(-hitsBack))
-		cancel()
-		if err != nil {
+		var err error
+		if a.Hits, err = s.deps.Late(ctx, a.Workspace, a.Subject, sandbox, a.Since.Add(-hitsBack)); err != nil {
 			s.log.Warn("an alert does not say who has the mail", "alert", a.ID, "error", err)
 		}
-		a.Hits = hits
 	}
 }
 

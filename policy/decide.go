@@ -298,6 +298,14 @@ func graver(a, b Class) bool { return slices.Index(Classes(), a) < slices.Index(
 // Graver says whether mail of class a is worse than that of class b.
 func Graver(a, b Class) bool { return graver(a, b) }
 
+// Gravest is the worse of two classes.
+func Gravest(a, b Class) Class {
+	if graver(b, a) {
+		return b
+	}
+	return a
+}
+
 func classOf(findings []Finding) Class {
 	for _, c := range Classes() {
 		if slices.ContainsFunc(findings, func(f Finding) bool { return f.Class == c }) {

@@ -21,7 +21,6 @@ var (
 	coverageInsertSQL      = pg.Query(queryFiles, "coverage_insert")
 	coverageInsertItemsSQL = pg.Query(queryFiles, "coverage_insert_items")
 	coverageScansSQL       = pg.Query(queryFiles, "coverage_scans")
-	coverageHitsSQL        = pg.Query(queryFiles, "coverage_hits")
 	lateHitsSQL            = pg.Query(queryFiles, "late_hits")
 )
 
@@ -142,14 +141,30 @@ type LateHit struct {
 
 // Hits lists what scans have found late, the newest first.
 func (c *Coverage) Hits(ctx context.Context, workspaces []uuid.UUID, limit int) ([]LateHit, error) {
-	rows, err := c.s.db.Query(ctx, coverageHitsSQL, workspaces, limit)
+	return c.s.LateHits(ctx, LateFilter{Workspaces: workspaces, Held: true, Limit: limit})
+}
+
+// LateFilter says which late hits somebody asks for.
+type LateFilter struct {
+	Since      time.Time
+	All        bool // of all workspaces
+	Workspaces []uuid.UUID
+	Domain     string // of who has the mail; "": any
+	Sandbox    bool   // what the sandbox said, not what a scan of missed mail found
+	Held       bool   // also what nobody has
+	Limit      int
+}
+
+// LateHits lists what was found bad after it was decided, the newest first.
+func (s *Store) LateHits(ctx context.Context, f LateFilter) ([]LateHit, error) {
+	spaces := append([]uuid.UUID{}, f.Workspaces...)
+	if f.All {
+		spaces = nil
+	}
+	rows, err := s.db.Query(ctx, lateHitsSQL, f.Since, spaces, f.Domain, f.Sandbox, f.Held, f.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("read late hits: %w", err)
 	}
-	return lateHits(rows)
-}
-
-func lateHits(rows pgx.Rows) ([]LateHit, error) {
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (h LateHit, err error) {
 		var found, holders []byte
 		if err = row.Scan(&h.Item, &h.Mail, &h.Workspace, &h.Class, &found, &h.At, &h.Subject, &holders); err != nil {
@@ -157,26 +172,4 @@ func lateHits(rows pgx.Rows) ([]LateHit, error) {
 		}
 		return h, errors.Join(json.Unmarshal(found, &h.Found), json.Unmarshal(holders, &h.Holders))
 	})
-}
-
-// LateFilter says which late hits somebody asks for.
-type LateFilter struct {
-	Since     time.Time
-	Workspace uuid.UUID // zero: all
-	Domain    string    // of who has the mail; "": any
-	Sandbox   bool      // what the sandbox said, not what a scan of missed mail found
-	Limit     int
-}
-
-// LateHits lists what somebody has and was found bad afterwards, the newest first.
-func (s *Store) LateHits(ctx context.Context, f LateFilter) ([]LateHit, error) {
-	var workspace *uuid.UUID
-	if f.Workspace != uuid.Nil {
-		workspace = &f.Workspace
-	}
-	rows, err := s.db.Query(ctx, lateHitsSQL, f.Since, workspace, f.Domain, f.Sandbox, f.Limit)
-	if err != nil {
-		return nil, fmt.Errorf("read late hits: %w", err)
-	}
-	return lateHits(rows)
 }

@@ -179,9 +179,7 @@ func (c *Coverage) note(ctx context.Context, tx pgx.Tx, j coverageJob, number in
 		if state = "worse"; r.Findings != nil {
 			found = r.Findings
 		}
-		if policy.Graver(r.Class, class) {
-			class = r.Class
-		}
+		class = policy.Gravest(class, r.Class)
 	}
 	text, err := marshal(found)
 	if err != nil {

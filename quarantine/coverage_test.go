@@ -153,9 +153,10 @@ func (f *fixture) wantLateHits(t *testing.T, item uuid.UUID) {
 		f    LateFilter
 		want int
 	}{
-		{LateFilter{Since: since}, 1}, {LateFilter{Since: since, Workspace: policy.DefaultWorkspace, Domain: "OURS.example"}, 1},
-		{LateFilter{Since: since, Workspace: uuid.New()}, 0}, {LateFilter{Since: since, Domain: "theirs.example"}, 0}, {LateFilter{Since: time.Now().Add(time.Minute)}, 0},
-		{LateFilter{Since: since, Sandbox: true}, 0},
+		{LateFilter{Since: since, All: true}, 1}, {LateFilter{Since: since, Workspaces: []uuid.UUID{policy.DefaultWorkspace}, Domain: "OURS.example"}, 1},
+		{LateFilter{Since: since}, 0}, {LateFilter{Since: since, Workspaces: []uuid.UUID{uuid.New()}}, 0}, // without a workspace one sees none
+		{LateFilter{Since: since, All: true, Domain: "theirs.example"}, 0}, {LateFilter{Since: time.Now().Add(time.Minute), All: true}, 0},
+		{LateFilter{Since: since, All: true, Sandbox: true}, 0},
 	} {
 		tt.f.Limit = 10
 		got, err := f.LateHits(t.Context(), tt.f)
@@ -168,7 +169,7 @@ func (f *fixture) wantLateHits(t *testing.T, item uuid.UUID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := f.LateHits(t.Context(), LateFilter{Since: since, Sandbox: true, Domain: "ours.example", Limit: 10})
+	got, err := f.LateHits(t.Context(), LateFilter{Since: since, All: true, Sandbox: true, Domain: "ours.example", Limit: 10})
 	if err != nil || len(got) != 1 || len(got[0].Found) != 1 || got[0].Found[0].Name != "Emotet" || len(got[0].Holders) != 1 || got[0].Holders[0].Address != "a@ours.example" {
 		t.Errorf("of the sandbox: %+v, %v", got, err)
 	}

@@ -87,8 +87,8 @@ func (s *Store) Release(ctx context.Context, actor pg.Actor, roles []string, id 
 		if _, err := lockRecipients(ctx, tx, id); err != nil {
 			return err
 		}
-		if err := tx.QueryRow(ctx, itemNowSQL, id).Scan(&item.Class, &item.BlobRemovedAt, &item.StoppedAt); err != nil {
-			return fmt.Errorf("read item: %w", err)
+		if err := item.refresh(ctx, tx); err != nil {
+			return err
 		}
 		switch {
 		case item.BlobRemovedAt != nil:
@@ -108,6 +108,15 @@ func (s *Store) Release(ctx context.Context, actor pg.Actor, roles []string, id 
 		return Item{}, fmt.Errorf("release item %s: %w", id, err)
 	}
 	return s.Get(ctx, id)
+}
+
+// refresh reads what of an item others may have changed since it was read. The caller
+// holds the lock of its recipients.
+func (i *Item) refresh(ctx context.Context, tx pgx.Tx) error {
+	if err := tx.QueryRow(ctx, itemNowSQL, i.ID).Scan(&i.Class, &i.BlobRemovedAt, &i.StoppedAt); err != nil {
+		return fmt.Errorf("read item: %w", err)
+	}
+	return nil
 }
 
 // newRelease makes a release of what is asked for, by the rules of its class.

@@ -122,8 +122,8 @@ func judge(item Item, report policy.Report, now time.Time) Rescan {
 // is worse. The caller holds the lock of the item's recipients.
 func (s *Store) note(ctx context.Context, tx pgx.Tx, item Item, r Rescan, stopped bool) error {
 	// The engines take minutes: the sandbox may have said more meanwhile.
-	if err := tx.QueryRow(ctx, itemNowSQL, item.ID).Scan(&item.Class, &item.BlobRemovedAt, &item.StoppedAt); err != nil {
-		return fmt.Errorf("read item: %w", err)
+	if err := item.refresh(ctx, tx); err != nil {
+		return err
 	}
 	all, err := json.Marshal(r)
 	if err != nil {
@@ -132,9 +132,7 @@ func (s *Store) note(ctx context.Context, tx pgx.Tx, item Item, r Rescan, stoppe
 	class, findings := item.Class, []policy.Finding{}
 	if r.Worse {
 		findings = r.Findings
-		if policy.Graver(r.Class, class) {
-			class = r.Class
-		}
+		class = policy.Gravest(class, r.Class)
 	}
 	added, err := marshal(findings)
 	if err != nil {

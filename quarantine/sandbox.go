@@ -133,13 +133,11 @@ func (s *Store) SandboxDecided(ctx context.Context, tx pgx.Tx, actor pg.Actor, i
 	}
 	// What it is decided by was read before the lock: a scan may have found worse.
 	was := item.Class
-	if err := tx.QueryRow(ctx, itemNowSQL, item.ID).Scan(&item.Class, &item.BlobRemovedAt, &item.StoppedAt); err != nil {
-		return late, fmt.Errorf("read item: %w", err)
+	if err := item.refresh(ctx, tx); err != nil {
+		return late, err
 	}
 	worse := item.StoppedAt != nil || policy.Graver(item.Class, was)
-	if policy.Graver(item.Class, o.Class) {
-		o.Class = item.Class
-	}
+	o.Class = policy.Gravest(o.Class, item.Class)
 	var waiting, release []ItemRecipient
 	var keep []uuid.UUID
 	for _, r := range all {

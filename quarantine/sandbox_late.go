@@ -29,12 +29,10 @@ func (s *Store) SandboxLate(ctx context.Context, tx pgx.Tx, actor pg.Actor, item
 	if told, gone, err = s.tellLate(ctx, tx, actor, item, all, o); err != nil || !told {
 		return told, gone, err
 	}
-	if err := tx.QueryRow(ctx, itemNowSQL, item.ID).Scan(&item.Class, &item.BlobRemovedAt, &item.StoppedAt); err != nil {
-		return told, gone, fmt.Errorf("read item: %w", err)
+	if err := item.refresh(ctx, tx); err != nil {
+		return told, gone, err
 	}
-	if policy.Graver(item.Class, o.Class) {
-		o.Class = item.Class
-	}
+	o.Class = policy.Gravest(o.Class, item.Class)
 	return told, gone, s.addSandboxFindings(ctx, tx, item.ID, o)
 }
 

@@ -69,6 +69,7 @@ type Hit struct {
 	Class   string      `json:"class"`
 	Found   []string    `json:"found"`
 	Holders []HitHolder `json:"recipients"`
+	More    int         `json:"more_recipients,omitempty"` // that are not listed
 }
 
 // HitHolder is who has a mail of a [Hit].

@@ -287,10 +287,10 @@ func TestFacts_SayWhoHasTheMail(t *testing.T) {
 	t.Parallel()
 	a := spike
 	a.Hits = []Hit{{Class: "malware", Found: []string{"Emotet"}, Holders: []HitHolder{{Address: "anna@ours.example", Seconds: 3*3600 + 120}, {Address: "bob@ours.example", Seconds: 50}}}, {}, {}, {}, {}}
-	a.Hits[1] = Hit{Class: "malware", Holders: make([]HitHolder, 7)}
+	a.Hits[1] = Hit{Class: "malware", Holders: make([]HitHolder, 7), More: 30}
 	for lang, want := range map[string][]string{
-		"en": {"anna@ours.example (3 h 2 min before it was found), bob@ours.example (50 s before it was found): malware, Emotet", "and 2 more: malware", "and 2 more"},
-		"de": {"anna@ours.example (3 h 2 min vor dem Fund), bob@ours.example (50 s vor dem Fund): malware, Emotet", "und 2 weitere: malware", "und 2 weitere"},
+		"en": {"anna@ours.example (3 h 2 min before it was found), bob@ours.example (50 s before it was found): malware, Emotet", "and 32 more: malware", "and 2 more"},
+		"de": {"anna@ours.example (3 h 2 min vor dem Fund), bob@ours.example (50 s vor dem Fund): malware, Emotet", "und 32 weitere: malware", "und 2 weitere"},
 	} {
 		list := words{lang}.facts(a)
 		list = list[len(list)-4:]
@@ -334,6 +334,11 @@ func TestWazuh(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(lines[3]), &got); err != nil || got.Mailward.Schema != "gw-alert/1" || got.Mailward.Alert.Severity != "critical" || got.Mailward.Alert.Subject != "ours.example" {
 		t.Errorf("%v: %+v", err, got)
+	}
+	many := spike
+	many.Hits = []Hit{{Class: "malware", Holders: make([]HitHolder, maxLine/40)}} // more than a line holds: the alarm goes out without
+	if err := s.Send(t.Context(), Channel{Kind: Wazuh}, uuid.New(), Message{Alerts: []Alert{many}}); err != nil {
+		t.Errorf("an alarm with many recipients: %v", err)
 	}
 	if err := os.Truncate(path, maxFile+1); err != nil {
 		t.Fatal(err)

@@ -119,9 +119,13 @@ func (s *Sender) pagerDuty(ctx context.Context, c Channel, id uuid.UUID, m Messa
 			for _, l := range s.links(w, a) {
 				links = append(links, object{"href": l.url, "text": l.name})
 			}
+			details := object{"value": a.Value, "threshold": a.Threshold, "rule": a.Name, "late": a.Late}
+			if len(a.Hits) > 0 {
+				details["hits"] = a.Hits
+			}
 			e["event_action"], e["client"], e["client_url"], e["links"] = "trigger", "Mailward", s.cfg.PublicURL, links
 			e["payload"] = object{"summary": cut(w.title(a), 1024), "source": s.cfg.Hostname, "severity": map[rule.Severity]string{rule.Info: "info", rule.Warn: "warning", rule.Critical: "critical"}[a.Severity],
-				"timestamp": a.At.UTC().Format(time.RFC3339), "component": a.Subject, "class": a.Metric, "custom_details": object{"value": a.Value, "threshold": a.Threshold, "rule": a.Name, "late": a.Late, "hits": a.Hits}}
+				"timestamp": a.At.UTC().Format(time.RFC3339), "component": a.Subject, "class": a.Metric, "custom_details": details}
 		}
 		events = append(events, e)
 	}

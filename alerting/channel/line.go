@@ -34,6 +34,10 @@ func (s *Sender) linesOf(c Channel, id uuid.UUID, m Message) (lines [][]byte, se
 	}
 	for _, a := range list {
 		b, err := s.lineOf(a, id, m.Test)
+		if err == nil && len(b) > maxLine && len(a.Hits) > 0 { // the alarm counts for more than who it is about
+			a.Hits = nil
+			b, err = s.lineOf(a, id, m.Test)
+		}
 		if err != nil || len(b) > maxLine {
 			return nil, nil, permanent("message cannot be written: it has %d bytes (%v)", len(b), err)
 		}

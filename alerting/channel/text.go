@@ -122,7 +122,7 @@ func (w words) hit(h Hit) string {
 		age := time.Duration(x.Seconds) * time.Second
 		who = append(who, harmless(x.Address, 100)+" ("+w.t("ago", w.age(age))+")")
 	}
-	if more := len(h.Holders) - shownHolders; more > 0 {
+	if more := max(len(h.Holders)-shownHolders, 0) + h.More; more > 0 {
 		who = append(who, w.t("others", strconv.Itoa(more)))
 	}
 	return strings.Join(who, ", ") + ": " + harmless(strings.Join(append([]string{h.Class}, h.Found...), ", "), 200)

@@ -25,7 +25,7 @@ func (cmd *configCmd) Run(c *cli, e *env) error {
 			for _, line := range bad.Lines() {
 				fmt.Fprintln(e.err, line)
 			}
-			return exitCode{1, fmt.Errorf("%d mistakes in the configuration", len(bad.Lines()))}
+			return exitCode{1, fmt.Errorf("mistakes in the configuration: %d", len(bad.Lines()))}
 		}
 		if err == nil {
 			_, err = fmt.Fprintln(e.out, "The configuration is good.")

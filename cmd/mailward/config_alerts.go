@@ -46,6 +46,8 @@ func (a *Alerts) validate(p *problems) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.Secrets)) {
 		p.check(name != "" && len(name) <= 100 && strings.Trim(name, " \t\r\n") == name, "alerts.secrets", "has a name that cannot be used: %q", name)
+		_, err := alerting.SecretOf(name)
+		p.check(err == nil, "alerts.secrets."+name, "has a slash: the id of a workspace must stand before it")
 		p.check(a.Secrets[name].Value() != "" || strings.HasPrefix(a.Secrets[name].reference, "bao:"), "alerts.secrets."+name, "is empty")
 	}
 	if _, err := pool(a.CAFile); err != nil {
@@ -84,15 +86,21 @@ var watched = map[string]meter.Watched{
 	"mailward_logins_waiting":                {Metric: "logins_waiting_for_audit"},
 }
 
+// What an alarm has of mail that was found bad after it was delivered, at most.
+const (
+	hitsMost    = 10
+	holdersMost = 10 // of one mail, and as many names of what was found
+)
+
 // lateHits is what alerts say of mail that was found bad after it was delivered.
 func (p *program) lateHits(ctx context.Context, workspace uuid.UUID, domain string, sandbox bool, since time.Time) (list []channel.Hit, err error) {
-	late, err := p.quarantine.LateHits(ctx, quarantine.LateFilter{Since: since, Workspace: workspace, Domain: domain, Sandbox: sandbox, Limit: 20})
+	late, err := p.quarantine.LateHits(ctx, quarantine.LateFilter{Since: since, All: workspace == uuid.Nil, Workspaces: []uuid.UUID{workspace}, Domain: domain, Sandbox: sandbox, Limit: hitsMost})
 	for _, l := range late {
-		h := channel.Hit{Item: l.Item, Class: string(l.Class)}
-		for _, f := range l.Found {
+		h := channel.Hit{Item: l.Item, Class: string(l.Class), More: max(len(l.Holders)-holdersMost, 0)}
+		for _, f := range l.Found[:min(len(l.Found), holdersMost)] {
 			h.Found = append(h.Found, f.Name)
 		}
-		for _, x := range l.Holders {
+		for _, x := range l.Holders[:min(len(l.Holders), holdersMost)] {
 			h.Holders = append(h.Holders, channel.HitHolder{Address: x.Address, Since: x.Since, Seconds: int64(l.At.Sub(x.Since).Seconds())})
 		}
 		list = append(list, h)

@@ -28,7 +28,7 @@ const (
 	lookEvery  = 30 * time.Second
 	claimFor   = 10 * time.Minute
 	linesMost  = 50                 // mails that one digest lists; the next one tells of the rest
-	rcptsPage  = 200                // recipients that are told between two renewals of the claim
+	rcptsPage  = 1000               // recipients that are told between two renewals of the claim
 	lookBack   = 7 * 24 * time.Hour // what is older is not told of
 	failedText = "some recipients could not be told; the log of the worker says why"
 )
@@ -74,8 +74,6 @@ func (s *Store) Due(ctx context.Context) error {
 	errs = append(errs, s.expire(ctx))
 	return errors.Join(errs...)
 }
-
-var errTakenOver = errors.New("digest: another process has taken the run over")
 
 var job = pg.System("digest", "schedule")
 
@@ -163,7 +161,7 @@ func (s *Store) renew(ctx context.Context, workspace uuid.UUID, began time.Time)
 			return fmt.Errorf("renew claim of a run of digests: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
-			return errTakenOver
+			return pg.ErrLeaseLost
 		}
 		return nil
 	})

@@ -311,20 +311,12 @@ func (h hold) outcome(item quarantine.Item, v policy.SandboxVerdict) quarantine.
 			f.Reason += ": " + cmp.Or(p.signatures[0].Description, p.signatures[0].Name)
 		}
 		o.Findings = append(o.Findings, f)
-		o.Class = gravest(o.Class, f.Class)
+		o.Class = policy.Gravest(o.Class, f.Class)
 	}
 	if v == policy.NoVerdict {
 		o.Reasons = []string{"no verdict from the sandbox"}
 	}
 	return o
-}
-
-func gravest(a, b policy.Class) policy.Class {
-	order := policy.Classes()
-	if slices.Index(order, b) < slices.Index(order, a) {
-		return b
-	}
-	return a
 }
 
 func clean(s string) string {
