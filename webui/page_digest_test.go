@@ -20,6 +20,21 @@ import (
 	"mailward/quarantine/digest"
 )
 
+// newDigestSite serves a domain, to which digests can go.
+func newDigestSite(t *testing.T) *realSite {
+	t.Helper()
+	s := newRealSite(t, identity.SingleOperator)
+	_, err := s.db.Admin(t).Exec(t.Context(), "INSERT INTO domain (id, workspace_id, name, next_hop) VALUES (gen_random_uuid(), $1, 'ours.example', '127.0.0.1:1') ON CONFLICT DO NOTHING", policy.DefaultWorkspace)
+	must(t, err)
+	must(t, s.srv.deps.Policies.Load(t.Context()))
+	return s
+}
+
+func (s *realSite) putDigests(set digest.Timetable) {
+	s.t.Helper()
+	must(s.t, s.digests.Put(s.t.Context(), pg.Actor{Type: pg.ActorUser, UserID: s.admin.ID, Email: s.admin.Email}, policy.DefaultWorkspace, set, "test"))
+}
+
 // digestOf is the text of the newest digest that waits in the delivery queue.
 func (s *realSite) digestOf() string {
 	s.t.Helper()
@@ -63,14 +78,9 @@ var linkOf = regexp.MustCompile(`http://mx\.ours\.example(/digest/[A-Za-z0-9_-]+
 // recipient; and a link that was tampered with is none.
 func TestDigestLinks(t *testing.T) {
 	t.Parallel()
-	s := newRealSite(t, identity.SingleOperator)
-	ctx := context.Background()
-	_, err := s.db.Admin(t).Exec(ctx, "INSERT INTO domain (id, workspace_id, name, next_hop) VALUES (gen_random_uuid(), $1, 'ours.example', '127.0.0.1:1') ON CONFLICT DO NOTHING", policy.DefaultWorkspace)
-	must(t, err)
-	must(t, s.srv.deps.Policies.Load(ctx))
+	s, ctx := newDigestSite(t), context.Background()
 	set := digest.Timetable{Enabled: true, Hours: []int{8}, Weekdays: []int{1}, TimeZone: "Europe/Berlin", Language: "de", Release: []policy.Class{policy.Spam}, Request: []policy.Class{policy.Phishing}}
-	admin := pg.Actor{Type: pg.ActorUser, UserID: s.admin.ID, Email: s.admin.Email}
-	must(t, s.digests.Put(ctx, admin, policy.DefaultWorkspace, set, "test"))
+	s.putDigests(set)
 	for to, class := range map[string]string{"spam@ours.example": "spam", "phish@ours.example": "phishing", "virus@ours.example": "malware"} {
 		id := s.hold(to).ID
 		_, err := s.db.Admin(t).Exec(ctx, "UPDATE quarantine_item SET class = $2 WHERE id = $1", id, class)
@@ -131,19 +141,15 @@ func TestDigestLinks(t *testing.T) {
 // one tells.
 func TestDigests_TellOfEachOnce(t *testing.T) {
 	t.Parallel()
-	s := newRealSite(t, identity.SingleOperator)
-	ctx := context.Background()
-	_, err := s.db.Admin(t).Exec(ctx, "INSERT INTO domain (id, workspace_id, name, next_hop) VALUES (gen_random_uuid(), $1, 'ours.example', '127.0.0.1:1') ON CONFLICT DO NOTHING", policy.DefaultWorkspace)
-	must(t, err)
-	must(t, s.srv.deps.Policies.Load(ctx))
+	s, ctx := newDigestSite(t), context.Background()
 	set := digest.Timetable{Enabled: true, Hours: []int{8, 9, 10}, Weekdays: []int{1, 2, 3, 4, 5, 6, 7}, TimeZone: "UTC", Language: "en", Release: []policy.Class{policy.Spam}, Request: []policy.Class{}}
-	must(t, s.digests.Put(ctx, pg.Actor{Type: pg.ActorUser, UserID: s.admin.ID, Email: s.admin.Email}, policy.DefaultWorkspace, set, "test"))
+	s.putDigests(set)
 	for i := range 52 {
 		s.holdMail(fmt.Sprint("spam ", i), "many@ours.example")
 	}
 	late := s.holdMail("late", "late@ours.example").ID
 	s.holdMail("not late", "late@ours.example")
-	_, err = s.db.Admin(t).Exec(ctx, "UPDATE quarantine_item SET class = 'spam'")
+	_, err := s.db.Admin(t).Exec(ctx, "UPDATE quarantine_item SET class = 'spam'")
 	must(t, err)
 	// It waits for the sandbox, while a newer one is told of.
 	wait := func(state string) {
