@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"mailward/internal/testenv"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -89,7 +91,7 @@ func newServer(t *testing.T, hop string, extra string) *server {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, dir: filepath.Join(dir, "d"), conf: filepath.Join(dir, "mailward.yaml"), smtp: freeAddr(t), http: freeAddr(t)}
+	s := &server{t: t, dir: filepath.Join(dir, "d"), conf: filepath.Join(dir, "mailward.yaml"), smtp: testenv.FreeAddr(t), http: testenv.FreeAddr(t)}
 	text := fmt.Sprintf(`hostname: mx.ours.example
 data_dir: %s
 smtp: {listen: ["%s"]}
@@ -415,16 +417,6 @@ func code(reply string) int {
 	}
 	n, _ := strconv.Atoi(reply[:3])
 	return n
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // eventually waits for a condition and fails the test if it does not come.

@@ -95,7 +95,7 @@ func startPostfix(t *testing.T, hostname, main string) *postfix {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &postfix{t: t, addr: freeAddr(t), dir: dir}
+	p := &postfix{t: t, addr: testenv.FreeAddr(t), dir: dir}
 	u, err := user.Lookup("postfix")
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 func startServerWithTLS(t *testing.T, hop string) (s *server, lmtp string) {
 	t.Helper()
 	certFile, keyFile := certificate(t)
-	s, lmtp = newServer(t, hop, ""), freeAddr(t)
+	s, lmtp = newServer(t, hop, ""), testenv.FreeAddr(t)
 	b, err := os.ReadFile(s.conf)
 	if err != nil {
 		t.Fatal(err)

@@ -162,7 +162,7 @@ func TestNextHopTrouble(t *testing.T) {
 		})
 	}
 	t.Run("connection refused is 451", func(t *testing.T) {
-		s := startServer(t, freeAddr(t), "")
+		s := startServer(t, testenv.FreeAddr(t), "")
 		if r := s.sendMail("erika@sender.example", to, text("nobody", "x")); code(r) != 451 {
 			t.Errorf("reply %q, want 451", r)
 		}

@@ -56,16 +56,6 @@ func shortDir(t *testing.T) string {
 	return d
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
@@ -135,7 +125,7 @@ func TestSend_Raw(t *testing.T) {
 
 func TestSendAndSink(t *testing.T) {
 	t.Parallel()
-	dir, addr := shortDir(t), freeAddress(t)
+	dir, addr := shortDir(t), testenv.FreeAddr(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var o, e buffer
 	ended := make(chan int, 1)
@@ -242,7 +232,7 @@ type server struct {
 
 func startServe(t *testing.T, dir, smtp, extra string) *server {
 	t.Helper()
-	s := &server{conf: filepath.Join(dir, "c.yaml"), smtp: smtp, http: freeAddress(t), ended: make(chan int, 1)}
+	s := &server{conf: filepath.Join(dir, "c.yaml"), smtp: smtp, http: testenv.FreeAddr(t), ended: make(chan int, 1)}
 	s.write(t, dir, extra)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
@@ -300,7 +290,7 @@ func TestServe_WholeLife(t *testing.T) {
 	sidecar, hop := testenv.Sidecar(t), testenv.NextHop(t)
 	dir := shortDir(t)
 	extra := fmt.Sprintf("scanner: {socket: %q}\nbootstrap: {admin_email: boss@ours.example}\nrelay: {domains: {", sidecar.Address)
-	s := startServe(t, dir, freeAddress(t), extra+fmt.Sprintf("ours.example: %q}}\n", hop.Addr))
+	s := startServe(t, dir, testenv.FreeAddr(t), extra+fmt.Sprintf("ours.example: %q}}\n", hop.Addr))
 	stopped := false
 	t.Cleanup(func() {
 		if !stopped {

@@ -2,8 +2,10 @@ package testenv
 
 import (
 	"context"
+	"net"
 	"os"
 	"testing"
+	"time"
 )
 
 func TestMain(m *testing.M) { os.Exit(Main(m)) }
@@ -34,5 +36,27 @@ func TestRedisAndClamdAnswer(t *testing.T) {
 	t.Parallel()
 	if Redis(t) == "" || Clamd(t).Address == "" {
 		t.Error("no address")
+	}
+}
+
+// TestFreeAddr: no two tests get the same address, and a program can listen on it.
+// A child that starts meanwhile may have the port of the try for a moment.
+func TestFreeAddr(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for range 50 {
+		a := FreeAddr(t)
+		if seen[a] {
+			t.Errorf("%s was given twice", a)
+		}
+		seen[a] = true
+		l, err := net.Listen("tcp", a)
+		for end := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(end); l, err = net.Listen("tcp", a) {
+			time.Sleep(time.Millisecond)
+		}
+		if err != nil {
+			t.Fatalf("cannot be listened on: %v", err)
+		}
+		l.Close()
 	}
 }
