@@ -135,7 +135,7 @@ func (l *Log) reportAttempts(ctx context.Context) error {
 
 // findingsAge is how old an answer of [Log.Findings] may be: Health and several
 // pages ask for it, and it costs the database some tens of milliseconds.
-const findingsAge = 3 * time.Second
+const findingsAge = 10 * time.Second
 
 // Findings lists what is wrong with the guards now, or was a moment ago.
 func (l *Log) Findings(ctx context.Context) ([]string, error) {

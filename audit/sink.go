@@ -93,8 +93,12 @@ func (l *Log) reportSink(ctx context.Context, s Sink, err error) {
 // sinkBatch sends the events after the cursor. The cursor moves only after that.
 func (l *Log) sinkBatch(ctx context.Context, s Sink) (int, error) {
 	var next int64
-	if err := l.db.QueryRow(ctx, cursorSQL, s.Name()).Scan(&next); err != nil {
+	var waiting bool
+	if err := l.db.QueryRow(ctx, cursorSQL, s.Name()).Scan(&next, &waiting); err != nil {
 		return 0, fmt.Errorf("read cursor of audit stream: %w", err)
+	}
+	if !waiting {
+		return 0, nil
 	}
 	rows, err := l.db.Query(ctx, streamSQL, next, sinkBatch)
 	if err != nil {

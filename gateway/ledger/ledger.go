@@ -8,15 +8,12 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"embed"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -118,11 +115,11 @@ type Outcome struct {
 	At        time.Time    `json:"at"`
 }
 
-// write is one row that waits for its transaction.
+// write is one row that waits for its transaction: a decision, or an outcome.
 type write struct {
-	sql  string
-	args []any
-	done chan error // nil: nobody waits
+	mail    *mailColumns
+	outcome *Outcome
+	done    chan error // nil: nobody waits
 }
 
 // Ledger writes and reads the rows.
@@ -153,11 +150,11 @@ func (l *Ledger) Close() {
 // Decided writes the row of a decision. When it returns nil, the row is on
 // disk; after an error nothing may follow from the decision.
 func (l *Ledger) Decided(ctx context.Context, r Row) error {
-	args, err := r.args()
+	c, err := r.columns()
 	if err != nil {
 		return fmt.Errorf("encode ledger row of mail %s: %w", r.ID, err)
 	}
-	w := write{sql: insertMailSQL, args: args, done: make(chan error, 1)}
+	w := write{mail: &c, done: make(chan error, 1)}
 	select {
 	case l.queue <- w:
 	case <-ctx.Done():
@@ -179,14 +176,14 @@ func (l *Ledger) Decided(ctx context.Context, r Row) error {
 // Outcome notes what became of a copy. It does not wait: by then the fact is
 // made, and a decision without an outcome is looked for anyway.
 func (l *Ledger) Outcome(o Outcome) {
-	id, err := uuid.NewV7()
-	if err != nil {
+	var err error
+	if o.ID, err = uuid.NewV7(); err != nil {
 		l.log.Error("outcome not noted", "mail", o.MailID, "error", err)
 		return
 	}
-	w := write{sql: insertOutcomeSQL, args: []any{id, o.MailID, clean(o.Recipient), string(o.State), o.NextHop, o.Code, clean(o.Text), o.At}}
+	o.Recipient, o.Text = clean(o.Recipient), clean(o.Text)
 	select {
-	case l.queue <- w:
+	case l.queue <- write{outcome: &o}:
 	case <-l.stop:
 		l.log.Error("outcome not noted: the ledger is stopped", "mail", o.MailID, "state", o.State)
 	}
@@ -267,49 +264,32 @@ func (l *Ledger) finish(w write, err error) {
 	if w.done != nil {
 		w.done <- err
 	} else if err != nil {
-		l.log.Error("outcome not noted", "mail", w.args[1], "recipient_state", w.args[3], "error", err)
+		l.log.Error("outcome not noted", "mail", w.outcome.MailID, "recipient_state", w.outcome.State, "error", err)
 	}
 }
 
 func (l *Ledger) writeAll(batch []write) error {
 	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
 	defer cancel()
-	b := &pgx.Batch{}
+	var mails []*mailColumns
+	var outcomes []*Outcome
 	for _, w := range batch {
-		b.Queue(w.sql, w.args...)
+		if w.mail != nil {
+			mails = append(mails, w.mail)
+		} else {
+			outcomes = append(outcomes, w.outcome)
+		}
+	}
+	b := &pgx.Batch{}
+	if len(mails) > 0 {
+		b.Queue(insertMailSQL, mailArgs(mails)...)
+	}
+	if len(outcomes) > 0 {
+		b.Queue(insertOutcomeSQL, outcomeArgs(outcomes)...)
 	}
 	// A batch outside of a transaction is one by itself, and needs one round
 	// trip less. The ledger has no row triggers that ask for an actor.
 	return l.db.SendBatch(ctx, b).Close()
-}
-
-func (r Row) args() ([]any, error) {
-	var errs []error
-	j := func(v any) []byte {
-		b, err := json.Marshal(v)
-		errs = append(errs, err)
-		if string(b) == "null" {
-			return []byte("[]")
-		}
-		return []byte(strings.ReplaceAll(string(b), `\u0000`, ""))
-	}
-	sum, err := hex.DecodeString(r.SHA256)
-	errs = append(errs, err)
-	var ip *string
-	if a, err := netip.ParseAddr(r.ClientIP); err == nil {
-		s := a.Unmap().WithZone("").String()
-		ip = &s
-	}
-	auth, head := []byte(r.Auth), r.RawHeader
-	if auth == nil {
-		auth = []byte("{}")
-	}
-	if head == nil {
-		head = []byte{}
-	}
-	args := []any{r.ID, r.Workspace, r.ReceivedAt, r.Node, ip, clean(r.Helo), clean(r.TLS), clean(r.EnvelopeFrom), j(r.Recipients), clean(r.HeaderFrom), clean(r.Subject),
-		clean(r.MessageID), r.Size, sum, string(r.Class), string(r.Action), r.Score, j(r.Reasons), j(r.Findings), j(r.Engines), j(r.Parts), auth, j(r.HeaderEdits), head, r.ScanMS, string(cmp.Or(r.Direction, policy.Inbound)), append([]string{}, r.LinkDomains...)}
-	return args, errors.Join(errs...)
 }
 
 // clean makes text that PostgreSQL takes: one subject with a NUL would

@@ -2,9 +2,11 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"mailward/internal/message"
 	"mailward/internal/pg"
 	"mailward/internal/testenv"
 	"mailward/policy"
@@ -129,4 +132,48 @@ func TestDecided_DatabaseAway(t *testing.T) {
 func TestQueries_Prepare(t *testing.T) {
 	t.Parallel()
 	testenv.PrepareQueries(t, queryFiles)
+}
+
+// TestDecided_EveryColumn: what goes in as a column of many rows comes out as it
+// was, of the row that it belongs to.
+func TestDecided_EveryColumn(t *testing.T) {
+	t.Parallel()
+	l := New(testenv.Postgres(t).DB, slog.New(slog.DiscardHandler))
+	defer l.Close()
+	full := row("Grüße")
+	full.ReceivedAt = full.ReceivedAt.UTC().Truncate(time.Microsecond)
+	full.Direction, full.Node, full.ClientIP, full.Helo, full.TLS = policy.Outbound, "n1", "2001:db8::1", "mx.x.example", "TLS 1.3"
+	full.HeaderFrom, full.MessageID, full.Size, full.Class, full.Action, full.Score, full.ScanMS = "A <a@x.example>", "1@x", 4711, policy.Malware, policy.Quarantine, 7.5, 42
+	full.Reasons, full.LinkDomains = []string{"one", "two"}, []string{"a.example", "b.example"}
+	full.Findings = []policy.Finding{{Engine: "yara", Name: "X", Class: policy.Malware, Score: 7.5, Reason: "one"}}
+	full.Engines = []policy.EngineAnswer{{Engine: "yara", Answered: true}}
+	full.Parts = []policy.Part{{Path: "1", Name: "a.txt", Size: 3}}
+	full.Auth = json.RawMessage(`{"spf": {"result": "pass"}}`)
+	full.HeaderEdits = []message.Range{{Offset: 3, Length: 9}}
+	bare := Row{ID: uuid.Must(uuid.NewV7()), Workspace: policy.DefaultWorkspace, ReceivedAt: full.ReceivedAt, SHA256: strings.Repeat("00", 32), Class: policy.Clean, Action: policy.Deliver}
+	c, err := full.columns()
+	d, err2 := bare.columns()
+	if err != nil || err2 != nil {
+		t.Fatal(err, err2)
+	}
+	if err := l.writeAll([]write{{mail: &c}, {outcome: &Outcome{ID: uuid.Must(uuid.NewV7()), MailID: full.ID, Recipient: "bob@ours.example", State: Refused, NextHop: "h:25", Code: 550, Text: "no", At: full.ReceivedAt}}, {mail: &d}}); err != nil {
+		t.Fatal(err)
+	}
+	got, out, err := l.Get(t.Context(), full.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.ReceivedAt = got.ReceivedAt.UTC()
+	if err := l.db.QueryRow(t.Context(), "SELECT header_edits FROM mail WHERE id = $1", full.ID).Scan(&got.HeaderEdits); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, full) {
+		t.Errorf("got  %+v\nwant %+v", got, full)
+	}
+	if len(out) != 1 || out[0].State != Refused || out[0].Code != 550 || out[0].NextHop != "h:25" || out[0].Text != "no" || !out[0].At.Equal(full.ReceivedAt) {
+		t.Errorf("outcomes %+v", out)
+	}
+	if got, _, err = l.Get(t.Context(), bare.ID); err != nil || got.ClientIP != "" || len(got.LinkDomains) != 0 || got.Direction != policy.Inbound || string(got.Auth) != "{}" || len(got.Reasons) != 0 {
+		t.Errorf("bare: %+v, %v", got, err)
+	}
 }
