@@ -213,12 +213,13 @@ func ago(days int) string {
 
 // things collects what a mail names, each once.
 type things struct {
-	list []thing
-	seen map[Value]bool
+	list  []thing
+	seen  map[Value]bool
+	hosts map[string]bool // that links lead to: mostly many lead to one
 }
 
 func thingsOf(q scanner.Question) []thing {
-	t := &things{seen: map[Value]bool{}}
+	t := &things{seen: map[Value]bool{}, hosts: map[string]bool{}}
 	if q.SHA256 != "" {
 		t.add(thing{sign: SignHash, what: "the mail itself has the digest", chain: []Value{{SHA256, q.SHA256}}})
 	}
@@ -266,8 +267,9 @@ func (t *things) sender(what, address string) {
 }
 
 func (t *things) link(part, target string) {
-	if rest, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(target)), "mailto:"); ok {
-		rest, _, _ = strings.Cut(rest, "?")
+	const mailto = "mailto:"
+	if s := strings.TrimSpace(target); len(s) >= len(mailto) && strings.EqualFold(s[:len(mailto)], mailto) {
+		rest, _, _ := strings.Cut(strings.ToLower(s[len(mailto):]), "?")
 		t.sender("a link writes to", rest)
 		return
 	}
@@ -281,6 +283,10 @@ func (t *things) link(part, target string) {
 	}
 	t.add(thing{sign: SignURL, what: "a link leads to", part: part, chain: chain})
 	host := hostOf(v.Text)
+	if t.hosts[host] {
+		return
+	}
+	t.hosts[host] = true
 	if a, err := netip.ParseAddr(host); err == nil {
 		t.add(thing{sign: SignIP, what: "a link leads to", part: part, chain: []Value{{IP, a.Unmap().String()}}})
 		return

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+
+	"mailward/policy"
 )
 
 // Kind is what an indicator names.
@@ -63,26 +65,41 @@ func bad(format string, args ...any) error {
 var refang = strings.NewReplacer("[.]", ".", "(.)", ".", "{.}", ".", "[dot]", ".", "(dot)", ".", "[DOT]", ".", "[:]", ":", "[:", ":", "[/]", "/",
 	"[@]", "@", "[at]", "@", "(at)", "@", "(@)", "@")
 
+// defanged are the schemes as analysts write them, and as they are.
+var defanged = []struct{ from, to string }{{"hxxps:", "https:"}, {"hxxp:", "http:"}, {"h**ps:", "https:"}, {"h**p:", "http:"}, {"fxp:", "ftp:"}}
+
+// visible says whether a text is of the visible letters of ASCII alone, as nearly
+// all values are.
+func visible(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
 // clean takes away defanging, and what no value has.
 func clean(raw string) (string, error) {
 	if len(raw) > 2*maxValue {
 		return "", bad("it is too long")
 	}
-	s := strings.TrimSpace(strings.ToValidUTF8(raw, ""))
-	// WHATWG URL: tabs and newlines within are left out by browsers.
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == 0x200b || r == 0xfeff {
-			return -1
-		}
-		return r
-	}, s)
-	if i := strings.Index(s, "[::"); i < 0 && !looksIPv6(s) {
+	s := strings.TrimSpace(raw)
+	if !visible(s) {
+		// WHATWG URL: tabs and newlines within are left out by browsers.
+		s = strings.Map(func(r rune) rune {
+			if r < ' ' || r == 0x7f || r == 0x200b || r == 0xfeff {
+				return -1
+			}
+			return r
+		}, strings.TrimSpace(strings.ToValidUTF8(s, "")))
+	}
+	if strings.ContainsAny(s, "[({") && !strings.Contains(s, "[::") && !looksIPv6(s) {
 		s = refang.Replace(s)
 	}
-	lower := strings.ToLower(s)
-	for from, to := range map[string]string{"hxxps": "https", "hxxp": "http", "h**ps": "https", "h**p": "http", "fxp": "ftp"} {
-		if strings.HasPrefix(lower, from+":") {
-			s = to + s[len(from):]
+	for _, d := range defanged {
+		if len(s) > len(d.from) && strings.EqualFold(s[:len(d.from)], d.from) {
+			s = d.to + s[len(d.from):]
 			break
 		}
 	}
@@ -187,6 +204,9 @@ var names = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.StrictD
 // domainName is a name in A-labels, as IDNA2008 has them (RFC 5891).
 func domainName(s string) (string, error) {
 	s = strings.TrimSuffix(strings.TrimPrefix(s, "*."), ".")
+	if policy.PlainName(s) {
+		return s, nil
+	}
 	ascii, err := names.ToASCII(s)
 	ascii = strings.ToLower(strings.TrimSuffix(ascii, "."))
 	if err != nil || len(ascii) > 253 || !strings.Contains(ascii, ".") {
@@ -247,7 +267,7 @@ func canonicalURL(s string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if port == map[string]string{"http": "80", "https": "443", "ftp": "21"}[scheme] {
+	if scheme == "http" && port == "80" || scheme == "https" && port == "443" || scheme == "ftp" && port == "21" {
 		port = ""
 	}
 	if port != "" {
@@ -302,6 +322,9 @@ func hostPort(a string) (host, port string, err error) {
 // ipv4Number reads what the WHATWG URL standard calls an IPv4 number: up to four
 // parts, each decimal, octal or hexadecimal, the last as wide as what is left.
 func ipv4Number(s string) (string, bool) {
+	if s == "" || strings.IndexByte("0123456789abcdefABCDEFxX", s[len(s)-1]) < 0 {
+		return "", false
+	}
 	parts := strings.Split(s, ".")
 	if len(parts) > 4 {
 		return "", false
@@ -357,6 +380,9 @@ const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 // escapes decodes what needs no escape, and writes all others in one way: RFC
 // 3986 §6.2.2.1 and §6.2.2.2.
 func escapes(s string) string {
+	if !strings.ContainsAny(s, "%\"<>`") && visible(s) {
+		return s
+	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		c := s[i]

@@ -98,7 +98,7 @@ type data struct {
 	Roles       []string
 	Words       map[string][]string
 
-	phrases phrases // of Words
+	phrases *phrases // of Words
 }
 
 func load() (*data, error) {

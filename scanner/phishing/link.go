@@ -65,8 +65,10 @@ func (t *target) setHost(authority string) {
 		t.host, t.ip = host, true
 		return
 	}
-	if ascii, err := idna.Lookup.ToASCII(host); err == nil {
-		host = ascii
+	if strings.ContainsFunc(host, func(r rune) bool { return r >= 0x80 }) { // IDNA leaves all others as they are
+		if ascii, err := idna.Lookup.ToASCII(host); err == nil {
+			host = ascii
+		}
 	}
 	t.puny = strings.HasPrefix(host, "xn--") || strings.Contains(host, ".xn--")
 	t.host = readable(host)

@@ -41,7 +41,6 @@ func (m *mail) linkSign(t target) {
 		}
 		return
 	}
-	d := m.e.data
 	if t.Kind == content.LinkCode {
 		m.sign("LINK_CODE", t.host)
 	}
@@ -54,24 +53,51 @@ func (m *mail) linkSign(t target) {
 			m.sign("LINK_HIDDEN_IP", t.host)
 		}
 	}
-	if rented.MatchString(t.host) && !m.list && !same(t.host, m.domain) {
+	h := m.about(t.host)
+	if h.rented && !m.list && !h.senders {
 		m.sign("LINK_RENTED", t.host)
 	}
-	if under(t.host, d.Cheap) && !m.list && !same(t.host, m.domain) {
+	if h.cheap && !m.list && !h.senders {
 		m.sign("LINK_CHEAP", t.host)
 	}
-	if t.puny && !same(t.host, m.domain) {
+	if t.puny && !h.senders {
 		m.sign("LINK_PUNYCODE", t.host)
 	}
-	if under(t.host, d.Shorteners) && !m.list {
+	if h.shortener && !m.list {
 		m.sign("LINK_SHORTENED", t.host)
 	}
-	if under(t.host, d.FreeHosting) && !m.list && !under(t.host, m.served) {
+	if h.freeHosting && !m.list && !h.served {
 		m.sign("LINK_FREE_HOSTING", t.host)
 	}
-	if to, ok := t.redirects(); ok && !m.leave && !m.list && !under(t.host, d.Trackers) && !same(t.host, m.domain) && !same(to, m.domain) {
+	if m.leave || m.list || h.tracker || h.senders {
+		return
+	}
+	if to, ok := t.redirects(); ok && !same(to, m.domain) {
 		m.sign("LINK_REDIRECT", t.host+" to "+to)
 	}
+}
+
+// hostFacts is what is known of a host that links lead to.
+type hostFacts struct {
+	rented, cheap, shortener, freeHosting, tracker bool
+	served                                         bool // it is the workspace's own
+	senders                                        bool // it is the sender's
+}
+
+// about looks a host up. The links of a mail mostly lead to few hosts, so each is
+// looked at once.
+func (m *mail) about(host string) hostFacts {
+	h, known := m.hosts[host]
+	if !known {
+		d := m.e.data
+		h = hostFacts{rented: rented.MatchString(host), cheap: under(host, d.Cheap), shortener: under(host, d.Shorteners), freeHosting: under(host, d.FreeHosting), tracker: under(host, d.Trackers),
+			served: under(host, m.served), senders: same(host, m.domain)}
+		if m.hosts == nil {
+			m.hosts = map[string]hostFacts{}
+		}
+		m.hosts[host] = h
+	}
+	return h
 }
 
 // shownSign holds a link's words against where it leads. Newsletters count
@@ -81,7 +107,10 @@ func (m *mail) shownSign(t target) {
 		return
 	}
 	shown, ok := shownHost(t.Text)
-	if !ok || same(shown, t.host) || under(t.host, m.e.data.Trackers) || under(t.host, m.served) || m.domain != "" && same(t.host, m.domain) {
+	if !ok || same(shown, t.host) {
+		return
+	}
+	if h := m.about(t.host); h.tracker || h.served || m.domain != "" && h.senders {
 		return
 	}
 	for i := range m.e.data.Brands {

@@ -36,6 +36,7 @@ type mail struct {
 	said          map[string]map[int]bool // phrases in text, see says
 	saidItself    map[string]map[int]bool // phrases in own
 	served        []string
+	hosts         map[string]hostFacts // see about
 	header        map[string]string
 }
 

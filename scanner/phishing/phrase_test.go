@@ -1,6 +1,9 @@
 package phishing
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // The index finds what a search for each phrase finds.
 func TestPhrases_LikeASearch(t *testing.T) {
@@ -24,5 +27,19 @@ func TestPhrases_LikeASearch(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestPlain_ASCII: the quick way for ASCII says what the way for all letters says.
+func TestPlain_ASCII(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"", " ", "A  b\r\n\tC ", "\vx\f y\x00", "no change", "\x1f\x7f ok", "END "} {
+		got, ok := plainASCII(s)
+		if want := strings.Join(strings.Fields(strings.ToLower(s)), " "); !ok || got != want {
+			t.Errorf("plainASCII(%q) = %q, %v; want %q", s, got, ok, want)
+		}
+	}
+	if _, ok := plainASCII("Grüße"); ok {
+		t.Error("Grüße is taken for ASCII")
 	}
 }

@@ -29,24 +29,38 @@ var confusables = func() *strings.Replacer {
 // plain is text for comparing: small letters, one blank, no marks, and letters
 // that look like Latin ones as those.
 func plain(s string) string {
-	ascii := true
-	for i := 0; i < len(s) && ascii; i++ {
-		ascii = s[i] < 0x80
+	if out, ok := plainASCII(s); ok {
+		return out
 	}
-	s = strings.ToLower(s)
-	if !ascii {
-		s = strings.Map(func(r rune) rune {
-			if unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Cf, r) {
-				return -1
-			}
-			if r == '’' || r == '‘' {
-				return '\''
-			}
-			return r
-		}, norm.NFKD.String(s))
-		s = confusables.Replace(s)
+	s = strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Mn, r) || unicode.Is(unicode.Cf, r) {
+			return -1
+		}
+		if r == '’' || r == '‘' {
+			return '\''
+		}
+		return r
+	}, norm.NFKD.String(strings.ToLower(s)))
+	return strings.Join(strings.Fields(confusables.Replace(s)), " ")
+}
+
+// plainASCII is plain for ASCII, in one go; false: s has other letters.
+func plainASCII(s string) (string, bool) {
+	out := make([]byte, 0, len(s))
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c >= 0x80:
+			return "", false
+		case c >= 'A' && c <= 'Z':
+			out = append(out, c+'a'-'A')
+		case c != ' ' && (c < '\t' || c > '\r'):
+			out = append(out, c)
+		case len(out) > 0 && out[len(out)-1] != ' ':
+			out = append(out, ' ')
+		}
 	}
-	return strings.Join(strings.Fields(s), " ")
+	return strings.TrimSuffix(string(out), " "), true
 }
 
 // mixed is a word of s in which letters of several alphabets look like one, or

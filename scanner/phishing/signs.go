@@ -2,6 +2,7 @@ package phishing
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -129,6 +130,7 @@ func (m *mail) roleSign() {
 // brandSigns hold names and domains against well-known brands and our own domains.
 func (m *mail) brandSigns() {
 	hosts := m.faces()
+	foreign := slices.DeleteFunc(slices.Clone(hosts), func(h face) bool { return m.about(h.host).tracker })
 	for i := range m.e.data.Brands {
 		b := &m.e.data.Brands[i]
 		if m.domain != "" && b.own(m.domain) {
@@ -140,7 +142,7 @@ func (m *mail) brandSigns() {
 		if w, ok := b.named(m.subject); ok && !m.list && !m.leadsTo(b) && len(m.links) > 0 {
 			m.sign("BRAND_SUBJECT", w)
 		}
-		for _, h := range hosts {
+		for _, h := range foreign {
 			m.brandDomain(b, h)
 		}
 	}
@@ -185,7 +187,7 @@ func (m *mail) leadsTo(b *brand) bool {
 
 // brandDomain looks for the brand in one domain that is not its own.
 func (m *mail) brandDomain(b *brand, h face) {
-	if b.own(h.host) || under(h.host, m.e.data.Trackers) {
+	if b.own(h.host) {
 		return
 	}
 	for _, d := range b.faces {

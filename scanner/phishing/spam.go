@@ -23,7 +23,7 @@ func (m *mail) traceSigns() {
 	}
 	if m.header["date"] == "" {
 		m.sign("NO_DATE", "")
-	} else if at, err := netmail.ParseDate(m.header["date"]); err == nil && at.After(m.e.cfg.Now().Add(24*time.Hour)) {
+	} else if at, err := parseDate(m.header["date"]); err == nil && at.After(m.e.cfg.Now().Add(24*time.Hour)) {
 		m.sign("DATE_FUTURE", m.header["date"])
 	}
 	m.dateSign()
@@ -42,14 +42,23 @@ func (m *mail) traceSigns() {
 	}
 }
 
+// parseDate reads a date of a header. As most are written it takes one try of the
+// many that RFC 5322 allows.
+func parseDate(s string) (time.Time, error) {
+	if t, err := time.Parse("Mon, 2 Jan 2006 15:04:05 -0700", s); err == nil {
+		return t, nil
+	}
+	return netmail.ParseDate(s)
+}
+
 // dateSign holds the date against that of the server next to us.
 func (m *mail) dateSign() {
-	date, err := netmail.ParseDate(m.header["date"])
+	date, err := parseDate(m.header["date"])
 	if err != nil {
 		return
 	}
 	received := m.header["received"]
-	taken, err := netmail.ParseDate(strings.TrimSpace(received[strings.LastIndexByte(received, ';')+1:]))
+	taken, err := parseDate(strings.TrimSpace(received[strings.LastIndexByte(received, ';')+1:]))
 	if err != nil {
 		return
 	}
