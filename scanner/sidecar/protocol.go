@@ -15,7 +15,6 @@ package sidecar
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -123,7 +122,7 @@ type Response struct {
 
 // Exchange is the client's side: one request with its descriptors, one answer.
 func Exchange(c *net.UnixConn, req Request, files ...*os.File) (Response, error) {
-	b, err := json.Marshal(req)
+	b, err := encoding.Marshal(req)
 	if err != nil {
 		return Response{}, err
 	}
@@ -204,40 +203,6 @@ func descriptors(oob []byte) (files []*os.File, err error) {
 }
 
 var errFiles = errors.New("too many files")
-
-var errFrame = errors.New("frame is too long")
-
-func readFrame(r io.Reader, limit uint32, v any) error {
-	var head [4]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return err
-	}
-	n := binary.BigEndian.Uint32(head[:])
-	if n > limit {
-		return errFrame
-	}
-	// Grows as bytes come, not as the other side promises.
-	b, err := io.ReadAll(io.LimitReader(r, int64(n)))
-	if err != nil {
-		return err
-	}
-	if uint32(len(b)) != n {
-		return io.ErrUnexpectedEOF
-	}
-	return json.Unmarshal(b, v)
-}
-
-func writeFrame(w io.Writer, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	if len(b) > maxResponse {
-		return errFrame
-	}
-	_, err = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
-	return err
-}
 
 type byteReader struct{ b []byte }
 

@@ -3,7 +3,6 @@ package sidecar
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"net"
 	"os"
 	"path/filepath"
@@ -141,7 +140,7 @@ func FuzzReadBundle(f *testing.F) {
 // FuzzReceive: whatever comes on the socket, a worker ends the request, and keeps
 // no descriptor of it.
 func FuzzReceive(f *testing.F) {
-	frame, _ := json.Marshal(Request{Op: OpPing})
+	frame, _ := encoding.Marshal(Request{Op: OpPing})
 	f.Add(append(binary.BigEndian.AppendUint32(nil, uint32(len(frame))), frame...), uint8(2))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff}, uint8(0))
 	f.Fuzz(func(t *testing.T, data []byte, files uint8) {

@@ -23,9 +23,10 @@ var (
 // uuParts finds the files in text, at most uuMost and one, in time that grows
 // with the text alone.
 func uuParts(data []byte) (out []uuPart) {
-	if bytes.Contains(data, []byte("begin")) {
-		out = filesIn(data, uuBegin, 2, uuFile)
+	if !bytes.Contains(data, []byte("begin")) { // both have it
+		return nil
 	}
+	out = filesIn(data, uuBegin, 2, uuFile)
 	if bytes.Contains(data, []byte("=ybegin ")) {
 		out = append(out, filesIn(data, yBegin, 1, yFile)...)
 	}
