@@ -117,8 +117,8 @@ type Outcome struct {
 
 // write is one row that waits for its transaction: a decision, or an outcome.
 type write struct {
-	mail    *mailColumns
-	outcome *Outcome
+	mail    []any // the parameters of a decision
+	outcome Outcome
 	done    chan error // nil: nobody waits
 }
 
@@ -150,11 +150,11 @@ func (l *Ledger) Close() {
 // Decided writes the row of a decision. When it returns nil, the row is on
 // disk; after an error nothing may follow from the decision.
 func (l *Ledger) Decided(ctx context.Context, r Row) error {
-	c, err := r.columns()
+	args, err := r.args()
 	if err != nil {
 		return fmt.Errorf("encode ledger row of mail %s: %w", r.ID, err)
 	}
-	w := write{mail: &c, done: make(chan error, 1)}
+	w := write{mail: args, done: make(chan error, 1)}
 	select {
 	case l.queue <- w:
 	case <-ctx.Done():
@@ -183,7 +183,7 @@ func (l *Ledger) Outcome(o Outcome) {
 	}
 	o.Recipient, o.Text = clean(o.Recipient), clean(o.Text)
 	select {
-	case l.queue <- write{outcome: &o}:
+	case l.queue <- write{outcome: o}:
 	case <-l.stop:
 		l.log.Error("outcome not noted: the ledger is stopped", "mail", o.MailID, "state", o.State)
 	}
@@ -245,20 +245,31 @@ func (l *Ledger) take(batch []write) []write {
 }
 
 // commit writes a batch. When the database refuses it, each row gets a try of
-// its own, so that one bad row does not take the others with it.
+// its own, so that one bad row does not take the others with it. A row that is
+// there already was stored by a try that seemed to fail.
 func (l *Ledger) commit(batch []write) {
 	err := l.writeAll(batch)
 	if err != nil && len(batch) > 1 && !pg.IsUnavailable(err) {
 		l.log.Error("ledger batch refused, trying row by row", "rows", len(batch), "error", err)
 		for _, w := range batch {
-			l.finish(w, l.writeAll([]write{w}))
+			if err = l.writeAll([]write{w}); isThere(err) {
+				err = nil
+			}
+			l.finish(w, err)
 		}
 		return
+	}
+	if len(batch) == 1 && isThere(err) {
+		err = nil
 	}
 	for _, w := range batch {
 		l.finish(w, err)
 	}
 }
+
+// isThere says whether a row was refused for its id: the tables have no other
+// unique key.
+func isThere(err error) bool { return pg.IsUnique(err, "") }
 
 func (l *Ledger) finish(w write, err error) {
 	if w.done != nil {
@@ -271,18 +282,14 @@ func (l *Ledger) finish(w write, err error) {
 func (l *Ledger) writeAll(batch []write) error {
 	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
 	defer cancel()
-	var mails []*mailColumns
-	var outcomes []*Outcome
+	b := &pgx.Batch{}
+	var outcomes []Outcome
 	for _, w := range batch {
 		if w.mail != nil {
-			mails = append(mails, w.mail)
+			b.Queue(insertMailSQL, w.mail...)
 		} else {
 			outcomes = append(outcomes, w.outcome)
 		}
-	}
-	b := &pgx.Batch{}
-	if len(mails) > 0 {
-		b.Queue(insertMailSQL, mailArgs(mails)...)
 	}
 	if len(outcomes) > 0 {
 		b.Queue(insertOutcomeSQL, outcomeArgs(outcomes)...)

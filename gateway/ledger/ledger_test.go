@@ -134,8 +134,7 @@ func TestQueries_Prepare(t *testing.T) {
 	testenv.PrepareQueries(t, queryFiles)
 }
 
-// TestDecided_EveryColumn: what goes in as a column of many rows comes out as it
-// was, of the row that it belongs to.
+// TestDecided_EveryColumn: what goes in comes out as it was.
 func TestDecided_EveryColumn(t *testing.T) {
 	t.Parallel()
 	l := New(testenv.Postgres(t).DB, slog.New(slog.DiscardHandler))
@@ -151,12 +150,12 @@ func TestDecided_EveryColumn(t *testing.T) {
 	full.Auth = json.RawMessage(`{"spf": {"result": "pass"}}`)
 	full.HeaderEdits = []message.Range{{Offset: 3, Length: 9}}
 	bare := Row{ID: uuid.Must(uuid.NewV7()), Workspace: policy.DefaultWorkspace, ReceivedAt: full.ReceivedAt, SHA256: strings.Repeat("00", 32), Class: policy.Clean, Action: policy.Deliver}
-	c, err := full.columns()
-	d, err2 := bare.columns()
+	c, err := full.args()
+	d, err2 := bare.args()
 	if err != nil || err2 != nil {
 		t.Fatal(err, err2)
 	}
-	if err := l.writeAll([]write{{mail: &c}, {outcome: &Outcome{ID: uuid.Must(uuid.NewV7()), MailID: full.ID, Recipient: "bob@ours.example", State: Refused, NextHop: "h:25", Code: 550, Text: "no", At: full.ReceivedAt}}, {mail: &d}}); err != nil {
+	if err := l.writeAll([]write{{mail: c}, {outcome: Outcome{ID: uuid.Must(uuid.NewV7()), MailID: full.ID, Recipient: "bob@ours.example", State: Refused, NextHop: "h:25", Code: 550, Text: "no", At: full.ReceivedAt}}, {mail: d}}); err != nil {
 		t.Fatal(err)
 	}
 	got, out, err := l.Get(t.Context(), full.ID)

@@ -32,6 +32,7 @@ type page struct {
 	grid         grid          // of the innermost table
 	script       int           // bytes looked through
 	nested       bool          // inside of a page's own <noscript>
+	attributes   attributes    // of the tag that is being read
 }
 
 // element is what an open tag passes on to what is in it.
@@ -43,7 +44,8 @@ type element struct {
 
 // readHTML reads a page.
 func (w *walker) readHTML(part, name, text string) {
-	p := &page{w: w, part: part}
+	p := &page{w: w, part: part, attributes: attributes{}}
+	p.text.Grow(len(text) / 2)
 	p.read(text)
 	p.endAnchor()
 	p.endForm()
@@ -135,29 +137,27 @@ type attributes map[string]string
 var relevant = map[string]bool{"href": true, "src": true, "action": true, "formaction": true, "style": true, "hidden": true, "bgcolor": true, "color": true, "alt": true, "type": true, "name": true,
 	"background": true, "http-equiv": true, "content": true, "colspan": true, "onclick": true, "onload": true, "data": true, "width": true, "height": true, "xlink:href": true}
 
-func attributesOf(z *html.Tokenizer, more bool) attributes {
-	var a attributes
+// read takes those of a tag, in place of those of the one before.
+func (a attributes) read(z *html.Tokenizer, more bool) {
+	clear(a)
 	for n := 0; more && n < 100; n++ {
 		var k, v []byte
 		k, v, more = z.TagAttr()
 		if !relevant[string(k)] {
 			continue
 		}
-		if a == nil {
-			a = attributes{}
-		}
 		if _, twice := a[string(k)]; !twice { // HTML: the first one counts.
 			a[string(k)] = string(v)
 		}
 	}
-	return a
 }
 
 // start opens an element, and returns its name where its text is raw.
 func (p *page) start(z *html.Tokenizer) (raw string) {
 	name, more := z.TagName()
 	tag := tagName(name)
-	a := attributesOf(z, more)
+	p.attributes.read(z, more)
+	a := p.attributes
 	p.layout(tag)
 	p.closeImplied(tag)
 	e := p.styled(tag, a)
@@ -310,29 +310,22 @@ func (p *page) end(tag string) {
 
 // closeImplied closes what a start tag ends without an end tag.
 func (p *page) closeImplied(tag string) {
-	var ends string
-	switch tag {
-	case "p", "div", "table", "ul", "ol", "h1", "h2", "h3", "blockquote":
-		ends = "p"
-	case "td", "th":
-		ends = "td th"
-	case "tr":
-		ends = "td th tr"
-	case "li", "option", "dd", "dt":
-		ends = tag
-	default:
-		return
-	}
-	for len(p.open) > 0 && containsWord(ends, p.open[len(p.open)-1].tag) {
+	for len(p.open) > 0 && ends(tag, p.open[len(p.open)-1].tag) {
 		p.open = p.open[:len(p.open)-1]
 	}
 }
 
-func containsWord(list, word string) bool {
-	for w := range strings.FieldsSeq(list) {
-		if w == word {
-			return true
-		}
+// ends says whether a start tag ends an element that is open.
+func ends(tag, open string) bool {
+	switch tag {
+	case "p", "div", "table", "ul", "ol", "h1", "h2", "h3", "blockquote":
+		return open == "p"
+	case "td", "th":
+		return open == "td" || open == "th"
+	case "tr":
+		return open == "td" || open == "th" || open == "tr"
+	case "li", "option", "dd", "dt":
+		return open == tag
 	}
 	return false
 }
