@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"hash"
@@ -120,7 +119,7 @@ func checkCut(sp *message.Spool, c Cut) (message.Range, error) {
 }
 
 // decoder reads strict base64 in big pieces that end with a line, which is much
-// faster than the standard library's reader. Where lines do not end between
+// faster than a reader of single lines. Where lines do not end between
 // quantums it fails, and the mail is scanned whole.
 type decoder struct {
 	r    io.Reader
@@ -165,7 +164,7 @@ func (d *decoder) more() error {
 			return errSplit
 		}
 	}
-	m, err := base64.StdEncoding.Decode(d.buf, d.in[:use])
+	m, err := sidecar.DecodeLines(d.buf, d.in[:use])
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ var base64Table = func() (t [256]int8) {
 func decodeBase64(body []byte) (data [][]byte, odd string) {
 	// The usual case is clean, and fast: lines of base64 that end in CRLF.
 	out := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
-	if n, err := base64.StdEncoding.Decode(out, body); err == nil {
+	if n, err := DecodeLines(out, body); err == nil {
 		return [][]byte{out[:n]}, ""
 	}
 	compact := make([]byte, 0, len(body))
