@@ -106,8 +106,11 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	s.look(ctx, m)
 	m.released = s.releasedBefore(ctx, log, m)
 
-	// What to do. Pure: no failure is possible, and no engine's silence is clean.
-	d := s.decide(m)
+	// What to do. Pure, and no engine's silence is clean.
+	d, err := s.decide(ctx, m)
+	if err != nil {
+		return s.refuse(log, m, err)
+	}
 	if m.proof != nil {
 		return s.proven(m, d) // no record, no count, no copy: it was never anybody's mail
 	}
@@ -169,11 +172,14 @@ func (s *Server) look(ctx context.Context, m *mail) {
 
 // decide makes the decision. Where a reaction to an alert has become full since
 // its input was put together, it is made once more without.
-func (s *Server) decide(m *mail) policy.Decision {
+func (s *Server) decide(ctx context.Context, m *mail) (policy.Decision, error) {
 	for {
 		d := policy.Decide(s.input(m))
-		if m.proof != nil || d.Action == policy.Defer || s.deps.Policies.Touch(m.env.ID, d.Touched) {
-			return d
+		if m.proof != nil || d.Action == policy.Defer {
+			return d, nil
+		}
+		if ok, err := s.deps.Policies.Touch(ctx, m.env.ID, d.Touched); ok || err != nil {
+			return d, err
 		}
 	}
 }

@@ -25,7 +25,7 @@ func TestJudgeBlobs(t *testing.T) {
 		"sweep takes its": {BlobStatus{SweptAt: now.Add(-2 * time.Hour)}, Up, ""},
 	} {
 		r := judgeBlobs(tt.s, now)
-		if r.State != tt.state || r.Code != tt.code || r.Reason == "" || r.Detail != tt.s.Trouble && tt.state == Down && r.Code != "key_missing" {
+		if r.State != tt.state || r.Code != tt.code || len(r.Reason) == 0 || r.Detail != tt.s.Trouble && tt.state == Down && r.Code != "key_missing" {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

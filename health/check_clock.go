@@ -28,14 +28,14 @@ const (
 // Clock checks our clock against others. The time of an event, a deadline, a
 // one-time code and a certificate all depend on it.
 func Clock(sources []ClockSource) Component {
-	const meaning = "Mail flows; times on record may be wrong. Check the time service of this machine (chrony, systemd-timesyncd)."
+	meaning := say("m.clock")
 	return Component{
 		Name: "clock", Title: "Clock", Group: "host", Effect: Weakens, Meaning: meaning, Every: clockPace,
 		Check: func(ctx context.Context) Result { return checkClock(ctx, sources, meaning) },
 	}
 }
 
-func checkClock(ctx context.Context, sources []ClockSource, meaning string) Result {
+func checkClock(ctx context.Context, sources []ClockSource, meaning Text) Result {
 	type answer struct {
 		offset time.Duration
 		err    error
@@ -67,17 +67,17 @@ func checkClock(ctx context.Context, sources []ClockSource, meaning string) Resu
 	r.Detail = strings.TrimSuffix(r.Detail, "; ")
 	switch off := worst.Abs(); {
 	case good == 0:
-		r.State, r.Code, r.Reason = Unknown, "no_source", "No other clock answers, so it is not known whether ours is right. Mail flows."
+		r.State, r.Code, r.Reason = Unknown, "no_source", say("clock.no_source")
 	case off >= clockStops:
 		r.State, r.Code = Down, "stops"
-		r.Reason = fmt.Sprintf("Our clock is %s off that of %s. From 5 min on the record takes no events, and mail that must be held is answered 451. Set the clock.", seconds(off), from)
+		r.Reason = say("clock.stops", span(off), plain(from))
 	case off >= clockOff:
 		r.State, r.Code = Degraded, "offset"
-		r.Reason = fmt.Sprintf("Our clock is %s off that of %s. %s", seconds(off), from, meaning)
+		r.Reason = say("clock.offset", span(off), plain(from)).with(meaning)
 	case good < len(sources):
-		r.State, r.Code, r.Reason = Degraded, "some_silent", "Not every clock that ours is held against answers. Mail flows, and by the others our clock is right."
+		r.State, r.Code, r.Reason = Degraded, "some_silent", say("clock.some")
 	default:
-		r.Reason = fmt.Sprintf("Our clock is within %d ms of the others.", max(1, off.Milliseconds()))
+		r.Reason = say("clock.ok", millis(max(time.Millisecond, off)))
 	}
 	return r
 }

@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 )
@@ -24,11 +23,11 @@ type DigestStatus struct {
 func Digest(status func(ctx context.Context) (DigestStatus, error)) Component {
 	return Component{
 		Name: "digest", Title: "Digests", Group: "delivery", Effect: Weakens,
-		Meaning: "Mail flows and is held as always. Recipients do not hear what is held for them. Look at the worker and the delivery queue first.",
+		Meaning: say("m.digest"),
 		Check: func(ctx context.Context) Result {
 			s, err := status(ctx)
 			if err != nil {
-				return lookupFailed("The state of the digests", err)
+				return lookupFailed("digest", err)
 			}
 			return judgeDigest(s)
 		},
@@ -37,17 +36,17 @@ func Digest(status func(ctx context.Context) (DigestStatus, error)) Component {
 
 func judgeDigest(s DigestStatus) Result {
 	if s.Enabled == 0 {
-		return Result{State: NotConfigured, Code: "off", Reason: "No workspace sends digests."}
+		return Result{State: NotConfigured, Code: "off", Reason: say("digest.off")}
 	}
-	r := Result{State: Up, Reason: "Recipients are told what is held for them.", Facts: map[string]string{"workspaces": strconv.Itoa(s.Enabled), "failed": strconv.Itoa(s.Failed)}}
+	r := Result{State: Up, Reason: say("digest.ok"), Facts: map[string]string{"workspaces": strconv.Itoa(s.Enabled), "failed": strconv.Itoa(s.Failed)}}
 	if !s.Last.IsZero() {
 		r.Facts["last_run"] = s.Last.UTC().Format(time.RFC3339)
 	}
 	switch {
 	case s.Late > digestLate:
-		r.State, r.Code, r.Reason = Degraded, "late", fmt.Sprintf("Digests are overdue by %s.", s.Late.Round(time.Minute))
+		r.State, r.Code, r.Reason = Degraded, "late", say("digest.late", span(s.Late))
 	case s.Failed > 0 || s.Error != "":
-		r.State, r.Code, r.Reason = Degraded, "failed", fmt.Sprintf("%d recipients could not be told in the last run. The log of the worker says why.", s.Failed)
+		r.State, r.Code, r.Reason = Degraded, "failed", say("digest.failed", num(s.Failed))
 	}
 	return r
 }

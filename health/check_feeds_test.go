@@ -28,7 +28,7 @@ func TestFeed(t *testing.T) {
 	} {
 		c := Feed("urlhaus", func(context.Context) (FeedStatus, error) { return tt.st, tt.err })
 		r := c.Check(context.Background())
-		if r.State != tt.state || r.Code != tt.code || !strings.Contains(r.Reason, tt.says) || c.Name != "cti:urlhaus" {
+		if r.State != tt.state || r.Code != tt.code || !strings.Contains(r.Reason.String(), tt.says) || c.Name != "cti:urlhaus" {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -35,7 +34,7 @@ type Service struct {
 	Body        string            // what the answer has to hold
 	Roots       *x509.CertPool    // to believe; nil: the system's
 	Every       time.Duration     // 10 s where zero
-	Meaning     string
+	Meaning     Text
 	// judge reads a good answer further; it may be nil.
 	judge func(body []byte) Result
 }
@@ -49,8 +48,8 @@ func HTTP(s Service) Component {
 	if s.Every == 0 {
 		s.Every = servicePace
 	}
-	if s.Meaning == "" {
-		s.Meaning = "Mail flows; what depends on this service does not work."
+	if len(s.Meaning) == 0 {
+		s.Meaning = say("m.service")
 	}
 	client := Client(s.Roots)
 	return Component{
@@ -68,10 +67,12 @@ func Client(roots *x509.CertPool) *http.Client {
 	}
 }
 
+func (s *Service) titled() string { return titled(s.Name, s.Title) }
+
 func (s *Service) ask(ctx context.Context, client *http.Client) Result {
 	req, err := http.NewRequestWithContext(ctx, s.Method, s.URL, nil)
 	if err != nil {
-		return Result{State: Unknown, Code: "no_address", Reason: "The address of " + s.Title + " is none, so nothing is known about it.", Detail: harmless(err)}
+		return Result{State: Unknown, Code: "no_address", Reason: say("no_address", s.titled()), Detail: harmless(err)}
 	}
 	req.Header.Set("User-Agent", "mailward-health")
 	for k, v := range s.Header {
@@ -80,18 +81,18 @@ func (s *Service) ask(ctx context.Context, client *http.Client) Result {
 	began := time.Now()
 	resp, err := client.Do(req)
 	if err != nil {
-		return failed(s.Title, err, s.Meaning)
+		return failed(s.titled(), err, s.Meaning)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
 	if err != nil {
-		return failed(s.Title, err, s.Meaning)
+		return failed(s.titled(), err, s.Meaning)
 	}
 	r := s.answered(resp.StatusCode, body)
 	if r.State == Up {
-		r = lookAtTLS(r, s.Title, resp.TLS, began)
+		r = lookAtTLS(r, s.titled(), resp.TLS, began)
 	}
-	r = timed(r, s.Title, s.Meaning, began)
+	r = timed(r, s.titled(), s.Meaning, began)
 	if r.Facts == nil {
 		r.Facts = map[string]string{}
 	}
@@ -109,18 +110,18 @@ func (s *Service) answered(status int, body []byte) Result {
 		good = slices.Contains(s.Status, status)
 	}
 	if !good {
-		return refusedWith(s.Title, status, s.Meaning)
+		return refusedWith(s.titled(), status, s.Meaning)
 	}
 	if said, is := errorBody(body); is {
-		return Result{State: Down, Code: "error_body", Detail: said, Reason: fmt.Sprintf("%s answers %d, and what it says is an error. %s", s.Title, status, s.Meaning)}
+		return Result{State: Down, Code: "error_body", Detail: said, Reason: say("error_body", s.titled(), plain(strconv.Itoa(status))).with(s.Meaning)}
 	}
 	if s.Body != "" && !bytes.Contains(body, []byte(s.Body)) {
-		return Result{State: Down, Code: "wrong_body", Detail: "the answer does not hold " + strconv.Quote(s.Body), Reason: "Something answers in the place of " + s.Title + ", but not as it should. " + s.Meaning}
+		return Result{State: Down, Code: "wrong_body", Detail: "the answer does not hold " + strconv.Quote(s.Body), Reason: say("wrong_body", s.titled()).with(s.Meaning)}
 	}
 	if s.judge != nil {
 		return s.judge(body)
 	}
-	return Result{State: Up, Reason: s.Title + " answers as it should."}
+	return Result{State: Up, Reason: say("answers_well", s.titled())}
 }
 
 func lookAtTLS(r Result, title string, state *tls.ConnectionState, now time.Time) Result {
@@ -130,7 +131,7 @@ func lookAtTLS(r Result, title string, state *tls.ConnectionState, now time.Time
 	until := state.PeerCertificates[0].NotAfter
 	if until.Sub(now) < tlsSoon {
 		r.State, r.Code = Degraded, "tls_expires"
-		r.Reason = fmt.Sprintf("The certificate of %s ends on %s; then it cannot be reached. Mail flows. Have it renewed.", title, until.UTC().Format(time.DateOnly))
+		r.Reason = say("tls_expires", title, day(until))
 	}
 	return r
 }
@@ -187,7 +188,7 @@ func MISP(name, address, key string, roots *x509.CertPool) Component {
 		// Without Accept it takes us for a browser and sends its login page.
 		Header: map[string]string{"Authorization": key, "Accept": "application/json", "Content-Type": "application/json"},
 		Body:   `"version"`, Roots: roots, Every: 30 * time.Second,
-		Meaning: "Mail flows and is judged by what MISP has said before, until that expires.",
+		Meaning: say("m.misp"),
 	})
 }
 
@@ -200,7 +201,7 @@ func Mailcow(address, key string, roots *x509.CertPool) Component {
 	s := Service{
 		Name: "mailcow", Title: "mailcow", URL: strings.TrimRight(address, "/") + "/api/v1/get/status/containers", Header: map[string]string{"X-API-Key": key, "Accept": "application/json"},
 		Roots: roots, Every: 30 * time.Second, judge: judgeMailcow,
-		Meaning: "Mail flows as long as its SMTP server greets us, which the next hop shows.",
+		Meaning: say("m.mailcow"),
 	}
 	c := HTTP(s)
 	ask := c.Check
@@ -208,7 +209,7 @@ func Mailcow(address, key string, roots *x509.CertPool) Component {
 		r := ask(ctx)
 		if r.State == NotAuthorised {
 			r.RetryAfter = mailcowLocked
-			r.Reason += " It is asked again in an hour only, because mailcow shuts out who comes with a wrong key, for SMTP too."
+			r.Reason = r.Reason.and("mailcow.locked")
 		}
 		return r
 	}
@@ -219,13 +220,13 @@ func judgeMailcow(body []byte) Result {
 	// Without a key, or with one that it does not know in a way of its own, it
 	// answers 200 and nothing.
 	if len(bytes.TrimSpace(body)) == 0 {
-		return Result{State: NotAuthorised, Code: "refused", Detail: "200 with an empty body", Reason: "mailcow answers but does not take our key. Mail flows. Check mailcow.key."}
+		return Result{State: NotAuthorised, Code: "refused", Detail: "200 with an empty body", Reason: say("mailcow.refused")}
 	}
 	var list map[string]struct {
 		State string `json:"state"`
 	}
 	if err := json.Unmarshal(body, &list); err != nil || len(list) == 0 {
-		return Result{State: Down, Code: "wrong_body", Detail: "no list of containers", Reason: "Something answers in the place of mailcow's API, but not as it should. Mail flows as long as its SMTP server greets us."}
+		return Result{State: Down, Code: "wrong_body", Detail: "no list of containers", Reason: say("mailcow.wrong")}
 	}
 	var stopped []string
 	for name, c := range list {
@@ -234,10 +235,10 @@ func judgeMailcow(body []byte) Result {
 		}
 	}
 	slices.Sort(stopped)
-	r := Result{State: Up, Reason: "mailcow answers, and all of its containers run.", Facts: map[string]string{"containers": strconv.Itoa(len(list)), "stopped": strconv.Itoa(len(stopped))}}
+	r := Result{State: Up, Reason: say("mailcow.ok"), Facts: map[string]string{"containers": strconv.Itoa(len(list)), "stopped": strconv.Itoa(len(stopped))}}
 	if len(stopped) > 0 {
 		r.State, r.Code, r.Detail = Degraded, "stopped", strings.Join(stopped, ", ")
-		r.Reason = "Some of mailcow's containers do not run: " + joinLimited(stopped, 5) + ". Mail is passed on as long as its SMTP server greets us; what these do does not work."
+		r.Reason = say("mailcow.stopped", several(stopped, 5))
 	}
 	return r
 }

@@ -23,14 +23,14 @@ const keyExpiresSoon = 7 * 24 * time.Hour
 
 // DKIM checks the keys that sign.
 func DKIM(keys func(context.Context) []Key, now func() time.Time) Component {
-	const meaning = "Outbound mail that cannot be signed is answered 451; signatures whose key is not published fail everywhere. `mailward dkim` prints what belongs into the DNS."
+	meaning := say("m.dkim")
 	return Component{
 		Name: "dkim", Title: "Signing keys", Group: "delivery", Effect: Weakens, Meaning: meaning,
 		Check: func(ctx context.Context) Result { return checkKeys(keys(ctx), now(), meaning) },
 	}
 }
 
-func checkKeys(keys []Key, now time.Time, meaning string) Result {
+func checkKeys(keys []Key, now time.Time, meaning Text) Result {
 	var bad []string
 	code, active := "", 0
 	note := func(c, format string, a ...any) {
@@ -54,12 +54,12 @@ func checkKeys(keys []Key, now time.Time, meaning string) Result {
 		}
 	}
 	if active == 0 {
-		return Result{State: Down, Code: "no_key", Reason: "No signing key can be used now. " + meaning, Detail: strings.Join(bad, "; ")}
+		return Result{State: Down, Code: "no_key", Reason: say("dkim.no_key").with(meaning), Detail: strings.Join(bad, "; ")}
 	}
 	if len(bad) > 0 {
-		return Result{State: Degraded, Code: code, Reason: "Something is wrong with the signing keys. " + meaning, Detail: strings.Join(bad, "; ")}
+		return Result{State: Degraded, Code: code, Reason: say("dkim.wrong").with(meaning), Detail: strings.Join(bad, "; ")}
 	}
-	return Result{State: Up, Reason: fmt.Sprintf("%d keys sign; all of them are published.", active)}
+	return Result{State: Up, Reason: say("dkim.ok", num(active))}
 }
 
 // BaoStatus is how OpenBao is.
@@ -72,7 +72,7 @@ type BaoStatus struct {
 
 // OpenBao checks the server that keeps keys.
 func OpenBao(ask func(context.Context) (BaoStatus, error)) Component {
-	const meaning = "Mail that must be signed with a key there is answered 451; all other mail flows."
+	meaning := say("m.openbao")
 	return Component{
 		Name: "openbao", Title: "OpenBao", Group: "stores", Effect: Weakens, Meaning: meaning,
 		Check: func(ctx context.Context) Result {
@@ -83,15 +83,15 @@ func OpenBao(ask func(context.Context) (BaoStatus, error)) Component {
 			}
 			switch {
 			case s.Denied:
-				return Result{State: NotAuthorised, Code: "refused", Detail: detail(err), Facts: facts, Reason: "OpenBao answers but does not take our credentials. " + meaning + " Check openbao.role_id and openbao.secret_id."}
+				return Result{State: NotAuthorised, Code: "refused", Detail: detail(err), Facts: facts, Reason: say("openbao.refused").with(meaning).and("openbao.refused.do")}
 			case s.Sealed:
-				return Result{State: Down, Code: "sealed", Detail: detail(err), Facts: facts, Reason: "OpenBao is sealed. " + meaning + " Unseal it."}
+				return Result{State: Down, Code: "sealed", Detail: detail(err), Facts: facts, Reason: say("openbao.sealed").with(meaning).and("openbao.sealed.do")}
 			case err != nil:
-				return Result{State: Down, Code: "unreachable", Detail: err.Error(), Facts: facts, Reason: "OpenBao does not answer. " + meaning}
+				return Result{State: Down, Code: "unreachable", Detail: err.Error(), Facts: facts, Reason: say("answers_not", plain("OpenBao")).with(meaning)}
 			case s.Standby:
-				return Result{State: Degraded, Code: "standby", Facts: facts, Reason: "This OpenBao is a standby: it passes questions on to the active one, which costs time. Point openbao.url at the active one."}
+				return Result{State: Degraded, Code: "standby", Facts: facts, Reason: say("openbao.standby")}
 			}
-			return Result{State: Up, Facts: facts, Reason: "OpenBao answers and takes our token."}
+			return Result{State: Up, Facts: facts, Reason: say("openbao.ok")}
 		},
 	}
 }

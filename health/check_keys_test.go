@@ -26,7 +26,7 @@ func TestDKIM(t *testing.T) {
 		"none":                        {nil, Down, "no_key"},
 	} {
 		r := DKIM(func(context.Context) []Key { return tt.keys }, func() time.Time { return now }).Check(context.Background())
-		if r.State != tt.state || r.Code != tt.code || r.Reason == "" {
+		if r.State != tt.state || r.Code != tt.code || len(r.Reason) == 0 {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
@@ -48,7 +48,7 @@ func TestOpenBao(t *testing.T) {
 		"away":    {BaoStatus{}, away, Down, "unreachable"},
 	} {
 		r := OpenBao(func(context.Context) (BaoStatus, error) { return tt.s, tt.err }).Check(context.Background())
-		if r.State != tt.state || r.Code != tt.code || r.Reason == "" {
+		if r.State != tt.state || r.Code != tt.code || len(r.Reason) == 0 {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

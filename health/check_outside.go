@@ -20,14 +20,14 @@ const slowResolver = 500 * time.Millisecond
 
 // DNS checks the resolvers, past the cache.
 func DNS(ask func(context.Context) []Resolver) Component {
-	const meaning = "Mail from our own networks and to next hops by address flows. Who sent a mail cannot be found out (SPF, DKIM, DMARC), next hops by name cannot be reached, and DNSBLs are not heard. Check dns.server."
+	meaning := say("m.dns")
 	return Component{
 		Name: "dns", Title: "DNS resolver", Group: "platform", Effect: Weakens, Meaning: meaning,
 		Check: func(ctx context.Context) Result { return judgeDNS(ask(ctx), meaning) },
 	}
 }
 
-func judgeDNS(list []Resolver, meaning string) Result {
+func judgeDNS(list []Resolver, meaning Text) Result {
 	r := Result{State: Up, Facts: map[string]string{}}
 	var silent []string
 	var best time.Duration
@@ -47,15 +47,15 @@ func judgeDNS(list []Resolver, meaning string) Result {
 	r.Latency, r.Detail = best, strings.TrimSuffix(r.Detail, "; ")
 	switch {
 	case good == 0:
-		r.State, r.Code, r.Reason = Down, "unreachable", "No DNS resolver answers. "+meaning
+		r.State, r.Code, r.Reason = Down, "unreachable", say("dns.silent").with(meaning)
 	case len(silent) > 0:
 		r.State, r.Code = Degraded, "some_silent"
-		r.Reason = "Not all DNS resolvers answer: " + joinLimited(silent, 3) + " is silent. Mail flows; lookups may take a second longer."
+		r.Reason = say("dns.some_silent", several(silent, 3))
 	case best > slowResolver:
 		r.State, r.Code = Degraded, "slow"
-		r.Reason = fmt.Sprintf("The DNS resolver needs %s. Mail flows, more slowly.", seconds(best))
+		r.Reason = say("dns.slow", span(best))
 	default:
-		r.Reason = "The DNS resolver answers."
+		r.Reason = say("dns.ok")
 	}
 	return r
 }
@@ -73,28 +73,28 @@ type List struct {
 
 // DNSBL checks a list of clients.
 func DNSBL(zone string, try func(context.Context) List) Component {
-	const meaning = "Mail flows; clients that this list knows are not refused for it."
+	meaning := say("m.dnsbl")
 	return Component{
 		Name: "dnsbl:" + zone, Title: "DNSBL " + zone, Group: "integrations", Effect: Weakens, Meaning: meaning, Every: time.Minute,
 		Check: func(ctx context.Context) Result { return judgeList(try(ctx), meaning) },
 	}
 }
 
-func judgeList(l List, meaning string) Result {
-	name := "The list " + l.Zone
+func judgeList(l List, meaning Text) Result {
+	name := plain(l.Zone)
 	switch {
 	case l.Problem != "" && l.TimedOut:
-		return Result{State: Down, Code: "timeout", Detail: l.Problem, Reason: name + " does not answer in time. " + meaning}
+		return Result{State: Down, Code: "timeout", Detail: l.Problem, Reason: say("dnsbl.late", name).with(meaning)}
 	case l.Problem != "":
-		return Result{State: Down, Code: "unreachable", Detail: l.Problem, Reason: name + " does not answer. " + meaning}
+		return Result{State: Down, Code: "unreachable", Detail: l.Problem, Reason: say("dnsbl.silent", name).with(meaning)}
 	case l.Trouble != "":
-		return Result{State: NotAuthorised, Code: "unavailable", Detail: l.Trouble + ": " + l.Meaning, Reason: fmt.Sprintf("%s answers %s: %s. %s", name, l.Trouble, l.Meaning, meaning)}
+		return Result{State: NotAuthorised, Code: "unavailable", Detail: l.Trouble + ": " + l.Meaning, Reason: say("dnsbl.trouble", name, plain(l.Trouble), noun(l.Meaning)).with(meaning)}
 	case l.World:
-		return Result{State: Down, Code: "lists_all", Reason: name + " names every address, also 127.0.0.1, and is not used until that ends. " + meaning}
+		return Result{State: Down, Code: "lists_all", Reason: say("dnsbl.world", name).with(meaning)}
 	case !l.Listed:
-		return Result{State: Down, Code: "no_test_entry", Reason: name + " does not name 127.0.0.2, which every list does: its name is wrong, or we may not ask it. " + meaning}
+		return Result{State: Down, Code: "no_test_entry", Reason: say("dnsbl.no_test", name).with(meaning)}
 	}
-	return Result{State: Up, Reason: name + " names its test entry, and not the address that none may name."}
+	return Result{State: Up, Reason: say("dnsbl.ok", name)}
 }
 
 // Vault is where evidence goes.
@@ -107,31 +107,31 @@ type Vault struct {
 
 // EvidenceStore checks where forensic exports are put.
 func EvidenceStore(ask func(context.Context) (Vault, error)) Component {
-	const meaning = "Mail flows. Forensic exports wait and are tried again."
+	meaning := say("m.evidence")
 	return Component{
 		Name: "evidence_store", Title: "Store of evidence", Group: "integrations", Effect: Weakens, Meaning: meaning, Every: 30 * time.Second,
 		Check: func(ctx context.Context) Result {
 			began := time.Now()
 			v, err := ask(ctx)
-			return timed(judgeVault(v, err, meaning), "The store of evidence", meaning, began)
+			return timed(judgeVault(v, err, meaning), noun("evidence.store"), meaning, began)
 		},
 	}
 }
 
-func judgeVault(v Vault, err error, meaning string) Result {
+func judgeVault(v Vault, err error, meaning Text) Result {
 	switch {
 	case v.Denied:
-		return Result{State: NotAuthorised, Code: "refused", Detail: detail(err), Reason: "The bucket of evidence answers but does not take our key. " + meaning + " Check evidence.access_key."}
+		return Result{State: NotAuthorised, Code: "refused", Detail: detail(err), Reason: say("evidence.refused").with(meaning).and("evidence.refused.do")}
 	case v.NoLock:
-		return Result{State: Down, Code: "no_lock", Detail: detail(err), Reason: "The bucket of evidence has no Object Lock, so nothing is put there. " + meaning + " Make a bucket with Object Lock: it cannot be switched on later."}
+		return Result{State: Down, Code: "no_lock", Detail: detail(err), Reason: say("evidence.no_lock").with(meaning).and("evidence.no_lock.do")}
 	case err != nil && v.Bucket == "":
-		return Result{State: Down, Code: "unwritable", Detail: err.Error(), Reason: "The folder of evidence cannot be written to. " + meaning + " Check evidence.store."}
+		return Result{State: Down, Code: "unwritable", Detail: err.Error(), Reason: say("evidence.unwritable").with(meaning).and("evidence.unwritable.do")}
 	case err != nil:
-		return failed("The bucket of evidence", err, meaning)
+		return failed(noun("evidence.bucket"), err, meaning)
 	case v.Bucket == "":
-		return Result{State: Up, Code: "folder", Reason: "The folder of evidence can be written to. It is not WORM: root on this machine can remove what is in it. Mail flows."}
+		return Result{State: Up, Code: "folder", Reason: say("evidence.folder")}
 	}
-	return Result{State: Up, Reason: "The bucket of evidence answers, and Object Lock is on.", Facts: map[string]string{"bucket": v.Bucket}}
+	return Result{State: Up, Reason: say("evidence.ok"), Facts: map[string]string{"bucket": v.Bucket}}
 }
 
 // Stamped is what a time stamp authority gave us.
@@ -143,13 +143,13 @@ type Stamped struct {
 
 // TSA checks a time stamp authority with a stamp.
 func TSA(name string, stamp func(context.Context) (Stamped, error), now func() time.Time) Component {
-	const meaning = "Mail flows. Forensic exports wait for their time stamp and are tried again."
+	meaning := say("m.tsa")
 	return Component{
 		Name: "tsa", Title: "Time stamp authority", Group: "integrations", Effect: Weakens, Meaning: meaning, Every: 15 * time.Minute,
 		Check: func(ctx context.Context) Result {
 			began := time.Now()
 			st, err := stamp(ctx)
-			r := timed(judgeStamp(st, err, now(), meaning), "The time stamp authority", meaning, began)
+			r := timed(judgeStamp(st, err, now(), meaning), noun("tsa"), meaning, began)
 			if r.Facts == nil {
 				r.Facts = map[string]string{}
 			}
@@ -162,35 +162,35 @@ func TSA(name string, stamp func(context.Context) (Stamped, error), now func() t
 // clockOff is an offset at which two records cannot be put in order any more.
 const clockOff = 2 * time.Second
 
-func judgeStamp(st Stamped, err error, now time.Time, meaning string) Result {
+func judgeStamp(st Stamped, err error, now time.Time, meaning Text) Result {
 	if errors.Is(err, ErrWrongBody) {
-		return Result{State: Down, Code: "wrong_body", Detail: harmless(err), Reason: "The time stamp authority answers, and not with a time stamp that we take. " + meaning}
+		return Result{State: Down, Code: "wrong_body", Detail: harmless(err), Reason: say("tsa.wrong").with(meaning)}
 	}
 	if err != nil {
-		return failed("The time stamp authority", err, meaning)
+		return failed(noun("tsa"), err, meaning)
 	}
 	switch off := st.Offset.Abs(); {
 	case !st.Trusted:
-		return Result{State: Degraded, Code: "untrusted", Reason: "The time stamp authority gives stamps, but they are not by a certificate that we are told to believe. Mail flows and exports are made; their stamps prove less. Set evidence.tsa.ca_file."}
+		return Result{State: Degraded, Code: "untrusted", Reason: say("tsa.untrusted")}
 	case !st.NotAfter.IsZero() && st.NotAfter.Sub(now) < tlsSoon:
-		return Result{State: Degraded, Code: "tls_expires", Reason: "The certificate of the time stamp authority ends on " + st.NotAfter.UTC().Format(time.DateOnly) + ". Mail flows. Ask the authority."}
+		return Result{State: Degraded, Code: "tls_expires", Reason: say("tsa.tls_expires", day(st.NotAfter))}
 	case off > time.Minute:
-		return Result{State: Degraded, Code: "offset", Reason: fmt.Sprintf("The time stamp authority's time is %s off ours. Mail flows. Check the clock of this machine.", seconds(off))}
+		return Result{State: Degraded, Code: "offset", Reason: say("tsa.offset", span(off))}
 	}
-	return Result{State: Up, Reason: "The time stamp authority has just given a stamp that we believe."}
+	return Result{State: Up, Reason: say("tsa.ok")}
 }
 
 // timed adds the time that an answer took, and speaks of one that took long.
-func timed(r Result, title, meaning string, began time.Time) Result {
+func timed(r Result, title string, meaning Text, began time.Time) Result {
 	if r.Latency = time.Since(began); r.State == Up && r.Latency > slowService {
-		r.State, r.Code, r.Reason = Degraded, "slow", fmt.Sprintf("%s needs %s to answer. %s", title, seconds(r.Latency), meaning)
+		r.State, r.Code, r.Reason = Degraded, "slow", say("slow", title, span(r.Latency)).with(meaning)
 	}
 	return r
 }
 
 // Provider checks a provider of single sign-on: its description and its keys.
 func Provider(name, title string, ask func(context.Context) (keys int, err error)) Component {
-	const meaning = "Mail flows. People who sign in through it cannot; those who are signed in stay so."
+	meaning, who := say("m.oidc"), plain(title)
 	return Component{
 		Name: "oidc:" + name, Title: "Sign-in through " + title, Group: "integrations", Effect: Weakens, Meaning: meaning, Every: 30 * time.Second,
 		Check: func(ctx context.Context) Result {
@@ -198,13 +198,13 @@ func Provider(name, title string, ask func(context.Context) (keys int, err error
 			keys, err := ask(ctx)
 			switch {
 			case errors.Is(err, ErrWrongBody):
-				return Result{State: Down, Code: "wrong_body", Detail: harmless(err), Reason: title + " answers, and not with the description and keys of a provider that is ours. " + meaning}
+				return Result{State: Down, Code: "wrong_body", Detail: harmless(err), Reason: say("oidc.wrong", who).with(meaning)}
 			case err != nil:
-				return failed(title, err, meaning)
+				return failed(who, err, meaning)
 			case keys == 0:
-				return Result{State: Down, Code: "no_key", Reason: title + " has no key, so no sign-in can be believed. " + meaning}
+				return Result{State: Down, Code: "no_key", Reason: say("oidc.no_key", who).with(meaning)}
 			}
-			return timed(Result{State: Up, Reason: title + " answers with its description and its keys.", Facts: map[string]string{"keys": fmt.Sprint(keys)}}, title, meaning, began)
+			return timed(Result{State: Up, Reason: say("oidc.ok", who), Facts: map[string]string{"keys": fmt.Sprint(keys)}}, who, meaning, began)
 		},
 	}
 }
@@ -225,11 +225,11 @@ type Told struct {
 func Channels(look func(context.Context) ([]Told, error), now func() time.Time) Component {
 	return Component{
 		Name: "channels", Title: "Notification channels", Group: "integrations", Effect: Weakens, Every: 5 * time.Second,
-		Meaning: "Mail flows; alerts may not reach anybody. Look at PostgreSQL first.",
+		Meaning: say("m.channels"),
 		Check: func(ctx context.Context) Result {
 			list, err := look(ctx)
 			if err != nil {
-				return lookupFailed("The notification channels", err)
+				return lookupFailed("channels", err)
 			}
 			return judgeChannels(list, now())
 		},
@@ -259,13 +259,13 @@ func judgeChannels(list []Told, now time.Time) Result {
 	r.Detail = strings.TrimSuffix(r.Detail, "; ")
 	switch {
 	case on == 0:
-		r.State, r.Code, r.Reason = NotConfigured, "none", "There is no notification channel: alerts are seen on their page only. Mail flows."
+		r.State, r.Code, r.Reason = NotConfigured, "none", say("channels.none")
 	case len(bad) == on:
-		r.State, r.Code, r.Reason = Down, "all_failing", "No notification channel works, so alerts reach nobody. Mail flows. Look under Alerts, Channels."
+		r.State, r.Code, r.Reason = Down, "all_failing", say("channels.all")
 	case len(bad) > 0:
-		r.State, r.Code, r.Reason = Degraded, "failing", "The last notification did not arrive on: "+joinLimited(bad, 3)+". Mail flows. Look under Alerts, Channels."
+		r.State, r.Code, r.Reason = Degraded, "failing", say("channels.some", several(bad, 3))
 	default:
-		r.Reason = fmt.Sprintf("The last notification went out on all %d channels that had one.", on)
+		r.Reason = say("channels.ok", num(on))
 	}
 	return r
 }
@@ -281,22 +281,22 @@ type Waits struct {
 func SandboxQueue(look func(context.Context) (Waits, error), now func() time.Time) Component {
 	return Component{
 		Name: "sandbox_queue", Title: "Sandbox queue", Group: "engines", Effect: Weakens,
-		Meaning: "Mail that waits for the sandbox stays held. All other mail flows.",
+		Meaning: say("m.sandbox_queue"),
 		Check: func(ctx context.Context) Result {
 			w, err := look(ctx)
 			if err != nil {
-				return lookupFailed("The queue of the sandbox", err)
+				return lookupFailed("sandbox_queue", err)
 			}
-			r := Result{State: Up, Reason: "No mail waits for the sandbox.", Facts: map[string]string{"waiting": fmt.Sprint(w.Waiting), "in_flight": fmt.Sprint(w.InFlight), "no_verdict_last_hour": fmt.Sprint(w.NoVerdict)}}
+			r := Result{State: Up, Reason: say("sandbox_queue.ok"), Facts: map[string]string{"waiting": fmt.Sprint(w.Waiting), "in_flight": fmt.Sprint(w.InFlight), "no_verdict_last_hour": fmt.Sprint(w.NoVerdict)}}
 			if w.Oldest.IsZero() {
 				return r
 			}
 			age := max(0, now().Sub(w.Oldest))
 			r.Facts["queue_age_minutes"] = fmt.Sprint(int(age.Minutes()))
-			r.Reason = fmt.Sprintf("%d mails wait for the sandbox, the oldest for %s.", w.Waiting, seconds(age))
+			r.Reason = say("sandbox_queue.waiting", num(w.Waiting), span(age))
 			if age > sandboxLate {
 				r.State, r.Code = Degraded, "late"
-				r.Reason += " They stay held; at their deadline the policy decides without a verdict."
+				r.Reason = r.Reason.and("sandbox_queue.late")
 			}
 			return r
 		},

@@ -21,26 +21,26 @@ func TestJudgements(t *testing.T) {
 		got  Result
 		want want
 	}{
-		"dns":             {judgeDNS([]Resolver{{Address: "10.0.0.1:53", Latency: time.Millisecond}}, "Mail waits."), want{Up, "", "answers"}},
-		"dns, one silent": {judgeDNS([]Resolver{{Address: "10.0.0.1:53", Latency: time.Millisecond}, {Address: "10.0.0.2:53", Err: silent}}, "Mail waits."), want{Degraded, "some_silent", "10.0.0.2"}},
-		"dns, slow":       {judgeDNS([]Resolver{{Address: "10.0.0.1:53", Latency: time.Second}}, "Mail waits."), want{Degraded, "slow", "1.0 s"}},
-		"dns, down":       {judgeDNS([]Resolver{{Address: "10.0.0.1:53", Err: silent}}, "Mail waits."), want{Down, "unreachable", "Mail waits."}},
+		"dns":             {judgeDNS([]Resolver{{Address: "10.0.0.1:53", Latency: time.Millisecond}}, Plain("Mail waits.")), want{Up, "", "answers"}},
+		"dns, one silent": {judgeDNS([]Resolver{{Address: "10.0.0.1:53", Latency: time.Millisecond}, {Address: "10.0.0.2:53", Err: silent}}, Plain("Mail waits.")), want{Degraded, "some_silent", "10.0.0.2"}},
+		"dns, slow":       {judgeDNS([]Resolver{{Address: "10.0.0.1:53", Latency: time.Second}}, Plain("Mail waits.")), want{Degraded, "slow", "1.0 s"}},
+		"dns, down":       {judgeDNS([]Resolver{{Address: "10.0.0.1:53", Err: silent}}, Plain("Mail waits.")), want{Down, "unreachable", "Mail waits."}},
 
-		"list":                    {judgeList(List{Zone: "bl.example", Listed: true}, "Mail flows."), want{Up, "", "test entry"}},
-		"list, names the world":   {judgeList(List{Zone: "bl.example", Listed: true, World: true}, "Mail flows."), want{Down, "lists_all", "127.0.0.1"}},
-		"list, no test entry":     {judgeList(List{Zone: "bl.example"}, "Mail flows."), want{Down, "no_test_entry", "127.0.0.2"}},
-		"list, public resolver":   {judgeList(List{Zone: "bl.example", Trouble: "127.255.255.254", Meaning: "it is asked through a public resolver"}, "Mail flows."), want{NotAuthorised, "unavailable", "127.255.255.254: it is asked"}},
-		"list, gone":              {judgeList(List{Zone: "bl.example", Problem: "DNS failure"}, "Mail flows."), want{Down, "unreachable", "Mail flows."}},
-		"list, hangs":             {judgeList(List{Zone: "bl.example", Problem: "no answer in time", TimedOut: true}, "Mail flows."), want{Down, "timeout", "Mail flows."}},
-		"folder":                  {judgeVault(Vault{}, nil, "Mail flows."), want{Up, "folder", "not WORM"}},
-		"folder, unwritable":      {judgeVault(Vault{}, errors.New("permission denied"), "Mail flows."), want{Down, "unwritable", "evidence.store"}},
-		"bucket":                  {judgeVault(Vault{Bucket: "b", Locked: true}, nil, "Mail flows."), want{Up, "", "Object Lock is on"}},
-		"bucket without a lock":   {judgeVault(Vault{Bucket: "b", NoLock: true}, errors.New("no lock"), "Mail flows."), want{Down, "no_lock", "Object Lock"}},
-		"bucket, wrong key":       {judgeVault(Vault{Bucket: "b", Denied: true}, denied, "Mail flows."), want{NotAuthorised, "refused", "access_key"}},
-		"stamp":                   {judgeStamp(fine, nil, now, "Mail flows."), want{Up, "", "stamp"}},
-		"stamp, untrusted":        {judgeStamp(stamp(func(s *Stamped) { s.Trusted = false }), nil, now, "Mail flows."), want{Degraded, "untrusted", "ca_file"}},
-		"stamp, ends soon":        {judgeStamp(stamp(func(s *Stamped) { s.NotAfter = now.AddDate(0, 0, 3) }), nil, now, "Mail flows."), want{Degraded, "tls_expires", "2026-11-30"}},
-		"stamp, another time":     {judgeStamp(stamp(func(s *Stamped) { s.Offset = -2 * time.Hour }), nil, now, "Mail flows."), want{Degraded, "offset", "2 hours"}},
+		"list":                    {judgeList(List{Zone: "bl.example", Listed: true}, Plain("Mail flows.")), want{Up, "", "test entry"}},
+		"list, names the world":   {judgeList(List{Zone: "bl.example", Listed: true, World: true}, Plain("Mail flows.")), want{Down, "lists_all", "127.0.0.1"}},
+		"list, no test entry":     {judgeList(List{Zone: "bl.example"}, Plain("Mail flows.")), want{Down, "no_test_entry", "127.0.0.2"}},
+		"list, public resolver":   {judgeList(List{Zone: "bl.example", Trouble: "127.255.255.254", Meaning: "it is asked through a public resolver"}, Plain("Mail flows.")), want{NotAuthorised, "unavailable", "127.255.255.254: it is asked"}},
+		"list, gone":              {judgeList(List{Zone: "bl.example", Problem: "DNS failure"}, Plain("Mail flows.")), want{Down, "unreachable", "Mail flows."}},
+		"list, hangs":             {judgeList(List{Zone: "bl.example", Problem: "no answer in time", TimedOut: true}, Plain("Mail flows.")), want{Down, "timeout", "Mail flows."}},
+		"folder":                  {judgeVault(Vault{}, nil, Plain("Mail flows.")), want{Up, "folder", "not WORM"}},
+		"folder, unwritable":      {judgeVault(Vault{}, errors.New("permission denied"), Plain("Mail flows.")), want{Down, "unwritable", "evidence.store"}},
+		"bucket":                  {judgeVault(Vault{Bucket: "b", Locked: true}, nil, Plain("Mail flows.")), want{Up, "", "Object Lock is on"}},
+		"bucket without a lock":   {judgeVault(Vault{Bucket: "b", NoLock: true}, errors.New("no lock"), Plain("Mail flows.")), want{Down, "no_lock", "Object Lock"}},
+		"bucket, wrong key":       {judgeVault(Vault{Bucket: "b", Denied: true}, denied, Plain("Mail flows.")), want{NotAuthorised, "refused", "access_key"}},
+		"stamp":                   {judgeStamp(fine, nil, now, Plain("Mail flows.")), want{Up, "", "stamp"}},
+		"stamp, untrusted":        {judgeStamp(stamp(func(s *Stamped) { s.Trusted = false }), nil, now, Plain("Mail flows.")), want{Degraded, "untrusted", "ca_file"}},
+		"stamp, ends soon":        {judgeStamp(stamp(func(s *Stamped) { s.NotAfter = now.AddDate(0, 0, 3) }), nil, now, Plain("Mail flows.")), want{Degraded, "tls_expires", "2026-11-30"}},
+		"stamp, another time":     {judgeStamp(stamp(func(s *Stamped) { s.Offset = -2 * time.Hour }), nil, now, Plain("Mail flows.")), want{Degraded, "offset", "2 hours"}},
 		"channels":                {judgeChannels([]Told{{Name: "a", Enabled: true, LastSent: now}}, now), want{Up, "", "all 1"}},
 		"channels, none":          {judgeChannels([]Told{{Name: "a"}}, now), want{NotConfigured, "none", "their page"}},
 		"channels, one fails":     {judgeChannels([]Told{{Name: "a", Enabled: true, LastSent: now}, {Name: "b", Enabled: true, LastError: "401"}}, now), want{Degraded, "failing", "b"}},
@@ -146,7 +146,7 @@ func TestPace(t *testing.T) {
 	var retry time.Duration
 	m := New([]Component{{Name: "far", Title: "Far", Every: time.Hour, Check: func(context.Context) Result {
 		asked++
-		return Result{State: state, Reason: fmt.Sprint(asked), RetryAfter: retry}
+		return Result{State: state, Reason: Plain(fmt.Sprint(asked)), RetryAfter: retry}
 	}}}, quiet())
 	check := func() Status {
 		m.mu.Lock()

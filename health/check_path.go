@@ -4,21 +4,20 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 )
 
 // Hop is what a check of a next hop found.
 type Hop struct {
 	Hosts    []string // each in a few words
-	Warnings []string // sentences about what does not stop mail
+	Warnings Text     // what does not stop mail
 }
 
 // NextHop checks a mail server that we relay to, or the hosts of a route,
 // through the function of the gateway that speaks SMTP: a connection, and a
 // greeting that welcomes us.
 func NextHop(addr string, check func(ctx context.Context, addr string) (Hop, error)) Component {
-	meaning := fmt.Sprintf("Mail for the domains behind it is not accepted: senders hear 451 and try again later, nothing is lost. Check the mail server at %s.", addr)
+	meaning := say("m.next_hop", plain(addr))
 	return Component{
 		Name: "next_hop:" + addr, Title: "Next hop " + addr, Group: "next_hop", Effect: StopsAsGroup, Meaning: meaning,
 		Check: func(ctx context.Context) Result {
@@ -30,29 +29,43 @@ func NextHop(addr string, check func(ctx context.Context, addr string) (Hop, err
 			}
 			if err != nil {
 				r.State, r.Code, r.Detail = Down, "unreachable", err.Error()
-				r.Reason = "The next hop " + addr + " does not greet us. " + meaning
+				r.Reason = say("next_hop.silent", plain(addr)).with(meaning)
 				return r
 			}
-			r.Reason = "The next hop " + addr + " greets us."
+			r.Reason = say("next_hop.ok", plain(addr))
 			if len(hop.Warnings) > 0 {
 				r.State, r.Code = Degraded, "next_hop_warning"
-				r.Reason += " Mail flows. " + strings.Join(hop.Warnings[:min(len(hop.Warnings), 5)], " ")
+				r.Reason = r.Reason.and("next_hop.flows").with(hop.Warnings[:min(len(hop.Warnings), 5)])
 			}
 			return r
 		},
 	}
 }
 
+// HostUnused, CertificateEnded and CertificateEnds are warnings about a host of a
+// route.
+func HostUnused(host string) Text { return say("next_hop.unused", plain(host)) }
+
+// CertificateEnded is one of them.
+func CertificateEnded(host string, at time.Time) Text {
+	return say("next_hop.cert_ended", plain(host), day(at))
+}
+
+// CertificateEnds is one of them.
+func CertificateEnds(host string, at time.Time) Text {
+	return say("next_hop.cert_ends", plain(host), day(at))
+}
+
 // Listener checks that our own SMTP server takes connections.
 func Listener(accepting func() error) Component {
-	const meaning = "No mail comes in: senders cannot connect and try again later. Look at the log and at smtp.listen."
+	meaning := say("m.smtp")
 	return Component{
 		Name: "smtp", Title: "SMTP server", Group: "delivery", Effect: Stops, Ready: true, Meaning: meaning,
 		Check: func(context.Context) Result {
 			if err := accepting(); err != nil {
-				return Result{State: Down, Code: "not_listening", Detail: err.Error(), Reason: "The SMTP server takes no connections. " + meaning}
+				return Result{State: Down, Code: "not_listening", Detail: err.Error(), Reason: say("smtp.not_listening").with(meaning)}
 			}
-			return Result{State: Up, Reason: "The SMTP server takes connections."}
+			return Result{State: Up, Reason: say("smtp.ok")}
 		},
 	}
 }
@@ -79,11 +92,11 @@ type AuditStatus struct {
 func Audit(status func(ctx context.Context) (AuditStatus, error)) Component {
 	return Component{
 		Name: "audit", Title: "Audit", Group: "audit", Effect: Weakens,
-		Meaning: "Clean mail flows; what must be quarantined or decided by a person may be refused, because nothing happens without its record. Look at PostgreSQL first.",
+		Meaning: say("m.audit"),
 		Check: func(ctx context.Context) Result {
 			s, err := status(ctx)
 			if err != nil {
-				return lookupFailed("The audit", err)
+				return lookupFailed("audit", err)
 			}
 			return judgeAudit(s)
 		},
@@ -107,18 +120,18 @@ func judgeAudit(s AuditStatus) Result {
 	switch {
 	case len(s.Findings) > 0:
 		r.State, r.Code, r.Detail = Down, "guard_broken", joinLimited(s.Findings, 5)
-		r.Reason = "Something that protects the audit is missing or was changed. Mail flows and acts are recorded, but the record could be altered unseen. Find out who changed the database, then run: mailward migrate"
+		r.Reason = say("audit.guard_broken")
 	case s.TamperAttempts > 0:
 		r.State, r.Code = Degraded, "tamper_attempts"
-		r.Reason = fmt.Sprintf("%d attempts to change the audit in the last 24 hours were refused and recorded. Mail flows. Look at the events guard.violation to see who it was.", s.TamperAttempts)
+		r.Reason = say("audit.tamper", num(s.TamperAttempts))
 	case s.Unsequenced > 0 && s.OldestAge > sequencerLag:
 		r.State, r.Code = Degraded, "sequencer_lag"
-		r.Reason = fmt.Sprintf("%d events wait for their number, the oldest for %s. Mail flows; the events are stored and safe, but exports end before them. Check that a process with the worker part runs.", s.Unsequenced, seconds(s.OldestAge))
+		r.Reason = say("audit.sequencer_lag", num(s.Unsequenced), span(s.OldestAge))
 	case s.GuardLevel == "reduced":
 		r.State, r.Code = Degraded, "guard_reduced"
-		r.Reason = "Mail flows and acts are recorded. The guard of the audit is reduced, because the database gave us no superuser at its setup: dropped triggers are not traced. See docs/security.md."
+		r.Reason = say("audit.guard_reduced")
 	default:
-		r.Reason = "Events are recorded and numbered; the guard is complete."
+		r.Reason = say("audit.ok")
 	}
 	return r
 }

@@ -173,7 +173,7 @@ func Proven(c Component, engine string, of func(engine string, now time.Time) (P
 		if !r.State.Works() {
 			return r
 		}
-		return judgeProof(r, c.Title, p, at)
+		return judgeProof(r, c.titled(), p, at)
 	}
 	return c
 }
@@ -183,18 +183,18 @@ func judgeProof(r Result, title string, p Proof, now time.Time) Result {
 	case now.Sub(p.TriedAt) > proofOld:
 		if r.State == Up {
 			r.State, r.Code = Degraded, "proof_old"
-			r.Reason = fmt.Sprintf("%s answers, but has not been tried with a test mail for %s. Mail flows. Check that a process with the gateway part runs.", title, seconds(now.Sub(p.TriedAt)))
+			r.Reason = say("proof_old", title, span(now.Sub(p.TriedAt)))
 		}
 	case !p.Detected && p.Answered:
 		r.State, r.Code, r.Detail = Down, "not_detecting", p.Node+": "+p.Detail
-		last := "It has never found one."
+		last := say("never_found")
 		if !p.ProvenAt.IsZero() {
-			last = "It last found one " + seconds(now.Sub(p.ProvenAt)) + " ago."
+			last = say("last_found", span(now.Sub(p.ProvenAt)))
 		}
-		r.Reason = fmt.Sprintf("%s answers, but did not find the test mail that was sent through it. %s Mail flows, and what it should find gets through. Check its signatures or rules.", title, last)
+		r.Reason = say("not_detecting", title).with(last).and("not_detecting.m")
 	case !p.Detected && r.State == Up:
 		r.State, r.Code, r.Detail = Degraded, "proof_failed", p.Node+": "+p.Detail
-		r.Reason = title + " answers, but the last test mail could not be sent through it. Mail flows. It is tried again in a few minutes."
+		r.Reason = say("proof_failed", title)
 	}
 	return r
 }
@@ -202,9 +202,9 @@ func judgeProof(r Result, title string, p Proof, now time.Time) Result {
 // Detection is an engine that has no server to ask: only its proof says anything.
 func Detection(name, title string) Component {
 	return Component{
-		Name: name, Title: title, Group: "engines", Effect: Weakens, Meaning: "Mail flows; what it should find may get through.",
+		Name: name, Title: title, Group: "engines", Effect: Weakens, Meaning: say("m.detection"),
 		Check: func(context.Context) Result {
-			return Result{State: Up, Reason: title + " runs with each mail."}
+			return Result{State: Up, Reason: say("runs_always", titled(name, title))}
 		},
 	}
 }

@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -34,11 +33,11 @@ func Replication(db Database) Component {
 	query := pg.Query(queries, "check_replication")
 	return Component{
 		Name: "replication", Title: "Copies of the database", Group: "stores", Effect: Weakens, Every: 20 * time.Second,
-		Meaning: "Mail flows. Should the database fail now, what its copy lacks would be lost with it.",
+		Meaning: say("m.replication"),
 		Check: func(ctx context.Context) Result {
 			var s replication
 			if err := db.QueryRow(ctx, query).Scan(&s.copies, &s.behind, &s.slots, &s.idle, &s.kept, &s.lost, &s.size, &s.idleInTransact); err != nil {
-				return lookupFailed("The state of the database's copies", err)
+				return lookupFailed("replication", err)
 			}
 			return judgeReplication(s)
 		},
@@ -58,23 +57,23 @@ func judgeReplication(s replication) Result {
 	switch {
 	case s.lost > 0:
 		r.State, r.Code = Down, "lost"
-		r.Reason = fmt.Sprintf("%d copies of the database lack what the server has removed meanwhile; they have to be made anew. Mail flows, without that copy.", s.lost)
+		r.Reason = say("replication.lost", num(s.lost))
 	case s.kept > keptForSlot:
 		r.State, r.Code = Degraded, "kept"
-		r.Reason = fmt.Sprintf("The database keeps %s for a copy that does not take it, which fills its disk. Mail flows until that is full. Bring the copy back, or drop its replication slot.", size(uint64(s.kept)))
+		r.Reason = say("replication.kept", amount(uint64(s.kept)))
 	case s.idle > 0:
 		r.State, r.Code = Degraded, "idle"
-		r.Reason = fmt.Sprintf("%d copies of the database are not connected. Mail flows. Should the database fail now, what they lack would be lost.", s.idle)
+		r.Reason = say("replication.idle", num(s.idle))
 	case s.behind > farBehind:
 		r.State, r.Code = Degraded, "behind"
-		r.Reason = fmt.Sprintf("A copy of the database is %s behind. Mail flows. Should the database fail now, that would be lost. Look at its load and its network.", size(uint64(s.behind)))
+		r.Reason = say("replication.behind", amount(uint64(s.behind)))
 	case s.idleInTransact > 600:
 		r.State, r.Code = Degraded, "open_transaction"
-		r.Reason = fmt.Sprintf("A transaction has been open and idle for %s, so the database cannot clean up and grows. Mail flows. Find who holds it (pg_stat_activity).", seconds(time.Duration(s.idleInTransact)*time.Second))
+		r.Reason = say("replication.open", span(time.Duration(s.idleInTransact)*time.Second))
 	case s.copies == 0 && s.slots == 0:
-		r.Code, r.Reason = "no_copy", "The database has no copy that follows it (replication); its backups are all there is. Mail flows. It has "+size(uint64(max(0, s.size)))+"."
+		r.Code, r.Reason = "no_copy", say("replication.no_copy", amount(uint64(max(0, s.size))))
 	default:
-		r.Reason = fmt.Sprintf("%d copies follow the database.", s.copies)
+		r.Reason = say("replication.ok", num(s.copies))
 	}
 	return r
 }

@@ -16,32 +16,32 @@ type RuleSetStatus struct {
 
 // RuleSets checks that the scanner matches the rule sets that are enabled.
 func RuleSets(check func(context.Context) (RuleSetStatus, error)) Component {
-	const meaning = "Mail flows and is scanned with the rules that are in force, which may be older ones or fewer."
+	meaning := say("m.rules")
 	return Component{
 		Name: "rule_sets", Title: "YARA rule sets", Group: "engines", Effect: Weakens, Meaning: meaning,
 		Check: func(ctx context.Context) Result {
 			st, err := check(ctx)
 			if err != nil {
-				return Result{State: Unknown, Code: "lookup_failed", Detail: err.Error(), Reason: "The rule sets cannot be looked up. Check PostgreSQL first."}
+				return Result{State: Unknown, Code: "lookup_failed", Detail: err.Error(), Reason: say("rules.lookup")}
 			}
 			return judgeRuleSets(st, meaning)
 		},
 	}
 }
 
-func judgeRuleSets(st RuleSetStatus, meaning string) Result {
+func judgeRuleSets(st RuleSetStatus, meaning Text) Result {
 	r := Result{State: Up, Detail: st.Problem, Facts: map[string]string{"sets": fmt.Sprint(st.Sets), "wanted": st.Wanted, "in_force": st.InForce}}
 	switch {
 	case !st.Shared && st.Sets == 0:
-		r.State, r.Code, r.Reason = NotConfigured, "not_shared", "The scanner runs by itself, and no folder for rule sets is shared with it (scanner.managed_rules)."
+		r.State, r.Code, r.Reason = NotConfigured, "not_shared", say("rules.none")
 	case !st.Shared:
-		r.State, r.Code, r.Reason = Degraded, "not_shared", "Rule sets are enabled, but no folder is shared with the scanner. Set scanner.managed_rules, and give the scanner the folder as --managed. "+meaning
+		r.State, r.Code, r.Reason = Degraded, "not_shared", say("rules.not_shared").with(meaning)
 	case st.Problem != "" || st.Late:
-		r.State, r.Code, r.Reason = Degraded, "not_in_force", "The scanner does not match the rule sets that are enabled. "+meaning+" Look at the log of mailward-scanner."
+		r.State, r.Code, r.Reason = Degraded, "not_in_force", say("rules.not_in_force").with(meaning).and("rules.do")
 	case st.InForce != st.Wanted:
-		r.Code, r.Reason = "taking_over", "The scanner is taking over changed rule sets."
+		r.Code, r.Reason = "taking_over", say("rules.taking")
 	default:
-		r.Reason = fmt.Sprintf("The scanner matches the %d rule sets that are enabled.", st.Sets)
+		r.Reason = say("rules.ok", num(st.Sets))
 	}
 	return r
 }

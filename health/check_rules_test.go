@@ -24,7 +24,7 @@ func TestRuleSets(t *testing.T) {
 		"no database":         {RuleSetStatus{}, errors.New("away"), Unknown, "lookup_failed"},
 	} {
 		r := RuleSets(func(context.Context) (RuleSetStatus, error) { return tt.st, tt.err }).Check(context.Background())
-		if r.State != tt.state || r.Code != tt.code || r.Reason == "" {
+		if r.State != tt.state || r.Code != tt.code || len(r.Reason) == 0 {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}

@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 )
@@ -22,12 +21,12 @@ const sandboxLate = 30 * time.Minute
 
 // Sandbox checks CAPE. ask is nil where none is set up.
 func Sandbox(ask func(context.Context) (SandboxStatus, error)) Component {
-	const meaning = "Mail that waits for its verdict stays held; at its deadline the policy decides without one, which is on record. All other mail flows."
+	meaning := say("m.sandbox")
 	return Component{
 		Name: "sandbox", Title: "Sandbox", Group: "engines", Effect: Weakens, Meaning: meaning,
 		Check: func(ctx context.Context) Result {
 			if ask == nil {
-				return Result{State: NotConfigured, Reason: "No sandbox is set up: mail that would be held for it is quarantined."}
+				return Result{State: NotConfigured, Reason: say("sandbox.none")}
 			}
 			s, err := ask(ctx)
 			return judgeSandbox(s, err, time.Now(), meaning)
@@ -35,7 +34,7 @@ func Sandbox(ask func(context.Context) (SandboxStatus, error)) Component {
 	}
 }
 
-func judgeSandbox(s SandboxStatus, err error, now time.Time, meaning string) Result {
+func judgeSandbox(s SandboxStatus, err error, now time.Time, meaning Text) Result {
 	r := Result{State: Up, Detail: detail(err), Facts: map[string]string{"waiting": strconv.Itoa(s.Waiting), "in_flight": strconv.Itoa(s.InFlight), "no_verdict_last_hour": strconv.Itoa(s.NoVerdict)}}
 	age := time.Duration(0)
 	if !s.Oldest.IsZero() {
@@ -47,17 +46,17 @@ func judgeSandbox(s SandboxStatus, err error, now time.Time, meaning string) Res
 	}
 	switch {
 	case s.Denied:
-		r.State, r.Code, r.Reason = NotAuthorised, "refused", "The sandbox answers but does not take our token. "+meaning+" Check sandbox.token."
+		r.State, r.Code, r.Reason = NotAuthorised, "refused", say("sandbox.refused").with(meaning).and("sandbox.refused.do")
 	case err != nil:
-		r.State, r.Code, r.Reason = Down, "unreachable", "The sandbox does not answer. "+meaning
+		r.State, r.Code, r.Reason = Down, "unreachable", say("sandbox.silent").with(meaning)
 	case s.Machines == 0:
-		r.State, r.Code, r.Reason = Degraded, "no_machine", "The sandbox answers but has no machine to run anything on. "+meaning
+		r.State, r.Code, r.Reason = Degraded, "no_machine", say("sandbox.no_machine").with(meaning)
 	case age > sandboxLate:
-		r.State, r.Code, r.Reason = Degraded, "late", fmt.Sprintf("A mail has waited for the sandbox for %s. %s", seconds(age), meaning)
+		r.State, r.Code, r.Reason = Degraded, "late", say("sandbox.late", span(age)).with(meaning)
 	case s.Waiting > 0:
-		r.Reason = fmt.Sprintf("The sandbox answers; %d mails wait for it.", s.Waiting)
+		r.Reason = say("sandbox.waiting", num(s.Waiting))
 	default:
-		r.Reason = "The sandbox answers; no mail waits for it."
+		r.Reason = say("sandbox.ok")
 	}
 	return r
 }

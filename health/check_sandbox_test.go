@@ -63,19 +63,19 @@ func TestSandbox(t *testing.T) {
 				s.Denied, s.Version, s.Machines, s.Free = errors.Is(err, cape.ErrUnauthorized), server.Version, server.Machines, server.Free
 				return s, err
 			}).Check(t.Context())
-			if r.State != tt.state || r.Code != tt.code || !strings.Contains(r.Reason, tt.words) {
+			if r.State != tt.state || r.Code != tt.code || !strings.Contains(r.Reason.String(), tt.words) {
 				t.Errorf("%s %q: %s (%s); want %s %q with %q", r.State, r.Code, r.Reason, r.Detail, tt.state, tt.code, tt.words)
 			}
 			if took := time.Since(began); took > 3*time.Second {
 				t.Errorf("the check took %v", took)
 			}
-			if r.State != health.Up && !strings.Contains(r.Reason, meaning) {
+			if r.State != health.Up && !strings.Contains(r.Reason.String(), meaning) {
 				t.Errorf("%q does not say what it means for mail", r.Reason)
 			}
 			if up := r.State == health.Up || r.State == health.Degraded; up != (r.Facts["version"] == "2.5" && r.Facts["machines"] == "4" && r.Facts["machines_free"] == "2") {
 				t.Errorf("facts %v", r.Facts)
 			}
-			if strings.Contains(r.Reason+r.Detail, "right") || strings.Contains(r.Detail, double.URL) {
+			if strings.Contains(r.Reason.String()+r.Detail, "right") || strings.Contains(r.Detail, double.URL) {
 				t.Errorf("it tells our token or the address: %s %s", r.Reason, r.Detail)
 			}
 		})

@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -48,11 +47,11 @@ type SealStatus struct {
 func Seal(status func(ctx context.Context) (SealStatus, error)) Component {
 	return Component{
 		Name: "audit_seal", Title: "Seal of the audit", Group: "audit", Effect: Weakens,
-		Meaning: "Mail flows and acts are recorded. What is recorded meanwhile could be changed unseen until it is sealed. Look at PostgreSQL and the worker first.",
+		Meaning: say("m.audit_seal"),
 		Check: func(ctx context.Context) Result {
 			s, err := status(ctx)
 			if err != nil {
-				return lookupFailed("The seal of the audit", err)
+				return lookupFailed("seal", err)
 			}
 			return judgeSeal(s)
 		},
@@ -64,7 +63,8 @@ func judgeSeal(s SealStatus) Result {
 	if !s.SignedAt.IsZero() {
 		r.Facts["sealed_at"] = s.SignedAt.UTC().Format(time.RFC3339)
 	}
-	var failing, late []string
+	var failing, late, held []string // with what only people who look for the cause want
+	var lateOnes, heldOnes Text
 	for _, a := range s.Anchors {
 		last := "never"
 		if !a.LastOK.IsZero() {
@@ -76,35 +76,44 @@ func judgeSeal(s SealStatus) Result {
 			failing = append(failing, a.Name+" ("+a.Kind+"): "+a.Detail)
 		case a.Late:
 			late = append(late, a.Name+" ("+a.Kind+"), last taken "+last)
+			lateOnes = lateOnes.with(lateAnchor(a))
 		}
 	}
-	var held []string
 	for _, st := range s.Streams {
 		if st.OldestAge > streamLag {
-			held = append(held, fmt.Sprintf("%s: %d events wait, the oldest for %s", st.Name, st.Waiting, seconds(st.OldestAge)))
+			one := say("seal.stream_one", plain(st.Name), num(st.Waiting), span(st.OldestAge))
+			held, heldOnes = append(held, one.String()), heldOnes.with(one)
 		}
 	}
 	switch {
 	case s.Refused != "":
 		r.State, r.Code, r.Detail = Down, "refused", s.Refused
-		r.Reason = "The audit is not signed any more, because it does not contain what was signed before: it was changed, or the database was restored. Mail flows and acts are recorded. Find out which; after a lawful restore run: mailward audit reanchor --reason ..."
+		r.Reason = say("seal.refused")
 	case s.Unsealed > 0 && s.OldestAge > sealLag:
 		r.State, r.Code = Degraded, "seal_lag"
-		r.Reason = fmt.Sprintf("%d events are not sealed, the oldest for %s. Mail flows and acts are recorded. Check that a process with the worker part runs, and that its signing key can be reached.", s.Unsealed, seconds(s.OldestAge))
+		r.Reason = say("seal.lag", num(s.Unsealed), span(s.OldestAge))
 	case len(failing) > 0:
 		r.State, r.Code, r.Detail = Degraded, "anchor_failed", joinLimited(failing, 5)
-		r.Reason = "Checkpoints are signed, but not all of those who should hold a copy take them: " + joinLimited(failing, 3) + ". Mail flows; they are tried again by themselves."
+		r.Reason = say("seal.anchor_failed", several(failing, 3))
 	case len(late) > 0:
 		r.State, r.Code, r.Detail = Degraded, "anchor_late", joinLimited(late, 5)
-		r.Reason = "Checkpoints are signed, but no copy has gone outside for more than twice the time that is set: " + joinLimited(late, 3) + ". Mail flows and acts are recorded. Check that a process with the worker part runs."
+		r.Reason = say("seal.anchor_late").with(lateOnes[:min(len(lateOnes), 3)]).and("seal.anchor_late.do")
 	case len(held) > 0:
-		r.State, r.Code, r.Detail = Degraded, "stream_lag", strings.Join(held, "; ")
-		r.Reason = "Copies of the record do not leave this machine: " + joinLimited(held, 3) + ". Mail flows and nothing is lost; they are sent when the other side takes them again."
+		r.State, r.Code, r.Detail = Degraded, "stream_lag", strings.Join(held, " ")
+		r.Reason = say("seal.stream_lag").with(heldOnes[:min(len(heldOnes), 3)]).and("seal.stream_lag.do")
 	case len(s.Anchors) == 0:
 		r.Code = "no_anchor"
-		r.Reason = "Checkpoints are signed. Nobody outside holds one (audit.anchors is empty), so root on this machine could still rewrite the record and sign it anew."
+		r.Reason = say("seal.no_anchor")
 	default:
-		r.Reason = "Checkpoints are signed, and others hold copies."
+		r.Reason = say("seal.ok")
 	}
 	return r
+}
+
+func lateAnchor(a Anchor) Text {
+	name := plain(a.Name + " (" + a.Kind + ")")
+	if a.LastOK.IsZero() {
+		return say("seal.never_taken", name)
+	}
+	return say("seal.last_taken", name, moment(a.LastOK))
 }

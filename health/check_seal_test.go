@@ -26,7 +26,7 @@ func TestSeal(t *testing.T) {
 		"never signed":              {SealStatus{Unsealed: 3, OldestAge: time.Hour}, nil, want{Degraded, "seal_lag", "signing key"}},
 		"refused goes before all":   {SealStatus{Refused: "older than its last checkpoint", Unsealed: 9, OldestAge: time.Hour, Anchors: []Anchor{failing}}, nil, want{Down, "refused", "mailward audit reanchor"}},
 		"an anchor refuses":         {SealStatus{Anchors: []Anchor{good, failing}}, nil, want{Degraded, "anchor_failed", "auditor (email): no route"}},
-		"an anchor is overdue":      {SealStatus{Anchors: []Anchor{good, late}}, nil, want{Degraded, "anchor_late", "vault (bucket), last taken 2026-11-25T12:00:00Z"}},
+		"an anchor is overdue":      {SealStatus{Anchors: []Anchor{good, late}}, nil, want{Degraded, "anchor_late", "vault (bucket) has last taken one on 2026-11-25 12:00"}},
 		"refusing before overdue":   {SealStatus{Anchors: []Anchor{late, failing}}, nil, want{Degraded, "anchor_failed", ""}},
 		"a stream is held":          {SealStatus{Anchors: []Anchor{good}, Streams: []Stream{held}}, nil, want{Degraded, "stream_lag", "syslog: 7 events wait"}},
 		"a stream is a moment late": {SealStatus{Anchors: []Anchor{good}, Streams: []Stream{{Name: "syslog", Waiting: 1, OldestAge: time.Second}}}, nil, want{Up, "", ""}},

@@ -22,9 +22,6 @@ const (
 	// busyConnections is the share of the server's connections at which the
 	// next burst may be refused.
 	busyConnections = 0.9
-
-	databaseMeaning = "No mail is accepted: senders hear 451 and try again later, nothing is lost. Check that the PostgreSQL server runs and that database.url is right."
-	redisMeaning    = "Mail flows. Limits count per process and the UI has no live updates until Redis is back. Check that the Redis server runs and that redis.url is right."
 )
 
 // Database is what the checks need of the pool.
@@ -36,7 +33,7 @@ type Database interface {
 func PostgreSQL(db Database) Component {
 	query := pg.Query(queries, "check_postgresql")
 	return Component{
-		Name: "postgresql", Title: "PostgreSQL", Group: "stores", Effect: Stops, Ready: true, Meaning: databaseMeaning,
+		Name: "postgresql", Title: "PostgreSQL", Group: "stores", Effect: Stops, Ready: true, Meaning: say("m.postgresql"),
 		Check: func(ctx context.Context) Result { return checkDatabase(ctx, db, query) },
 	}
 }
@@ -62,30 +59,30 @@ func checkDatabase(ctx context.Context, db Database, query string) Result {
 	switch {
 	case standby || readOnly:
 		r.State, r.Code = Down, "read_only"
-		r.Reason = "PostgreSQL answers but takes no writes: it is a standby or set to read-only. No mail is accepted (451). Point database.url at the primary."
+		r.Reason = say("postgresql.read_only")
 	case float64(used) >= busyConnections*float64(free):
 		r.State, r.Code = Degraded, "connections"
-		r.Reason = fmt.Sprintf("PostgreSQL has %d of %d connections in use. Mail flows; when they run out, senders hear 451. Raise max_connections or end what holds them.", used, free)
+		r.Reason = say("postgresql.connections", num(used), num(free))
 	case r.Latency > slowStore:
 		r.State, r.Code = Degraded, "slow"
-		r.Reason = fmt.Sprintf("PostgreSQL needs %s for a simple question. Mail flows, more slowly. Look at the load and the disk of the database server.", seconds(r.Latency))
+		r.Reason = say("postgresql.slow", span(r.Latency))
 	default:
-		r.Reason = fmt.Sprintf("PostgreSQL %s answers; decisions and acts are recorded.", version)
+		r.Reason = say("postgresql.ok", plain(version))
 	}
 	return r
 }
 
 func databaseFailed(err error, latency time.Duration) Result {
-	r := Result{State: Down, Code: "unreachable", Latency: latency, Detail: err.Error(), Reason: "PostgreSQL does not answer. " + databaseMeaning}
+	r := Result{State: Down, Code: "unreachable", Latency: latency, Detail: err.Error(), Reason: say("answers_not", plain("PostgreSQL")).and("m.postgresql")}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		r.Detail = pgErr.Code + ": " + pgErr.Message
 		switch {
 		case strings.HasPrefix(pgErr.Code, "28"), pgErr.Code == "42501":
 			r.State, r.Code = NotAuthorised, "refused"
-			r.Reason = "PostgreSQL answers but refuses our login or a right that we need. No mail is accepted (451). Check the role and password of database.url, then run: mailward migrate"
+			r.Reason = say("postgresql.refused")
 		case pgErr.Code == "53300":
-			r.Code, r.Reason = "connections", "PostgreSQL has no connection left. No mail is accepted (451). Raise max_connections or end what holds them."
+			r.Code, r.Reason = "connections", say("postgresql.none_left")
 		}
 	}
 	return r
@@ -101,7 +98,7 @@ type RedisClient interface {
 // its failure never stops mail.
 func Redis(client RedisClient) Component {
 	return Component{
-		Name: "redis", Title: "Redis", Group: "stores", Effect: Weakens, Meaning: redisMeaning,
+		Name: "redis", Title: "Redis", Group: "stores", Effect: Weakens, Meaning: say("m.redis"),
 		Check: func(ctx context.Context) Result { return checkRedis(ctx, client) },
 	}
 }
@@ -113,15 +110,15 @@ func checkRedis(ctx context.Context, client RedisClient) Result {
 	switch {
 	case err != nil && refusedByRedis(err):
 		r.State, r.Code, r.Detail = NotAuthorised, "refused", err.Error()
-		r.Reason = "Redis answers but refuses our password. Mail flows; limits count per process. Check the password in redis.url."
+		r.Reason = say("redis.refused")
 		return r
 	case err != nil:
 		r.State, r.Code, r.Detail = Down, "unreachable", err.Error()
-		r.Reason = "Redis does not answer. " + redisMeaning
+		r.Reason = say("answers_not", plain("Redis")).and("m.redis")
 		return r
 	case pong != "PONG":
 		r.State, r.Code, r.Detail = Down, "wrong_answer", fmt.Sprintf("PING was answered with %q", pong)
-		r.Reason = "Something answers in the place of Redis, but it is not Redis. " + redisMeaning
+		r.Reason = say("redis.wrong").and("m.redis")
 		return r
 	}
 	if info, err := client.Info(ctx, "server", "memory").Result(); err == nil {
@@ -129,10 +126,10 @@ func checkRedis(ctx context.Context, client RedisClient) Result {
 	}
 	if r.Latency > slowStore {
 		r.State, r.Code = Degraded, "slow"
-		r.Reason = fmt.Sprintf("Redis needs %s to answer a ping. Mail flows. Look at the load of the Redis server.", seconds(r.Latency))
+		r.Reason = say("redis.slow", span(r.Latency))
 		return r
 	}
-	r.Reason = "Redis answers; limits are counted together by all processes."
+	r.Reason = say("redis.ok")
 	return r
 }
 
@@ -177,13 +174,12 @@ const (
 // Disk checks the space where held mail, the spool and, with the embedded
 // default, the database are. Below stopBytes the gateway takes no mail (452).
 func Disk(path string, stopBytes uint64) Component {
-	const meaning = "If it is full, senders hear 452 and try again later. Make room on the disk of data_dir."
 	return Component{
-		Name: "disk", Title: "Disk", Group: "host", Effect: Stops, Meaning: meaning,
+		Name: "disk", Title: "Disk", Group: "host", Effect: Stops, Meaning: say("m.disk"),
 		Check: func(context.Context) Result {
 			var st syscall.Statfs_t
 			if err := syscall.Statfs(path, &st); err != nil {
-				return Result{State: Down, Code: "unreadable", Detail: err.Error(), Reason: "The data folder cannot be read, so nothing can be stored. No mail that must be held is accepted (451). Check data_dir and its mount."}
+				return Result{State: Down, Code: "unreadable", Detail: err.Error(), Reason: say("disk.unreadable")}
 			}
 			block := uint64(st.Bsize)
 			return judgeDisk(diskSpace{free: st.Bavail * block, total: st.Blocks * block, inodes: st.Files, freeInodes: st.Ffree, readOnly: st.Flags&syscall.MS_RDONLY != 0}, stopBytes)
@@ -204,17 +200,17 @@ func judgeDisk(d diskSpace, stopBytes uint64) Result {
 	worry := min(uint64(fullShare*float64(d.total)), fullBytes)
 	switch {
 	case d.readOnly:
-		r.State, r.Code, r.Reason = Down, "read_only", "The disk of data_dir is mounted read-only, so nothing can be stored. Mail that must be held is not accepted (451). Look at the kernel log, then mount it read-write."
+		r.State, r.Code, r.Reason = Down, "read_only", say("disk.read_only")
 	case d.free < stopBytes:
 		r.State, r.Code = Down, "full"
-		r.Reason = fmt.Sprintf("Only %s are free on the disk of data_dir. No mail is accepted: senders hear 452 and try again later. Make room.", size(d.free))
+		r.Reason = say("disk.full", amount(d.free))
 	case d.inodes > 0 && d.freeInodes < 1000:
-		r.State, r.Code, r.Reason = Down, "no_inodes", "The disk of data_dir has no room for more files. Mail that must be held is not accepted (451). Make room."
+		r.State, r.Code, r.Reason = Down, "no_inodes", say("disk.no_inodes")
 	case d.free < worry:
 		r.State, r.Code = Degraded, "low"
-		r.Reason = fmt.Sprintf("Only %s of %s are free on the disk of data_dir. Mail flows; below %s senders hear 452. Make room.", size(d.free), size(d.total), size(stopBytes))
+		r.Reason = say("disk.low", amount(d.free), amount(d.total), amount(stopBytes))
 	default:
-		r.Reason = fmt.Sprintf("%s of %s are free on the disk of data_dir.", size(d.free), size(d.total))
+		r.Reason = say("disk.ok", amount(d.free), amount(d.total))
 	}
 	return r
 }
@@ -236,12 +232,12 @@ func DeliveryQueue(db Database, now func() time.Time) Component {
 	query := pg.Query(queries, "check_delivery_queue")
 	return Component{
 		Name: "delivery_queue", Title: "Delivery queue", Group: "delivery", Effect: Weakens,
-		Meaning: "New mail flows; released mail may wait. Look at PostgreSQL first.",
+		Meaning: say("m.queue"),
 		Check: func(ctx context.Context) Result {
 			var waiting int
 			var oldest, due *time.Time
 			if err := db.QueryRow(ctx, query, countMost).Scan(&waiting, &oldest, &due); err != nil {
-				return lookupFailed("The delivery queue", err)
+				return lookupFailed("queue", err)
 			}
 			return judgeQueue(now(), waiting, oldest, due)
 		},
@@ -251,7 +247,7 @@ func DeliveryQueue(db Database, now func() time.Time) Component {
 func judgeQueue(now time.Time, waiting int, oldest, due *time.Time) Result {
 	r := Result{State: Up, Facts: map[string]string{"waiting": strconv.Itoa(waiting)}}
 	if waiting == 0 || oldest == nil {
-		r.Reason = "Nothing waits for delivery."
+		r.Reason = say("queue.empty")
 		return r
 	}
 	age := max(0, now.Sub(*oldest))
@@ -259,12 +255,12 @@ func judgeQueue(now time.Time, waiting int, oldest, due *time.Time) Result {
 	switch {
 	case due != nil && now.Sub(*due) > overdueDelivery:
 		r.State, r.Code = Degraded, "no_worker"
-		r.Reason = fmt.Sprintf("Deliveries have been due for %s and no worker takes them up. New mail flows; released mail waits. Check that a process with the worker part runs (mailward serve, or --only worker).", seconds(now.Sub(*due)))
+		r.Reason = say("queue.no_worker", span(now.Sub(*due)))
 	case age > oldDelivery:
 		r.State, r.Code = Degraded, "old"
-		r.Reason = fmt.Sprintf("Released or queued mail has waited for %s (%d in the queue). It is tried again by itself. Look at the state of the next hop.", seconds(age), waiting)
+		r.Reason = say("queue.old", span(age), num(waiting))
 	default:
-		r.Reason = fmt.Sprintf("%d waiting, the oldest for %s.", waiting, seconds(age))
+		r.Reason = say("queue.ok", num(waiting), span(age))
 	}
 	return r
 }
@@ -273,5 +269,5 @@ func judgeQueue(now time.Time, waiting int, oldest, due *time.Time) Result {
 // database down it knows nothing, and the database's own check says the rest.
 func lookupFailed(what string, err error) Result {
 	return Result{State: Unknown, Code: "lookup_failed", Detail: err.Error(),
-		Reason: what + " cannot be looked up, so nothing is known about it. Look at PostgreSQL first."}
+		Reason: say("lookup_failed", noun(what))}
 }

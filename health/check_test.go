@@ -57,16 +57,17 @@ type want struct {
 
 func (w want) check(t *testing.T, name string, r Result) {
 	t.Helper()
+	reason := r.Reason.String()
 	if r.State != w.state || r.Code != w.code {
-		t.Errorf("%s: %s %q (%s; %s), want %s %q", name, r.State, r.Code, r.Reason, r.Detail, w.state, w.code)
+		t.Errorf("%s: %s %q (%s; %s), want %s %q", name, r.State, r.Code, reason, r.Detail, w.state, w.code)
 	}
-	if !strings.Contains(r.Reason, w.words) {
-		t.Errorf("%s: reason %q does not say %q", name, r.Reason, w.words)
+	if !strings.Contains(reason, w.words) {
+		t.Errorf("%s: reason %q does not say %q", name, reason, w.words)
 	}
-	if !strings.HasSuffix(r.Reason, ".") && !strings.HasSuffix(r.Reason, "mailward migrate") {
+	if !strings.HasSuffix(reason, ".") && !strings.HasSuffix(reason, "mailward migrate") {
 		t.Errorf("%s: reason %q is not a sentence", name, r.Reason)
 	}
-	if r.State != Up && r.State != Unknown && !strings.Contains(strings.ToLower(r.Reason), "mail") {
+	if r.State != Up && r.State != Unknown && !strings.Contains(strings.ToLower(reason), "mail") {
 		t.Errorf("%s: reason %q does not say what it means for mail", name, r.Reason)
 	}
 }
@@ -114,7 +115,7 @@ func TestPostgreSQL_Slow(t *testing.T) {
 	want{Degraded, "slow", "PostgreSQL needs "}.check(t, "slow", r)
 	// As long as it was made to take, and not the time limit of a check.
 	var took float64
-	if _, err := fmt.Sscanf(r.Reason, "PostgreSQL needs %f s", &took); err != nil || took < 0.5 || took >= 2 {
+	if _, err := fmt.Sscanf(r.Reason.String(), "PostgreSQL needs %f s", &took); err != nil || took < 0.5 || took >= 2 {
 		t.Errorf("%q: %v s, %v", r.Reason, took, err)
 	}
 }
@@ -223,7 +224,7 @@ func TestNextHopAndListener(t *testing.T) {
 	want{Down, "unreachable", "10.0.0.5:25"}.check(t, "down", hop.Check(t.Context()))
 	want{Up, "", ""}.check(t, "up", NextHop("x:25", func(context.Context, string) (Hop, error) { return Hop{}, nil }).Check(t.Context()))
 	want{Degraded, "next_hop_warning", "b:25 is not used"}.check(t, "one of two", NextHop("route", func(context.Context, string) (Hop, error) {
-		return Hop{Hosts: []string{"a:25: DSN", "b:25: gone"}, Warnings: []string{"b:25 is not used now."}}, nil
+		return Hop{Hosts: []string{"a:25: DSN", "b:25: gone"}, Warnings: HostUnused("b:25")}, nil
 	}).Check(t.Context()))
 	want{Up, "", ""}.check(t, "up", Listener(func() error { return nil }).Check(t.Context()))
 	want{Down, "not_listening", "smtp.listen"}.check(t, "down", Listener(func() error { return errors.New("closed") }).Check(t.Context()))

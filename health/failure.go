@@ -22,9 +22,10 @@ func (e *StatusError) Error() string {
 
 // failed turns what went wrong on the way to a server into a state: a server that
 // answers and refuses us is not one that is gone, and an expired certificate is
-// not a broken network. meaning is what it means for mail.
-func failed(title string, err error, meaning string) Result {
-	r := Result{State: Down, Code: "unreachable", Detail: harmless(err), Reason: title + " does not answer. " + meaning}
+// not a broken network. title is an argument of a sentence, meaning what it means for
+// mail.
+func failed(title string, err error, meaning Text) Result {
+	r := Result{State: Down, Code: "unreachable", Detail: harmless(err), Reason: say("answers_not", title).with(meaning)}
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
@@ -33,23 +34,23 @@ func failed(title string, err error, meaning string) Result {
 	case errors.As(err, &status):
 		return refusedWith(title, status.Status, meaning)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		r.Code, r.Reason = "tls_expired", "The certificate of "+title+" is expired or not valid yet, so nothing is said to it. "+meaning+" Have the certificate renewed, and check the clocks."
+		r.Code, r.Reason = "tls_expired", say("tls_expired", title).with(meaning).and("tls_expired.do")
 	case errors.As(err, &invalid), errors.As(err, &unknown), errors.As(err, &host):
-		r.Code, r.Reason = "tls_untrusted", "The certificate of "+title+" is not one that we believe, so nothing is said to it. "+meaning+" Check its name and who signed it."
+		r.Code, r.Reason = "tls_untrusted", say("tls_untrusted", title).with(meaning).and("tls_untrusted.do")
 	case isTimeout(err):
-		r.Code, r.Reason = "timeout", title+" does not answer in time. "+meaning
+		r.Code, r.Reason = "timeout", say("late_answer", title).with(meaning)
 	}
 	return r
 }
 
 // refusedWith judges a status that is not good.
-func refusedWith(title string, status int, meaning string) Result {
-	r := Result{State: Down, Code: "wrong_status", Detail: (&StatusError{status}).Error(), Reason: title + " answers with an error. " + meaning}
+func refusedWith(title string, status int, meaning Text) Result {
+	r := Result{State: Down, Code: "wrong_status", Detail: (&StatusError{status}).Error(), Reason: say("wrong_status", title).with(meaning)}
 	switch {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		r.State, r.Code, r.Reason = NotAuthorised, "refused", title+" answers but does not take our key. "+meaning+" Check whether it has expired or lacks a right."
+		r.State, r.Code, r.Reason = NotAuthorised, "refused", say("key_refused", title).with(meaning).and("key_refused.do")
 	case status == http.StatusTooManyRequests:
-		r.State, r.Code, r.Reason = Degraded, "too_many", title+" says that we ask too often. "+meaning
+		r.State, r.Code, r.Reason = Degraded, "too_many", say("too_many", title).with(meaning)
 		r.RetryAfter = time.Minute
 	case status >= 500:
 		r.Code = "server_error"

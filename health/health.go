@@ -60,9 +60,9 @@ type Component struct {
 	Effect Effect
 	// Ready is set for what a gateway needs before it takes mail (/readyz).
 	Ready bool
-	// Meaning is the sentence for a check that hung or crashed: what its
-	// failure means for mail, and what to do.
-	Meaning string
+	// Meaning is the text for a check that hung or crashed: what its failure means
+	// for mail, and what to do.
+	Meaning Text
 
 	// Every is how long an answer of the component stands: for what belongs to
 	// others and wants to be asked seldom. The report says how old it is. Zero: it
@@ -80,7 +80,7 @@ type Result struct {
 	// Code names the reason for programs and translations: "unreachable".
 	Code string
 	// Reason is one or two sentences: what it means for mail now, what to do.
-	Reason string
+	Reason Text
 	// Detail is the technical cause, for people who are logged in.
 	Detail string
 	// Facts are values worth showing, by snake_case name.
@@ -111,8 +111,9 @@ type Status struct {
 	Group  string `json:"group"`
 	State  State  `json:"state"`
 	Code   string `json:"code,omitempty"`
-	Reason string `json:"reason"`
+	Reason string `json:"reason"` // in English; Says is for pages
 	Detail string `json:"detail,omitempty"`
+	Says   Text   `json:"-"`
 
 	// Since is when the component came into its present state, as far as this
 	// process or the one before it saw.

@@ -27,6 +27,7 @@ type Change struct {
 	From   State     `json:"from"`
 	To     State     `json:"to"`
 	Reason string    `json:"reason"`
+	Says   Text      `json:"-"`
 }
 
 // History is what this process remembers of a component, oldest first.
@@ -112,11 +113,11 @@ func (m *Monitor) rememberOne(at time.Time, c Component, res Result) Status {
 	res = mem.damped(at, c, res)
 	if mem.state != res.State {
 		m.note(c, at, mem.state, res)
-		mem.changes.add(Change{At: at, From: mem.state, To: res.State, Reason: res.Reason})
+		mem.changes.add(Change{At: at, From: mem.state, To: res.State, Reason: res.Reason.String(), Says: res.Reason})
 		m.logChange(c, mem.state, res)
 		mem.state, mem.since = res.State, at
 	}
-	mem.reason = res.Reason
+	mem.reason = res.Reason.String()
 	checked := at
 	if res.reused {
 		checked = at.Add(-time.Since(res.at))
@@ -131,7 +132,7 @@ func (m *Monitor) rememberOne(at time.Time, c Component, res Result) Status {
 	}
 	s := Status{
 		Name: c.Name, Title: c.Title, Group: c.Group, Effect: c.Effect, Ready: c.Ready,
-		State: res.State, found: found, Code: res.Code, Reason: res.Reason, Detail: res.Detail, Facts: res.Facts,
+		State: res.State, found: found, Code: res.Code, Reason: mem.reason, Says: res.Reason, Detail: res.Detail, Facts: res.Facts,
 		Since: mem.since, CheckedAt: checked, LatencyMS: latency,
 	}
 	if !mem.lastGood.IsZero() {
@@ -165,5 +166,5 @@ func (m *Monitor) logChange(c Component, from State, res Result) {
 	if res.State == Up || res.State == NotConfigured || res.State == Maintenance {
 		level = slog.LevelInfo
 	}
-	m.log.Log(context.Background(), level, "component changed state", "component", c.Name, "from", from, "to", res.State, "reason", res.Reason, "detail", res.Detail)
+	m.log.Log(context.Background(), level, "component changed state", "component", c.Name, "from", from, "to", res.State, "reason", res.Reason.String(), "detail", res.Detail)
 }

@@ -229,7 +229,7 @@ func (m *Monitor) begin(name string, now time.Time) (since time.Time, hangs bool
 func hung(c Component, d time.Duration) Result {
 	return Result{
 		State: Down, Code: "timeout", Latency: d,
-		Reason: fmt.Sprintf("%s has not answered for %s. %s", c.Title, seconds(d), c.Meaning),
+		Reason: say("hung", c.titled(), span(d)).with(c.Meaning),
 		Detail: fmt.Sprintf("the check is still waiting after %s and is not started again before it returns", seconds(d)),
 	}
 }
@@ -241,7 +241,7 @@ func (m *Monitor) guarded(ctx context.Context, c Component) (r Result) {
 			m.log.Error("health check panicked", "component", c.Name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			r = Result{
 				State: Down, Code: "check_crashed", Detail: fmt.Sprintf("panic: %v", p),
-				Reason: fmt.Sprintf("The check of %s crashed, so it counts as down. %s This is a fault in Mailward: please report the log line.", c.Title, c.Meaning),
+				Reason: say("crashed", c.titled()).with(c.Meaning).and("crashed.do"),
 			}
 		}
 	}()
@@ -249,10 +249,10 @@ func (m *Monitor) guarded(ctx context.Context, c Component) (r Result) {
 	if !valid(r.State) {
 		return Result{
 			State: Unknown, Code: "check_invalid", Detail: fmt.Sprintf("the check returned state %q", r.State),
-			Reason: fmt.Sprintf("The check of %s gave no usable answer, so nothing is known about it. This is a fault in Mailward: please report it.", c.Title),
+			Reason: say("no_usable", c.titled()),
 		}
 	}
-	if r.Reason == "" {
+	if len(r.Reason) == 0 {
 		r.Reason = defaultReason(c, r.State)
 	}
 	return r
@@ -267,31 +267,33 @@ func valid(s State) bool {
 	return false
 }
 
-func defaultReason(c Component, s State) string {
+func defaultReason(c Component, s State) Text {
+	who := c.titled()
 	switch s {
 	case Up:
-		return c.Title + " works."
+		return say("works", who)
 	case NotConfigured:
-		return c.Title + " is not set up."
+		return say("unset", who)
 	case Maintenance:
-		return c.Title + " is in maintenance."
+		return say("maintained", who)
 	case Unknown:
-		return "Nothing is known about " + c.Title + "."
+		return say("unknown", who)
 	case NotAuthorised:
-		return c.Title + " answers but refuses our credentials. " + c.Meaning
+		return say("refuses", who).with(c.Meaning)
 	case Degraded:
-		return c.Title + " works, but not as it should."
+		return say("works_badly", who)
 	}
-	return c.Title + " does not work. " + c.Meaning
+	return say("works_not", who).with(c.Meaning)
 }
 
 // unchecked is the report before the first run.
 func (m *Monitor) unchecked(now time.Time) Report {
 	r := Report{At: now, Components: []Status{}}
 	for _, c := range m.fixed {
+		says := say("unchecked", c.titled())
 		r.Components = append(r.Components, Status{
 			Name: c.Name, Title: c.Title, Group: c.Group, Effect: c.Effect, Ready: c.Ready, State: Unknown,
-			Code: "unchecked", Reason: c.Title + " has not been checked yet.", Since: now, CheckedAt: now,
+			Code: "unchecked", Reason: says.String(), Says: says, Since: now, CheckedAt: now,
 		})
 	}
 	r.State, r.Reason = overall(r.Components)

@@ -20,7 +20,7 @@ func fixedState(name string, s State) Component {
 
 // slow is a component that takes d to answer and ignores its context.
 func slow(name string, d time.Duration) Component {
-	return Component{Name: name, Title: name, Meaning: "Mail waits.", Check: func(context.Context) Result {
+	return Component{Name: name, Title: name, Meaning: Plain("Mail waits."), Check: func(context.Context) Result {
 		time.Sleep(d)
 		return Result{State: Up}
 	}}
@@ -62,7 +62,7 @@ func TestCheck_DoesNotWaitForOneThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var running, started atomic.Int32
 		release := make(chan struct{})
-		stuck := Component{Name: "stuck", Title: "Stuck", Meaning: "Mail waits.", Effect: Stops, Check: func(context.Context) Result {
+		stuck := Component{Name: "stuck", Title: "Stuck", Meaning: Plain("Mail waits."), Effect: Stops, Check: func(context.Context) Result {
 			started.Add(1)
 			if running.Add(1) > 1 {
 				t.Error("a hung check was started a second time")
@@ -117,7 +117,7 @@ func TestCheck_LetsACheckThatKeepsItsLimitExplainItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := Component{Name: "polite", Title: "Polite", Check: func(ctx context.Context) Result {
 			<-ctx.Done()
-			return Result{State: Down, Code: "mine", Reason: "My own words."}
+			return Result{State: Down, Code: "mine", Reason: Plain("My own words.")}
 		}}
 		m := New([]Component{c}, quiet())
 		began := time.Now()
@@ -130,7 +130,7 @@ func TestCheck_LetsACheckThatKeepsItsLimitExplainItself(t *testing.T) {
 
 func TestCheck_PanicIsDownAndHurtsNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		bad := Component{Name: "bad", Title: "Bad", Meaning: "Mail waits.", Check: func(context.Context) Result {
+		bad := Component{Name: "bad", Title: "Bad", Meaning: Plain("Mail waits."), Check: func(context.Context) Result {
 			var p *Result
 			return *p
 		}}

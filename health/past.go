@@ -87,6 +87,7 @@ type Changed struct {
 	State     State     `json:"state"`
 	Code      string    `json:"code"`
 	Reason    string    `json:"reason"`
+	Says      Text      `json:"-"` // nothing of changes that were kept before there was this
 }
 
 // count adds a check to its minute. It needs m.mu.
@@ -116,7 +117,7 @@ func (m *Monitor) note(c Component, at time.Time, before State, res Result) {
 	if err != nil {
 		return
 	}
-	m.waiting.changes = append(m.waiting.changes, Changed{ID: id, Component: c.Name, At: at, Before: before, State: res.State, Code: res.Code, Reason: res.Reason})
+	m.waiting.changes = append(m.waiting.changes, Changed{ID: id, Component: c.Name, At: at, Before: before, State: res.State, Code: res.Code, Reason: res.Reason.String(), Says: res.Reason})
 }
 
 // Past keeps the history of components in the database.
@@ -169,7 +170,7 @@ func (p *Past) save(ctx context.Context, w unwritten) error {
 			b.Queue(saveMinuteSQL, x.Component, x.At, p.node, x.Checks, x.Good, x.Slow, x.Bad, x.Worst, x.P50, x.P95)
 		}
 		for _, c := range w.changes {
-			b.Queue(saveChangeSQL, c.ID, c.Component, p.node, c.At, c.Before, c.State, c.Code, c.Reason)
+			b.Queue(saveChangeSQL, c.ID, c.Component, p.node, c.At, c.Before, c.State, c.Code, c.Reason, c.Says)
 		}
 		return tx.SendBatch(ctx, b).Close()
 	})
@@ -252,7 +253,7 @@ func (p *Past) Changes(ctx context.Context, name string, most int) ([]Changed, e
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (c Changed, err error) {
 		c.Component = name
-		err = row.Scan(&c.At, &c.Node, &c.Before, &c.State, &c.Code, &c.Reason)
+		err = row.Scan(&c.At, &c.Node, &c.Before, &c.State, &c.Code, &c.Reason, &c.Says)
 		return c, err
 	})
 }
@@ -273,7 +274,7 @@ func (m *Monitor) Changes(ctx context.Context, name string, most int) (list []Ch
 	}
 	for _, c := range slices.Backward(m.History(name).Changes) {
 		if len(list) < most {
-			list = append(list, Changed{At: c.At, Before: c.From, State: c.To, Reason: c.Reason})
+			list = append(list, Changed{At: c.At, Before: c.From, State: c.To, Reason: c.Reason, Says: c.Says})
 		}
 	}
 	return list, nil
@@ -308,7 +309,7 @@ func (mem *memory) damped(at time.Time, c Component, res Result) Result {
 		return res
 	}
 	worst := slices.MaxFunc(mem.turns, func(a, b turn) int { return cmp.Compare(rank(a.state), rank(b.state)) }).state
-	res.Reason = fmt.Sprintf("%s comes and goes: its state changed %d times in %s. Now: %s", c.Title, len(mem.turns), seconds(flapWindow), res.Reason)
+	res.Reason = say("flapping", c.titled(), num(len(mem.turns)), span(flapWindow)).with(res.Reason)
 	res.State, res.Code = worst, "flapping"
 	return res
 }

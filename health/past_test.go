@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"errors"
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,7 +55,7 @@ func TestMonitor_KeepsWhatTheDatabaseDoesNotTake(t *testing.T) {
 	db := testenv.Postgres(t)
 	now := time.Now().UTC().Truncate(time.Minute)
 	state := Up
-	m := New([]Component{{Name: "x", Title: "X", Check: func(context.Context) Result { return Result{State: state, Reason: "Mail " + string(state)} }}}, quiet(),
+	m := New([]Component{{Name: "x", Title: "X", Check: func(context.Context) Result { return Result{State: state, Reason: Plain("Mail " + string(state))} }}}, quiet(),
 		WithPast(NewPast(db.DB, "one")), WithClock(func() time.Time { return now }))
 	var rolled time.Time
 	for i := range 4 {
@@ -79,7 +80,14 @@ func TestMonitor_KeepsWhatTheDatabaseDoesNotTake(t *testing.T) {
 		t.Errorf("%+v %v", got, err)
 	}
 	list, err := m.past.Changes(t.Context(), "x", 10)
-	if err != nil || len(list) != 1 || list[0].Before != Up || list[0].State != Down || list[0].Reason != "Mail down" {
+	if err != nil || len(list) != 1 || list[0].Before != Up || list[0].State != Down || list[0].Reason != "Mail down" || !reflect.DeepEqual(list[0].Says, Plain("Mail down")) {
+		t.Errorf("%+v %v", list, err)
+	}
+	// One of before texts had names.
+	if _, err := db.DB.Exec(t.Context(), "INSERT INTO health_change (id, component, node, at, before, state, code, reason) VALUES (gen_random_uuid(), 'x', 'one', now() + interval '1 hour', 'up', 'down', '', 'Mail of old')"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err = m.past.Changes(t.Context(), "x", 1); err != nil || len(list) != 1 || list[0].Reason != "Mail of old" || list[0].Says != nil {
 		t.Errorf("%+v %v", list, err)
 	}
 }
@@ -87,7 +95,7 @@ func TestMonitor_KeepsWhatTheDatabaseDoesNotTake(t *testing.T) {
 func TestFlapping_IsOneStateUntilItIsCalm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		state := Up
-		m := New([]Component{{Name: "x", Title: "X", Ready: true, Check: func(context.Context) Result { return Result{State: state, Reason: "Mail flows."} }}}, quiet())
+		m := New([]Component{{Name: "x", Title: "X", Ready: true, Check: func(context.Context) Result { return Result{State: state, Reason: Plain("Mail flows.")} }}}, quiet())
 		changes := 0
 		var last State
 		for i := range 40 {
@@ -125,7 +133,7 @@ func TestProofs(t *testing.T) {
 	t.Parallel()
 	db := testenv.Postgres(t)
 	now := time.Now()
-	engine := Component{Name: "clamav", Title: "ClamAV", Check: func(context.Context) Result { return Result{State: Up, Reason: "ClamAV answers; mail flows."} }}
+	engine := Component{Name: "clamav", Title: "ClamAV", Check: func(context.Context) Result { return Result{State: Up, Reason: Plain("ClamAV answers; mail flows.")} }}
 	here, there := NewProofs(db.DB, "here"), NewProofs(db.DB, "there")
 	c := Proven(engine, "clamav", there.Of, func() time.Time { return now })
 	want{Up, "", "answers"}.check(t, "nothing tried yet", c.Check(t.Context()))

@@ -35,7 +35,7 @@ type Measure struct {
 	Most         int // mails that it may touch
 	Cause        string
 	Ends         time.Time
-	Touched      int // as the database knows it
+	Taken        int // of that, touched or taken by processes, as the database knows it
 
 	re *regexp.Regexp
 }

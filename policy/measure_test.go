@@ -95,6 +95,16 @@ func begin(t *testing.T, db *testenv.DB, kind MeasureKind, most int, trial bool)
 	return id
 }
 
+// touched is [Store.Touch] with a database that answers.
+func touched(t *testing.T, s *Store, mail uuid.UUID, list []*Measure) bool {
+	t.Helper()
+	ok, err := s.Touch(t.Context(), mail, list)
+	if err != nil {
+		t.Error(err)
+	}
+	return ok
+}
+
 func TestStore_Measures(t *testing.T) {
 	t.Parallel()
 	s, db := newTestStore(t)
@@ -116,36 +126,36 @@ func TestStore_Measures(t *testing.T) {
 	}
 	mail := uuid.New()
 	for _, id := range []uuid.UUID{mail, mail, uuid.New()} {
-		if !s.Touch(id, list) {
+		if !touched(t, s, id, list) {
 			t.Fatal("there is room")
 		}
 	}
 	if len(s.Measures(DefaultWorkspace)) != 1 {
 		t.Fatal("a mail counts once, and there is room for three")
 	}
-	s.saveTouches(ctx)
+	s.saveTouches(ctx, false)
 	if len(s.Measures(DefaultWorkspace)) != 1 {
 		t.Error("what is saved and not in the snapshot counts once")
 	}
 	load()
-	if !s.Touch(mail, list) {
+	if !touched(t, s, mail, list) {
 		t.Error("what an older snapshot found has room in this one")
 	}
-	s.saveTouches(ctx) // it is there already
+	s.saveTouches(ctx, false) // it is there already
 	load()
 	var n int
 	if err := db.QueryRow(ctx, "SELECT count(*) FROM alert_reaction_touch").Scan(&n); err != nil || n != 2 || len(s.touches.pending) != 0 {
 		t.Errorf("%v: %d written, %+v pending", err, n, s.touches.pending)
 	}
-	if list = s.Measures(DefaultWorkspace); len(list) != 1 || !s.Touch(uuid.New(), list) {
+	if list = s.Measures(DefaultWorkspace); len(list) != 1 || !touched(t, s, uuid.New(), list) {
 		t.Fatal("there is room for a third")
 	}
-	s.saveTouches(ctx)
+	s.saveTouches(ctx, false)
 	load()
-	if s.Touch(uuid.New(), []*Measure{{ID: id, Most: 3}}) {
+	if touched(t, s, uuid.New(), []*Measure{{ID: id, Most: 3}}) {
 		t.Error("a list of an older snapshot made room that is not there")
 	}
-	if s.Touch(uuid.New(), list) || len(s.Measures(DefaultWorkspace)) != 0 {
+	if touched(t, s, uuid.New(), list) || len(s.Measures(DefaultWorkspace)) != 0 {
 		t.Error("it is full")
 	}
 	if _, err := db.Exec(ctx, "UPDATE alert_reaction SET ended_at = now(), end_kind = 'undo', ended_by = 'Bob' WHERE id = $1", id); err != nil {
@@ -174,7 +184,7 @@ func TestStore_MeasuresArriveByNotification(t *testing.T) {
 	t.Cleanup(func() { cancel(); <-done })
 	begin(t, db, MeasureLock, 3, false)
 	eventually(t, "the reaction", func() bool { return len(s.Measures(DefaultWorkspace)) == 1 })
-	s.Touch(uuid.New(), s.Measures(DefaultWorkspace))
+	touched(t, s, uuid.New(), s.Measures(DefaultWorkspace))
 	eventually(t, "the mail", func() (ok bool) {
 		_ = db.QueryRow(t.Context(), "SELECT count(*) = 1 FROM alert_reaction_touch").Scan(&ok)
 		return ok

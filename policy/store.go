@@ -104,7 +104,7 @@ type Store struct {
 
 // NewStore returns a Store that knows nothing until [Store.Load] or [Store.Run].
 func NewStore(db *pg.DB, static StaticRoutes, log *slog.Logger) *Store {
-	s := &Store{db: db, log: log, now: time.Now, touches: touches{signal: make(chan struct{}, 1)}}
+	s := &Store{db: db, log: log, now: time.Now, touches: newTouches()}
 	s.SetStatic(static)
 	return s
 }
@@ -139,13 +139,13 @@ func (s *Store) Run(ctx context.Context) error {
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
 	for {
-		s.saveTouches(ctx)
+		s.saveTouches(ctx, false)
 		if err := s.Load(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("policies not read, the last ones stay in force", "age", s.Age().String(), "error", err)
 		}
 		if !s.stale(ctx, changed, t.C) {
 			s.saveUses(context.WithoutCancel(ctx))
-			s.saveTouches(context.WithoutCancel(ctx))
+			s.saveTouches(context.WithoutCancel(ctx), true)
 			return nil
 		}
 	}
@@ -194,7 +194,6 @@ func (s *Store) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	counted, _ := s.touches.list(true)
 	measures, err := s.measuresInForce(ctx)
 	if err != nil {
 		return err
@@ -210,7 +209,7 @@ func (s *Store) Load(ctx context.Context) error {
 		snap.groups[w] = indexGroups(list)
 	}
 	snap.setEntries(byWorkspace(entries, func(e Entry) uuid.UUID { return e.Workspace }), s.now())
-	s.publish(snap, counted)
+	s.publish(snap)
 	return nil
 }
 

@@ -205,6 +205,10 @@ func (l lang) Millis(ms float64) string {
 // Bytes writes a size.
 func (l lang) Bytes(n int64) string {
 	switch {
+	case n >= 1<<40:
+		return l.Float(float64(n)/(1<<40), 1) + " TiB"
+	case n >= 1<<30:
+		return l.Float(float64(n)/(1<<30), 1) + " GiB"
 	case n >= 1<<20:
 		return l.Float(float64(n)/(1<<20), 1) + " MiB"
 	case n >= 1<<10:

@@ -174,7 +174,7 @@ func (s *pages) loadAttention(c echo.Context, p *frame, v *dashView) error {
 	var crit, warn []attention
 	for _, st := range report.Components {
 		tone := healthTone(st.State)
-		text, _ := reason(p, st)
+		text, _ := healthText(p, st.Says, st.Reason)
 		a := attention{Icon: componentIcon(st.Name), Tone: tone, Title: p.T("attention.health", componentTitle(p, st), p.word("health.state", string(st.State))), Text: text, At: st.Since, Href: "/health"}
 		if !p.Can(rightHealthRead) {
 			a.Href = ""

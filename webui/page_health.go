@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"golang.org/x/text/language"
 
 	"mailward/health"
 )
@@ -120,7 +119,7 @@ func healthSentence(p *frame, r health.Report) string {
 	var parts []string
 	for _, st := range r.Components {
 		if t := healthTone(st.State); t == "warn" || t == "crit" {
-			text, _ := reason(p, st)
+			text, _ := healthText(p, st.Says, st.Reason)
 			parts = append(parts, text)
 		}
 	}
@@ -133,37 +132,11 @@ func healthSentence(p *frame, r health.Report) string {
 	return strings.Join(parts, " ")
 }
 
-// reason is the sentence of a component in the language of the page. The
-// package health speaks English; where the catalogue has no translation of a
-// code, its own sentence is shown and marked as English.
-func reason(p *frame, st health.Status) (text string, foreign bool) {
-	if p.tag == language.English {
-		return st.Reason, false
-	}
-	kind, _, _ := strings.Cut(st.Name, ":")
-	code := st.Code
-	if code == "" && st.State == health.Up {
-		code = "ok"
-	}
-	for _, key := range []string{"hc." + kind + "." + code, "hc." + code} {
-		if p.Has(key) {
-			return p.T(key, componentTitle(p, st)), false
-		}
-	}
-	return st.Reason, true
-}
-
-func componentTitle(p *frame, st health.Status) string {
-	kind, rest, _ := strings.Cut(st.Name, ":")
-	if p.Has("component." + kind) {
-		return strings.TrimSpace(p.T("component."+kind) + " " + rest)
-	}
-	return st.Title
-}
+func componentTitle(p *frame, st health.Status) string { return p.component(st.Name, st.Title) }
 
 func (s *pages) healthCard(p *frame, st health.Status) healthCard {
 	card := healthCard{Status: st, UpShare: -1}
-	card.Reason, card.Foreign = reason(p, st)
+	card.Reason, card.Foreign = healthText(p, st.Says, st.Reason)
 	names := make([]string, 0, len(st.Facts))
 	for k := range st.Facts {
 		names = append(names, k)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -66,7 +65,7 @@ func FuzzForeign(f *testing.F) {
 var (
 	useRe    = regexp.MustCompile(`\b(?:T|N|Has)\("([a-zA-Z0-9_.]+)"(\s*\+)?`)
 	wordRe   = regexp.MustCompile(`\bword\("([a-zA-Z0-9_.]+)"`)
-	stringRe = regexp.MustCompile(`"((?:flash|error|act\.wrong|body|did|hc)\.[a-zA-Z0-9_.]*)"`)
+	stringRe = regexp.MustCompile(`"((?:flash|error|act\.wrong|body|did)\.[a-zA-Z0-9_.]*)"`)
 )
 
 // usedKeys finds the keys in the sources: whole ones, and beginnings that a
@@ -141,7 +140,7 @@ func TestCatalogues(t *testing.T) {
 		}
 	}
 	for key := range de {
-		if _, ok := en[key]; !ok && !strings.HasPrefix(key, "hc.") { // English sentences come from package health
+		if _, ok := en[key]; !ok {
 			t.Errorf("only in German: %s", key)
 		}
 	}
@@ -165,32 +164,6 @@ func TestTimelineSpeaks(t *testing.T) {
 	for _, m := range found {
 		if _, ok := c.texts[language.English]["did."+m[1]]; !ok {
 			t.Errorf("missing: did.%s", m[1])
-		}
-	}
-}
-
-// TestHealth_AuditSpeaksGerman: each state of the record and of its seal has a
-// sentence in German.
-func TestHealth_AuditSpeaksGerman(t *testing.T) {
-	t.Parallel()
-	c, err := newCatalog()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for component, file := range map[string]string{"audit_seal": "check_seal.go", "audit": "check_path.go"} {
-		b, err := os.ReadFile(filepath.Join("..", "health", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, code, ok := strings.Cut(string(b), "func judge"+map[string]string{"audit_seal": "Seal(", "audit": "Audit("}[component])
-		codes := regexp.MustCompile(`r\.Code(?:, r\.Detail)? = (?:\w+, )?"(\w+)"`).FindAllStringSubmatch(code, -1)
-		if !ok || len(codes) < 4 {
-			t.Fatalf("%s: %d codes found in %s", component, len(codes), file)
-		}
-		for _, m := range append(codes, []string{"", "ok"}) {
-			if key := "hc." + component + "." + m[1]; c.texts[language.German][key] == "" {
-				t.Errorf("missing in German: %s", key)
-			}
 		}
 	}
 }

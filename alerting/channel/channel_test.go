@@ -303,6 +303,58 @@ func TestFacts_SayWhoHasTheMail(t *testing.T) {
 	}
 }
 
+// TestLinks_LateHits: an alarm about mail that was found bad after it was delivered
+// leads to what was found, over each channel.
+func TestLinks_LateHits(t *testing.T) {
+	t.Parallel()
+	item := uuid.MustParse("0195a000-0000-7000-8000-00000000000a")
+	hits := []Hit{{Item: item, Class: "malware", Found: []string{"Emotet"}}}
+	late, sandbox, unknown := spike, spike, spike
+	late.Metric, late.Hits = "coverage_late_hits", hits
+	sandbox.Metric, sandbox.Hits = "sandbox_late_malicious", hits
+	unknown.Metric = "sandbox_late_malicious"
+	const list, mail = "https://mail.ours.example/health/coverage#late", "https://mail.ours.example/quarantine/0195a000-0000-7000-8000-00000000000a"
+	key := hookPrefix + base64.StdEncoding.EncodeToString(make([]byte, 32))
+	for kind, c := range map[string]struct {
+		service func(map[string]any) (int, string)
+		secret  string
+		before  string // the link, as the message has it
+	}{
+		Slack: {slackService, "", `"url":"`}, Teams: {teamsService, "", `"url":"`}, PagerDuty: {pagerService, "R0UTE", `"href":"`},
+		Webhook: {func(map[string]any) (int, string) { return 200, "" }, key, `"late_hits":"`},
+	} {
+		d := newDouble(t, like(c.service))
+		ch := Channel{Kind: kind, Name: "x", Target: d.URL, Secret: c.secret, Language: "de"}
+		if c.secret == "" {
+			ch.Secret = d.URL
+		}
+		s := sender(Config{})
+		for _, a := range []Alert{late, sandbox, unknown, spike} {
+			if err := s.Send(t.Context(), ch, uuid.New(), Message{Alerts: []Alert{a}}); err != nil {
+				t.Fatalf("%s: %v", kind, err)
+			}
+		}
+		for i, want := range []string{c.before + list + `"`, strings.Replace(c.before, "late_hits", "mail", 1) + mail + `"`} {
+			if !strings.Contains(d.bodies[i], want) {
+				t.Errorf("%s lacks %s: %s", kind, want, d.bodies[i])
+			}
+			if strings.Contains(d.bodies[2]+d.bodies[3]+d.bodies[1-i], want) {
+				t.Errorf("%s: %s is in an alarm that it does not belong to", kind, want)
+			}
+		}
+		s.Close()
+	}
+	s := sender(Config{})
+	text, page := s.text(words{"de"}, Channel{}, Message{Alerts: []Alert{late}}), s.html(words{"de"}, Channel{}, Message{Alerts: []Alert{late}})
+	if !strings.Contains(text, "Späte Treffer öffnen: "+list+"\n") || !strings.Contains(page, `href="`+list+`">Späte Treffer öffnen</a>`) {
+		t.Errorf("%s\n%s", text, page)
+	}
+	s.cfg.PublicURL = ""
+	if l := s.pages(words{"en"}, late); l != nil {
+		t.Errorf("links without an address of ours: %v", l)
+	}
+}
+
 func TestTexts_BothLanguagesSayTheSame(t *testing.T) {
 	t.Parallel()
 	en, de := slices.Sorted(maps.Keys(texts["en"])), slices.Sorted(maps.Keys(texts["de"]))

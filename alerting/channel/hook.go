@@ -60,11 +60,8 @@ func (s *Sender) shownAlerts(m Message, most int) ([]shownAlert, int) {
 	out := []shownAlert{}
 	for _, a := range list {
 		x := shownAlert{Alert: a, Title: words{"en"}.title(a), Links: map[string]string{}}
-		if base := strings.TrimRight(s.cfg.PublicURL, "/"); base != "" {
-			x.Links["alert"] = base + "/alerts/" + a.ID.String()
-			if q := quarantineQuery(a); q != "" {
-				x.Links["quarantine"] = base + "/quarantine?" + q
-			}
+		for _, l := range s.pages(words{"en"}, a) {
+			x.Links[l.key] = l.url
 		}
 		out = append(out, x)
 	}

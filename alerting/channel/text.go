@@ -14,7 +14,7 @@ var texts = map[string]map[string]string{
 	"en": {
 		"alarm": "Alert", "resolved": "Resolved", "test": "Test", "more": "{0} more alerts", "several": "{0} alerts",
 		"severity": "Severity", "info": "info", "warn": "warning", "critical": "critical",
-		"subject": "Concerns", "value": "Value", "threshold": "Threshold", "since": "Since", "ended": "Ended", "open": "Open alert", "quarantine": "Open quarantine", "runbook": "Runbook",
+		"subject": "Concerns", "value": "Value", "threshold": "Threshold", "since": "Since", "ended": "Ended", "open": "Open alert", "quarantine": "Open quarantine", "late_hits": "Open late hits", "mail": "Open the newest mail", "runbook": "Runbook",
 		"above": "above {0}", "below": "below {0}", "times": "more than {0} times the usual ({1})", "none": "no values",
 		"delivered": "Delivered to", "ago": "{0} before it was found", "others": "and {0} more",
 		"late": "Seen late: the evaluation had paused.", "test_text": "This is a test of the channel “{0}”, asked for by {1}. Nothing has happened.", "all": "everything",
@@ -23,7 +23,7 @@ var texts = map[string]map[string]string{
 	"de": {
 		"alarm": "Alarm", "resolved": "Behoben", "test": "Test", "more": "{0} weitere Alarme", "several": "{0} Alarme",
 		"severity": "Schwere", "info": "Hinweis", "warn": "Warnung", "critical": "kritisch",
-		"subject": "Betrifft", "value": "Wert", "threshold": "Schwelle", "since": "Seit", "ended": "Beendet", "open": "Alarm öffnen", "quarantine": "Quarantäne öffnen", "runbook": "Anleitung",
+		"subject": "Betrifft", "value": "Wert", "threshold": "Schwelle", "since": "Seit", "ended": "Beendet", "open": "Alarm öffnen", "quarantine": "Quarantäne öffnen", "late_hits": "Späte Treffer öffnen", "mail": "Neueste Mail öffnen", "runbook": "Anleitung",
 		"above": "über {0}", "below": "unter {0}", "times": "mehr als das {0}-Fache des Üblichen ({1})", "none": "keine Werte",
 		"delivered": "Zugestellt an", "ago": "{0} vor dem Fund", "others": "und {0} weitere",
 		"late": "Verspätet bemerkt: Die Auswertung hatte ausgesetzt.", "test_text": "Dies ist ein Test des Kanals „{0}“, veranlasst von {1}. Es ist nichts geschehen.", "all": "alles",
@@ -145,20 +145,36 @@ func (w words) age(d time.Duration) string {
 	return strconv.Itoa(int(d.Seconds())) + " s"
 }
 
-// link is where to go on.
-type link struct{ name, url string }
+// link is where to go on. key names it for programs.
+type link struct{ key, name, url string }
 
-// links of an alert: the alert, the quarantine with the mails that it is about,
-// and what the rule's author has written.
-func (s *Sender) links(w words, a Alert) (list []link) {
-	if base := strings.TrimRight(s.cfg.PublicURL, "/"); base != "" {
-		list = append(list, link{w.t("open"), base + "/alerts/" + a.ID.String()})
-		if q := quarantineQuery(a); q != "" {
-			list = append(list, link{w.t("quarantine"), base + "/quarantine?" + q})
-		}
-	}
+// links of an alert: the alert, the mails that it is about, and what the rule's
+// author has written.
+func (s *Sender) links(w words, a Alert) []link {
+	list := s.pages(w, a)
 	if a.Runbook != "" {
-		list = append(list, link{w.t("runbook"), a.Runbook})
+		list = append(list, link{"runbook", w.t("runbook"), a.Runbook})
+	}
+	return list
+}
+
+// pages are those of ours that an alert leads to. What was found late stands in no
+// list of the quarantine: a scan's finds have a list of their own, the sandbox's stand
+// on the page of the mail.
+func (s *Sender) pages(w words, a Alert) []link {
+	base := strings.TrimRight(s.cfg.PublicURL, "/")
+	if base == "" {
+		return nil
+	}
+	list := []link{{"alert", w.t("open"), base + "/alerts/" + a.ID.String()}}
+	if q := quarantineQuery(a); q != "" {
+		list = append(list, link{"quarantine", w.t("quarantine"), base + "/quarantine?" + q})
+	}
+	switch {
+	case a.Metric == "coverage_late_hits":
+		list = append(list, link{"late_hits", w.t("late_hits"), base + "/health/coverage#late"})
+	case a.Metric == "sandbox_late_malicious" && len(a.Hits) > 0:
+		list = append(list, link{"mail", w.t("mail"), base + "/quarantine/" + a.Hits[0].Item.String()})
 	}
 	return list
 }

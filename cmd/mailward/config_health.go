@@ -107,7 +107,7 @@ func (c *HealthConf) components() (list []health.Component, err error) {
 		if meaning != "" && !strings.HasSuffix(meaning, ".") {
 			meaning += "."
 		}
-		list = append(list, health.HTTP(health.Service{Name: "http:" + h.Name, Title: title, URL: h.URL, Method: h.Method, Status: h.Status, Body: h.Body, Header: header, Roots: roots, Every: h.Every, Meaning: meaning}))
+		list = append(list, health.HTTP(health.Service{Name: "http:" + h.Name, Title: title, URL: h.URL, Method: h.Method, Status: h.Status, Body: h.Body, Header: header, Roots: roots, Every: h.Every, Meaning: health.Plain(meaning)}))
 	}
 	return list, nil
 }

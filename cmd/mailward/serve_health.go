@@ -169,16 +169,16 @@ func (p *program) channels(ctx context.Context) (list []health.Told, err error) 
 }
 
 // hopWarnings is what is not right about the hosts of a route, though mail flows.
-func hopWarnings(list []hop.Checked, now time.Time) (warnings []string) {
+func hopWarnings(list []hop.Checked, now time.Time) (warnings health.Text) {
 	for _, c := range list {
 		switch {
 		case c.Err != nil:
-			warnings = append(warnings, c.Host+" is not used now.")
+			warnings = append(warnings, health.HostUnused(c.Host)...)
 		case c.Expires.IsZero() || c.Verified == "dane": // RFC 7672 §3.1.1: with DANE-EE the dates do not count
 		case c.Expires.Before(now):
-			warnings = append(warnings, "The certificate of "+c.Host+" ended on "+c.Expires.UTC().Format(time.DateOnly)+"; it is not checked on this route, and everybody who checks it refuses.")
+			warnings = append(warnings, health.CertificateEnded(c.Host, c.Expires)...)
 		case c.Expires.Sub(now) < certificateSoon:
-			warnings = append(warnings, "The certificate of "+c.Host+" ends on "+c.Expires.UTC().Format(time.DateOnly)+".")
+			warnings = append(warnings, health.CertificateEnds(c.Host, c.Expires)...)
 		}
 	}
 	return warnings

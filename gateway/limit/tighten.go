@@ -6,8 +6,9 @@ type Tighter interface {
 	// Tighter gives the number that limits are divided by, 1 for as they are set.
 	// trial: nobody is refused for it, it is only counted.
 	Tighter() (by int, trial bool)
-	// Refused hears of a refusal that only the tighter limits made, or would have.
-	Refused()
+	// Refused hears of a refusal that only the tighter limits make, or would make.
+	// False: they may make no more of them.
+	Refused() bool
 }
 
 // Tighten has the Guard ask t from now on.
@@ -28,9 +29,10 @@ func (g *Guard) tightened(count func([]entry) string, entries []entry) string {
 	switch {
 	case over == "":
 		return count(entries)
-	case !trial:
-		(*t).Refused()
+	case !trial && (*t).Refused():
 		return over
+	case !trial:
+		return count(entries)
 	}
 	kind := count(entries)
 	if kind == "" {

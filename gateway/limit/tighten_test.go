@@ -13,7 +13,7 @@ type alert struct {
 }
 
 func (a *alert) Tighter() (int, bool) { return a.by, a.trial }
-func (a *alert) Refused()             { a.refused++ }
+func (a *alert) Refused() bool        { a.refused++; return true }
 
 func TestTighten(t *testing.T) {
 	t.Parallel()

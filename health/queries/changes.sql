@@ -1,4 +1,4 @@
-SELECT at, node, before, state, code, reason
+SELECT at, node, before, state, code, reason, says
 FROM health_change
 WHERE component = $1
 ORDER BY at DESC, id DESC

@@ -1,5 +1,5 @@
 -- Has a reaction touch a release, as long as it is in force and not full, and says whether it does: what it touched before it does until
--- its end. $1 reaction, $2 mail
+-- its end. Run it behind lock_reaction, in a statement of its own. $1 reaction, $2 mail
 WITH put AS (
     INSERT INTO alert_reaction_touch (reaction_id, thing_id)
     SELECT r.id, $2 FROM alert_reaction r WHERE r.id = $1 AND r.ended_at IS NULL AND r.ends_at > now()
