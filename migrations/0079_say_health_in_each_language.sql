@@ -3,7 +3,7 @@
 -- arguments, too, so that pages show them in the language of who reads them. Older rows
 -- have English only.
 
-SELECT audit.maintenance('0078', 'reasons in the history of health that can be read in each language');
+SELECT audit.maintenance('0079', 'reasons in the history of health that can be read in each language');
 
 SET LOCAL ROLE mailward_owner;
 

@@ -2,7 +2,7 @@
 -- What runs all the time is planned once: the sequencer looks four times a second
 -- for events, mostly in vain, and planning over the partitions took most of it.
 
-SELECT audit.maintenance('0080', 'audit.sequence is planned once, and ends at once where nothing waits; decisions are compressed by LZ4');
+SELECT audit.maintenance('0081', 'audit.sequence is planned once, and ends at once where nothing waits; decisions are compressed by LZ4');
 
 SET LOCAL ROLE mailward_owner;
 

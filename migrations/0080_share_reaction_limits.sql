@@ -2,7 +2,7 @@
 -- The limit of a reaction is shared out: a process takes some of it before it touches
 -- mail, so that all of them together never touch more.
 
-SELECT audit.maintenance('0079', 'limits of reactions that several processes keep together');
+SELECT audit.maintenance('0080', 'limits of reactions that several processes keep together');
 
 SET LOCAL ROLE mailward_owner;
 
