@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -106,6 +109,53 @@ func TestHealthWord(t *testing.T) {
 		kind, value, _ := strings.Cut(arg, ":")
 		if got := [2]string{en.healthWord(kind, value), de.healthWord(kind, value)}; got != want {
 			t.Errorf("%s: %q, want %q", arg, got, want)
+		}
+	}
+}
+
+var (
+	factSet  = regexp.MustCompile(`Facts\["([a-z_0-9]+)"\]`)
+	factMap  = regexp.MustCompile(`Facts: map\[string\]string\{([^}\n]*)\}`)
+	factName = regexp.MustCompile(`"([a-z_0-9]+)":`)
+)
+
+// TestHealth_FactNames: each fact that a check tells of has a name in each language.
+func TestHealth_FactNames(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../health/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, f := range files {
+		if strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		src, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range factSet.FindAllStringSubmatch(string(src), -1) {
+			names[m[1]] = true
+		}
+		for _, m := range factMap.FindAllStringSubmatch(string(src), -1) {
+			for _, n := range factName.FindAllStringSubmatch(m[1], -1) {
+				names[n[1]] = true
+			}
+		}
+	}
+	if len(names) < 30 {
+		t.Fatalf("only %d facts were found in the checks: %v", len(names), names)
+	}
+	for _, lang := range []string{"en", "de"} {
+		text, err := os.ReadFile("locales/" + lang + ".toml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range names {
+			if !strings.Contains(string(text), `"factname.`+n+`" = `) {
+				t.Errorf("%s: the fact %q has no name", lang, n)
+			}
 		}
 	}
 }

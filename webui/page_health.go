@@ -147,7 +147,7 @@ func (s *pages) healthCard(p *frame, st health.Status) healthCard {
 		if st.Name == "scanner" && k == "database" {
 			name = "rules_version" // of YARA, not of signatures
 		}
-		card.Facts = append(card.Facts, [2]string{p.word("factname", name), factValue(p, k, st.Facts[k])})
+		card.Facts = append(card.Facts, [2]string{p.word("factname", name), factValue(p, st.Facts[k])})
 	}
 	samples := s.monitor.History(st.Name).Samples
 	card.Latency = latencies(samples, 60)
@@ -156,11 +156,9 @@ func (s *pages) healthCard(p *frame, st health.Status) healthCard {
 	return card
 }
 
-func factValue(p *frame, name, value string) string {
-	if strings.HasSuffix(name, "_time") || strings.HasSuffix(name, "_at") {
-		if t, err := time.Parse(time.RFC3339, value); err == nil {
-			return p.Full(t)
-		}
+func factValue(p *frame, value string) string {
+	if t, err := time.Parse(time.RFC3339, value); err == nil {
+		return p.Full(t)
 	}
 	return plain(value, 200)
 }
