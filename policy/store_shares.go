@@ -100,6 +100,9 @@ func (t *touches) unwritten(reaction uuid.UUID) (n int) {
 // them has become full or has ended in the meantime, and nothing is counted: the
 // decision is to be made anew. It asks the database once for many mails.
 func (s *Store) Touch(ctx context.Context, mail uuid.UUID, list []*Measure) (bool, error) {
+	if len(list) == 0 { // nearly always: no reaction is in force
+		return true, nil
+	}
 	list = slices.Clone(list)
 	for {
 		lacks, ok := s.take(mail, list)
@@ -149,9 +152,11 @@ func (s *Store) take(mail uuid.UUID, list []*Measure) (lacks *Measure, ok bool) 
 		x.left, x.used = x.left-1, now
 		t.pending[touch{id, mail}] = now
 	}
-	select {
-	case t.signal <- struct{}{}:
-	default:
+	if len(use) > 0 {
+		select {
+		case t.signal <- struct{}{}:
+		default:
+		}
 	}
 	return nil, true
 }

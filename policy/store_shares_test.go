@@ -209,3 +209,32 @@ func TestStore_LimitWithoutDatabase(t *testing.T) {
 		t.Error("the database is back")
 	}
 }
+
+// TestStore_TouchOfNothing: a mail that no reaction touches, as nearly all are, and
+// one that is touched already have nothing written down or read anew.
+func TestStore_TouchOfNothing(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	begin(t, db, MeasureLock, 5, false)
+	s, asked := process(t, db, noFault)
+	quiet := func(what string, want int64) {
+		t.Helper()
+		if len(s.touches.signal) != 0 || asked.Load() != want {
+			t.Errorf("%s: %d signals, %d questions", what, len(s.touches.signal), asked.Load())
+		}
+	}
+	mail := uuid.New()
+	if ok, err := s.Touch(t.Context(), mail, nil); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	quiet("nothing", 0)
+	list := s.Measures(DefaultWorkspace)
+	if ok, err := s.Touch(t.Context(), mail, list); !ok || err != nil || len(list) != 1 {
+		t.Fatal(ok, err, list)
+	}
+	<-s.touches.signal
+	if ok, err := s.Touch(t.Context(), mail, list); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	quiet("the same mail again", 1)
+}

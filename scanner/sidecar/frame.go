@@ -18,13 +18,15 @@ import (
 var errFrame = errors.New("frame is too long")
 
 // The modes of both sides. A worker may be in foreign hands: what it says is
-// bounded in depth and number.
+// bounded in depth and number, and a score that is no number, which would make the
+// sum of all scores none, is refused.
 var (
 	encoding = must(cbor.EncOptions{Time: cbor.TimeRFC3339Nano}.EncMode())
 	decoding = must(strict.DecMode())
 	lenient  = must(anyText.DecMode())
 
-	strict  = cbor.DecOptions{MaxNestedLevels: 16, MaxArrayElements: 1 << 17, MaxMapPairs: 1 << 12, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden}
+	strict = cbor.DecOptions{MaxNestedLevels: 16, MaxArrayElements: 1 << 17, MaxMapPairs: 1 << 12, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
+		NaN: cbor.NaNDecodeForbidden, Inf: cbor.InfDecodeForbidden}
 	anyText = func() cbor.DecOptions { o := strict; o.UTF8 = cbor.UTF8DecodeInvalid; return o }()
 )
 
@@ -35,7 +37,7 @@ func must[T any](mode T, err error) T {
 	return mode
 }
 
-func readFrame(r io.Reader, limit uint32, v any) error {
+func readFrame[T any](r io.Reader, limit uint32, v *T) error {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return err
@@ -58,7 +60,7 @@ func readFrame(r io.Reader, limit uint32, v any) error {
 
 // decode reads a value. Everybody behind it may rely on strings that are UTF-8:
 // where one is not, which is rare, what is no text in it is replaced.
-func decode(b []byte, v any) error {
+func decode[T any](b []byte, v *T) error {
 	err := decoding.Unmarshal(b, v)
 	if err == nil {
 		return nil
@@ -66,14 +68,16 @@ func decode(b []byte, v any) error {
 	if lenient.Unmarshal(b, v) != nil {
 		return fmt.Errorf("read frame: %w", err)
 	}
-	// Through JSON, which has no other strings.
+	// Through JSON, which has no other strings, into a value that has none yet.
+	var clean T
 	text, err := json.Marshal(v)
 	if err == nil {
-		err = json.Unmarshal(text, v)
+		err = json.Unmarshal(text, &clean)
 	}
 	if err != nil {
 		return fmt.Errorf("make text of a frame valid: %w", err)
 	}
+	*v = clean
 	return nil
 }
 

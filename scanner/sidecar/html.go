@@ -45,7 +45,7 @@ type element struct {
 // readHTML reads a page.
 func (w *walker) readHTML(part, name, text string) {
 	p := &page{w: w, part: part, attributes: attributes{}}
-	p.text.Grow(len(text) / 2)
+	p.text.Grow(min(len(text)/2, content.MaxText))
 	p.read(text)
 	p.endAnchor()
 	p.endForm()
