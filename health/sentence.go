@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"mailward/internal/wording"
 )
 
 // Line is one or two sentences: their name, and its arguments. With them it can be
@@ -65,19 +67,8 @@ func (t Text) In(lang string, word Words) (text string, ok bool) {
 		if lang == "de" {
 			format = s.de
 		}
-		args := make([]any, len(l.Args))
-		for i, a := range l.Args {
-			kind, value, _ := strings.Cut(a, ":")
-			if args[i] = value; kind != "" {
-				args[i] = word(kind, value)
-			}
-		}
-		if len(args) == 0 {
-			parts = append(parts, format)
-			continue
-		}
-		said := fmt.Sprintf(format, args...)
-		if strings.Contains(said, "%!") && !strings.Contains(strings.Join(l.Args, ""), "%!") {
+		said, ok := wording.Fill(format, l.Args, word)
+		if !ok {
 			return "", false
 		}
 		parts = append(parts, said)

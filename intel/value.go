@@ -98,7 +98,7 @@ func clean(raw string) (string, error) {
 		s = refang.Replace(s)
 	}
 	for _, d := range defanged {
-		if len(s) > len(d.from) && strings.EqualFold(s[:len(d.from)], d.from) {
+		if len(s) >= len(d.from) && strings.EqualFold(s[:len(d.from)], d.from) {
 			s = d.to + s[len(d.from):]
 			break
 		}

@@ -1,10 +1,11 @@
 package policy
 
 import (
-	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"mailward/internal/wording"
 )
 
 // sentence is what an explanation can say, in every language that people read it
@@ -74,15 +75,8 @@ func (l Line) In(lang string, word func(kind, value string) string) string {
 	if lang == "de" {
 		format = s.de
 	}
-	args := make([]any, len(l.Args))
-	for i, a := range l.Args {
-		kind, value, _ := strings.Cut(a, ":")
-		if args[i] = value; kind != "" {
-			args[i] = word(kind, value)
-		}
-	}
-	text := fmt.Sprintf(format, args...)
-	if strings.Contains(text, "%!") { // the arguments are those of another version
+	text, ok := wording.Fill(format, l.Args, word)
+	if !ok {
 		return l.Text
 	}
 	if first, size := utf8.DecodeRuneInString(text); lang == "de" {

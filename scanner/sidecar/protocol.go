@@ -4,7 +4,7 @@
 // It runs as mailward-scanner, under its own user and without a network. A
 // parent that never looks at a mail keeps some workers, each of which serves
 // one request at a time from a shared unix socket. A mail comes in as a file
-// descriptor and never as bytes, what was found goes out as one JSON frame. A
+// descriptor and never as bytes, what was found goes out as one frame of CBOR. A
 // worker that hangs ends itself, one that dies is replaced; the mail that it
 // had in hand is then not scanned, which the gateway knows what to do about.
 //
