@@ -12,19 +12,19 @@ import (
 // culpritStep is for one look at a part of the rules: the least that libyara can.
 const culpritStep = time.Second
 
-// culprit finds the rule that takes so long on data, by matching with fewer and
-// fewer of them. libyara keeps no books of what a rule costs, unless it is built
-// to, at the cost of every scan.
+// culprit finds the rule of a group that takes so long on data, by matching with
+// fewer and fewer of them. libyara keeps no books of what a rule costs, unless it
+// is built to, at the cost of every scan.
 //
 // First the namespaces are halved, since no rule depends on one of another. Of
 // what is left the rules are halved; those that others build on (private, global)
 // stay on meanwhile. Whoever is found has to be slow alone, or nobody is named.
-func (m *matcher) culprit(data []byte, until time.Time) *sidecar.SlowRule {
-	all := m.rules.GetRules()
-	defer m.enable(all, func(yara.Rule) bool { return true })
+func (m *matcher) culprit(g *group, data []byte, until time.Time) *sidecar.SlowRule {
+	all := g.rules.GetRules()
+	defer enable(all, func(yara.Rule) bool { return true })
 	slow := func(on func(yara.Rule) bool) bool {
-		m.enable(all, on)
-		return isTimeout(m.scan(data, culpritStep, time.Time{}, &hits{}))
+		enable(all, on)
+		return isTimeout(g.scan(data, culpritStep, time.Time{}, &hits{}))
 	}
 	var spaces []string
 	for _, r := range all {
@@ -77,7 +77,7 @@ func halve(list []string, until time.Time, slow func([]string) bool) []string {
 }
 
 // enable leaves on only the rules that are wanted.
-func (m *matcher) enable(all []yara.Rule, on func(yara.Rule) bool) {
+func enable(all []yara.Rule, on func(yara.Rule) bool) {
 	for _, r := range all {
 		if on(r) {
 			r.Enable()

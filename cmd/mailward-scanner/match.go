@@ -13,57 +13,77 @@ import (
 	"github.com/hillu/go-yara/v4"
 
 	"mailward/policy"
+	"mailward/scanner/rules"
 	"mailward/scanner/sidecar"
 )
 
-// matcher matches with one libyara scanner, which is used again for each piece.
+// matcher matches all rules, group by group.
 type matcher struct {
-	rules   *yara.Rules
-	s       *yara.Scanner
+	groups  []*group
 	managed map[string]sidecar.RuleSet // by namespace
+}
+
+// group is rules that are matched together, with one libyara scanner that is used
+// again for each piece.
+type group struct {
+	rules *yara.Rules
+	s     *yara.Scanner
+	own   string       // as in [ruleFile]; "": they are matched with everything
+	vars  sidecar.Vars // as s has them
+	fresh bool         // vars are true
 }
 
 // ruleTimeout is for one piece. libyara counts in whole seconds; less than one
 // would be no limit at all.
 const ruleTimeout = 8 * time.Second
 
-func newMatcher(r *yara.Rules, managed map[string]sidecar.RuleSet) (*matcher, error) {
-	s, err := yara.NewScanner(r)
-	if err != nil {
-		return nil, fmt.Errorf("make YARA scanner: %w", err)
+func newMatcher(list []compiledRules, managed map[string]sidecar.RuleSet) (*matcher, error) {
+	m := &matcher{managed: managed}
+	for _, r := range list {
+		s, err := yara.NewScanner(r.rules)
+		if err != nil {
+			return nil, fmt.Errorf("make YARA scanner: %w", err)
+		}
+		s.SetFlags(yara.ScanFlagsFastMode)
+		m.groups = append(m.groups, &group{rules: r.rules, s: s, own: r.own, fresh: true}) // A scanner begins with the values of [externals].
 	}
-	s.SetFlags(yara.ScanFlagsFastMode)
-	return &matcher{rules: r, s: s, managed: managed}, nil
+	return m, nil
 }
 
 // Close implements [sidecar.Candidate].
 func (m *matcher) Close() {
-	m.s.Destroy()
-	m.rules.Destroy()
+	for _, g := range m.groups {
+		g.s.Destroy()
+		g.rules.Destroy()
+	}
 }
 
 // Match implements [sidecar.Matcher]. A piece that takes too long is an error
 // that names the rule.
 func (m *matcher) Match(data []byte, v sidecar.Vars) ([]policy.Finding, error) {
-	for name, val := range map[string]any{"part_name": v.Name, "part_ext": v.Ext, "part_type": v.ContentType, "true_type": v.TrueType,
-		"part_depth": int64(v.Depth), "in_archive": v.Archived} {
-		if s, ok := val.(string); ok {
-			val = strings.ReplaceAll(s, "\x00", "")
-		}
-		if err := m.s.DefineVariable(name, val); err != nil {
-			return nil, fmt.Errorf("set %s: %w", name, err)
-		}
+	for _, s := range []*string{&v.Name, &v.Ext, &v.ContentType, &v.TrueType} {
+		*s = strings.ReplaceAll(*s, "\x00", "")
 	}
 	if len(data) == 0 {
 		data = []byte{'\n'} // Rules about names work on an empty piece too.
 	}
+	end := time.Now().Add(ruleTimeout)
 	var hits hits
-	err := m.scan(data, ruleTimeout, v.Until, &hits)
-	if isTimeout(err) {
-		return nil, m.culprit(data, v.Until.Add(sidecar.SlowGrace))
-	}
-	if err != nil {
-		return nil, err
+	for _, g := range m.groups {
+		part, ok := rules.Reach(g.own, data, v.Ext, v.TrueType)
+		if !ok {
+			continue
+		}
+		if err := g.define(v); err != nil {
+			return nil, err
+		}
+		err := g.scan(part, time.Until(end), v.Until, &hits)
+		if isTimeout(err) {
+			return nil, m.culprit(g, part, v.Until.Add(sidecar.SlowGrace))
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	var out []policy.Finding
 	for _, h := range hits {
@@ -72,12 +92,34 @@ func (m *matcher) Match(data []byte, v sidecar.Vars) ([]policy.Finding, error) {
 	return out, nil
 }
 
+// define sets the variables that are not what they were at the last piece.
+func (g *group) define(v sidecar.Vars) error {
+	old, fresh := g.vars, g.fresh
+	g.vars, g.fresh = v, false
+	for _, x := range []struct {
+		name    string
+		old, is any
+	}{
+		{"part_name", old.Name, v.Name}, {"part_ext", old.Ext, v.Ext}, {"part_type", old.ContentType, v.ContentType}, {"true_type", old.TrueType, v.TrueType},
+		{"part_depth", int64(old.Depth), int64(v.Depth)}, {"in_archive", old.Archived, v.Archived},
+	} {
+		if fresh && x.old == x.is {
+			continue
+		}
+		if err := g.s.DefineVariable(x.name, x.is); err != nil {
+			return fmt.Errorf("set %s: %w", x.name, err)
+		}
+	}
+	g.fresh = true
+	return nil
+}
+
 // scan matches for at most limit, and not much longer than until.
-func (m *matcher) scan(data []byte, limit time.Duration, until time.Time, cb yara.ScanCallback) error {
+func (g *group) scan(data []byte, limit time.Duration, until time.Time, cb yara.ScanCallback) error {
 	if !until.IsZero() {
 		limit = min(limit, time.Until(until))
 	}
-	return m.s.SetTimeout(max(limit, time.Second)).SetCallback(cb).ScanMem(data)
+	return g.s.SetTimeout(max(limit, time.Second)).SetCallback(cb).ScanMem(data)
 }
 
 func isTimeout(err error) bool {

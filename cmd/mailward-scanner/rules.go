@@ -31,18 +31,27 @@ const managedFile = "sets.json"
 // managedSpace is before the id of a managed set in its namespace.
 const managedSpace = "managed/"
 
+// ownSpace is before the name of one of our own files in its namespace.
+const ownSpace = "mailward/"
+
 // maxRules bounds what all rules together may take, in bytes.
 const maxRules = 64 << 20
 
 // ruleSet is all rules, compiled.
 type ruleSet struct {
-	rules       *yara.Rules
+	compiled    []compiledRules
 	count       int
 	version     string // hash over the files
 	newest      time.Time
 	fingerprint string // of the managed sets
 	managed     map[string]sidecar.RuleSet
 	spaces      []sidecar.RuleSpace
+}
+
+// compiledRules is rules that are matched together.
+type compiledRules struct {
+	own   string // as in [ruleFile]
+	rules *yara.Rules
 }
 
 // externals are the variables that rules may use beside the bytes.
@@ -52,7 +61,8 @@ func externals() map[string]any {
 
 // ruleFile is one file of rules, not compiled yet.
 type ruleFile struct {
-	Space string    `json:"space"` // its namespace, so that two files may use the same name
+	Space string    `json:"space"`         // its namespace, so that two files may use the same name
+	Own   string    `json:"own,omitempty"` // its name in [rules.Files], if it is one of those
 	Text  string    `json:"text"`
 	Time  time.Time `json:"time"`
 }
@@ -82,8 +92,11 @@ func checkRules(opt options) (int, error) {
 func readRules(opt options) (ruleFiles, error) {
 	var files ruleFiles
 	if !opt.NoBuiltinRules {
-		if err := files.addFS(rules.Files, "mailward/"); err != nil {
+		if err := files.addFS(rules.Files, ownSpace); err != nil {
 			return files, err
+		}
+		for i, f := range files.Files {
+			files.Files[i].Own = strings.TrimPrefix(f.Space, ownSpace)
 		}
 	}
 	for _, dir := range opt.Rules {
@@ -185,14 +198,10 @@ func newCompiler() (*yara.Compiler, error) {
 	return c, nil
 }
 
-// compileRules compiles all files into one set. It names every mistake of the
-// first file that has some: libyara's compiler is of no use after that.
+// compileRules compiles all files: each of our own by itself, since it is matched
+// only with what it may find something in, and all others together. It names every
+// mistake of the first file that has some: libyara's compiler is of no use after that.
 func compileRules(files ruleFiles) (ruleSet, error) {
-	c, err := newCompiler()
-	if err != nil {
-		return ruleSet{}, err
-	}
-	defer c.Destroy()
 	set := ruleSet{managed: map[string]sidecar.RuleSet{}, fingerprint: files.Managed.Fingerprint()}
 	hash := sha256.New()
 	all := files.Files
@@ -201,6 +210,7 @@ func compileRules(files ruleFiles) (ruleSet, error) {
 		set.managed[f.Space] = m
 		all = append(slices.Clip(all), f)
 	}
+	var groups []ruleGroup
 	for _, f := range all {
 		if set.managed[f.Space].ID == "" && slices.Contains(files.Managed.Off, f.Space) {
 			set.spaces = append(set.spaces, sidecar.RuleSpace{Space: f.Space, Off: true, Rules: []string{}})
@@ -211,21 +221,69 @@ func compileRules(files ruleFiles) (ruleSet, error) {
 		if f.Time.After(set.newest) {
 			set.newest = f.Time
 		}
+		if n := len(groups); n == 0 || groups[n-1].own != f.Own {
+			groups = append(groups, ruleGroup{own: f.Own})
+		}
+		last := &groups[len(groups)-1]
+		last.files = append(last.files, f)
+	}
+	hash.Write([]byte(set.fingerprint))
+	for _, g := range groups {
+		r, err := set.compile(g)
+		if err != nil {
+			return set, err
+		}
+		set.compiled = append(set.compiled, compiledRules{g.own, r})
+	}
+	set.version = hex.EncodeToString(hash.Sum(nil))[:12]
+	set.list()
+	return set, nil
+}
+
+// ruleGroup is files that are compiled together.
+type ruleGroup struct {
+	own   string // as in [ruleFile]
+	files []ruleFile
+}
+
+func (set *ruleSet) compile(g ruleGroup) (*yara.Rules, error) {
+	c, err := newCompiler()
+	if err != nil {
+		return nil, err
+	}
+	defer c.Destroy()
+	for _, f := range g.files {
 		name := f.Space
 		if m, ok := set.managed[f.Space]; ok {
 			name = fmt.Sprintf("rule set %q", m.Name)
 		}
 		if err := addRules(c, f, name); err != nil {
-			return set, err
+			return nil, err
 		}
 	}
-	hash.Write([]byte(set.fingerprint))
-	if set.rules, err = c.GetRules(); err != nil {
-		return set, fmt.Errorf("compile rules: %w", err)
+	r, err := c.GetRules()
+	if err != nil {
+		return nil, fmt.Errorf("compile rules: %w", err)
 	}
-	set.version = hex.EncodeToString(hash.Sum(nil))[:12]
-	set.list()
-	return set, nil
+	if g.own == "" {
+		return r, nil
+	}
+	return compact(r)
+}
+
+// compact gives the same rules, without the 9 MB that libyara's compiler holds for
+// more of them. Each of our files would cost every worker as much.
+func compact(r *yara.Rules) (*yara.Rules, error) {
+	defer r.Destroy()
+	var b bytes.Buffer
+	err := r.Write(&b)
+	if err == nil {
+		r, err = yara.ReadRules(&b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pack rules: %w", err)
+	}
+	return r, nil
 }
 
 // addRules compiles one file or set. Its mistakes are called by name.
@@ -251,7 +309,11 @@ func addRules(c *yara.Compiler, f ruleFile, name string) error {
 // list notes which rules there are.
 func (set *ruleSet) list() {
 	at := map[string]int{}
-	for _, r := range set.rules.GetRules() {
+	var all []yara.Rule
+	for _, c := range set.compiled {
+		all = append(all, c.rules.GetRules()...)
+	}
+	for _, r := range all {
 		space := r.Namespace()
 		i, ok := at[space]
 		if !ok {
@@ -317,7 +379,7 @@ func (compiler) Compile(s sidecar.RuleSet) (sidecar.Candidate, sidecar.Compiled)
 		return nil, out
 	}
 	describe(&out, r, outline)
-	m, err := newMatcher(r, map[string]sidecar.RuleSet{space: s})
+	m, err := newMatcher([]compiledRules{{rules: r}}, map[string]sidecar.RuleSet{space: s})
 	if err != nil || !out.OK {
 		r.Destroy()
 		if err != nil {

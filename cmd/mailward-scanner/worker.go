@@ -40,7 +40,7 @@ func runWorker(ctx context.Context, opt options, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	m, err := newMatcher(set.rules, set.managed)
+	m, err := newMatcher(set.compiled, set.managed)
 	if err != nil {
 		return err
 	}

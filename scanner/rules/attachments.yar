@@ -1,6 +1,8 @@
 // Files that have no business in a mail. The externals part_name, part_ext,
 // part_type, true_type, part_depth and in_archive come from the sidecar. A rule
 // that goes by the name alone says suspicious: malware is for what is in a file.
+// How much of a piece the rules get is in reach.go. A piece without a name is
+// spared the patterns for names, which cost more than all else here.
 
 rule Script_Attachment
 {
@@ -12,7 +14,7 @@ rule Script_Attachment
         severity = "warn"
         reference = "https://attack.mitre.org/techniques/T1566/001/"
     condition:
-        part_ext matches /^\.(js|jse|vbs|vbe|wsf|wsh|hta|ps1|psm1|bat|cmd|scr|pif|cpl|msc|jar|reg|sct|wsc|gadget|application|settingcontent-ms)$/ and
+        part_ext != "" and part_ext matches /^\.(js|jse|vbs|vbe|wsf|wsh|hta|ps1|psm1|bat|cmd|scr|pif|cpl|msc|jar|reg|sct|wsc|gadget|application|settingcontent-ms)$/ and
         not (part_ext == ".js" and part_type == "text/javascript" and part_depth == 0)
 }
 
@@ -39,7 +41,7 @@ rule Double_Extension
         severity = "warn"
         reference = "https://attack.mitre.org/techniques/T1036/007/"
     condition:
-        part_name matches /\.(pdf|docx?|xlsx?|pptx?|txt|rtf|jpe?g|png|gif|csv|zip|html?)[ ._-]*\.(js|jse|vbs|vbe|wsf|hta|ps1|bat|cmd|scr|exe|com|pif|lnk|jar|msi|iso|img|svg|html?)$/i
+        part_name != "" and part_name matches /\.(pdf|docx?|xlsx?|pptx?|txt|rtf|jpe?g|png|gif|csv|zip|html?)[ ._-]*\.(js|jse|vbs|vbe|wsf|hta|ps1|bat|cmd|scr|exe|com|pif|lnk|jar|msi|iso|img|svg|html?)$/i
 }
 
 rule Right_To_Left_Name
@@ -69,7 +71,7 @@ rule Disk_Image
         $vhdx = "vhdxfile"
         $vhd = "conectix"
     condition:
-        part_ext matches /^\.(iso|img|vhd|vhdx|udf|dmg)$/ or $iso at 0x8001 or $vhdx at 0 or $vhd at 0
+        (part_ext != "" and part_ext matches /^\.(iso|img|vhd|vhdx|udf|dmg)$/) or $iso at 0x8001 or $vhdx at 0 or $vhd at 0
 }
 
 rule Shortcut_File

@@ -1,5 +1,6 @@
 // Office macros. The sidecar hands their source over in clear, as a piece of
 // type text/x-vba. Names in OOXML have the case that its readers insist on.
+// Which pieces they get is in reach.go.
 
 rule Macro_Dropper
 {

@@ -1,6 +1,7 @@
 // The mark of the test mails by which the gateway proves, every few minutes, that
 // rules are really matched. It is a sign without weight: in anybody else's mail it
 // means nothing.
+// reach.go looks for the end of the mark before.
 
 rule Mailward_Proof
 {
