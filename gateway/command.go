@@ -9,8 +9,11 @@ import (
 // verbs are what a client may say. go-smtp answers each of them.
 var verbs = []string{"EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT", "STARTTLS"}
 
+// blanks is what may stand at the end of a command.
+const blanks = " \t\r\n"
+
 func verbOf(line []byte) string {
-	word, _, _ := bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte(" "))
+	word, _, _ := bytes.Cut(bytes.TrimRight(line, blanks), []byte(" "))
 	if len(word) > 8 {
 		return ""
 	}
@@ -63,4 +66,34 @@ func hugeSize(line []byte) bool {
 		}
 	}
 	return false
+}
+
+// takeORCPT takes an ORCPT of a type out of RCPT that go-smtp does not know, such
+// as x400: the types are an open list, and are passed on as they are (RFC 3461
+// §4.2).
+func takeORCPT(line []byte) (rest []byte, orcpt string) {
+	path := bytes.LastIndexByte(line, '>') + 1
+	for word := range bytes.FieldsSeq(line[path:]) {
+		name, value, _ := strings.Cut(string(word), "=")
+		kind, address, ok := strings.Cut(value, ";")
+		if !strings.EqualFold(name, "ORCPT") || !ok || strings.EqualFold(kind, "rfc822") || strings.EqualFold(kind, "utf-8") || !isAtom(kind) || !isXtext(address) {
+			continue
+		}
+		at := path + bytes.Index(line[path:], word)
+		return slices.Concat(line[:at], line[at+len(word):]), value
+	}
+	return line, ""
+}
+
+func isAtom(s string) bool { return s != "" && strings.Trim(s, letters) == "" }
+
+// isXtext: RFC 3461 §4.
+func isXtext(s string) bool {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '+' && (i+2 >= len(s) || strings.Trim(s[i+1:i+3], "0123456789ABCDEF") != ""), c < '!', c > '~', c == '=':
+			return false
+		}
+	}
+	return s != ""
 }

@@ -13,7 +13,10 @@ import (
 
 // Mail implements [smtp.Session].
 func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
-	ss.Reset()
+	if ss.open {
+		// RFC 5321 §4.1.4. go-smtp would keep the recipients of the first one.
+		return reply(errNested)
+	}
 	if ss.s.isClosing() {
 		return reply(errShuttingDown)
 	}
@@ -32,13 +35,19 @@ func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
 	if opts.Size > ss.s.cfg.MaxMessageSize {
 		return reply(message.ErrTooBig)
 	}
+	if from != "" {
+		var err error
+		if from, err = mailbox(from); err != nil {
+			return reply(errSender)
+		}
+	}
 	if err := ss.s.deps.Spooler.Room(opts.Size); err != nil {
 		return reply(err)
 	}
 	if err := ss.admitMail(from, opts.Size); err != nil {
 		return reply(err)
 	}
-	ss.envelope = envelope{from: from, eightBit: opts.Body == smtp.Body8BitMIME, utf8: opts.UTF8, ret: string(opts.Return), envID: xtext(opts.EnvelopeID)}
+	ss.envelope = envelope{open: true, from: from, eightBit: opts.Body == smtp.Body8BitMIME, utf8: opts.UTF8, ret: string(opts.Return), envID: xtext(opts.EnvelopeID)}
 	return nil
 }
 
@@ -47,10 +56,18 @@ func (ss *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if !message.IsASCII(to) && !ss.utf8 {
 		return reply(errUTF8Address)
 	}
-	if (len(opts.Notify) > 0 || opts.OriginalRecipient != "") && !ss.s.carries().DSN {
+	orcpt := originalRecipient(opts)
+	if orcpt == "" {
+		orcpt = ss.wire.orcpt
+	}
+	if (len(opts.Notify) > 0 || orcpt != "") && !ss.s.carries().DSN {
 		return reply(errParameter)
 	}
-	r, err := ss.s.recipientFor(ss.clientIP, ss.from, to)
+	address, err := mailbox(to)
+	if err != nil {
+		return reply(err)
+	}
+	r, err := ss.s.recipientFor(ss.clientIP, ss.from, address)
 	if err != nil {
 		return reply(err)
 	}
@@ -67,7 +84,7 @@ func (ss *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if err := ss.admitRecipient(r); err != nil {
 		return reply(err)
 	}
-	ss.recipients = append(ss.recipients, recipient{Recipient: r, notify: notify(opts.Notify), orcpt: originalRecipient(opts)})
+	ss.recipients = append(ss.recipients, recipient{Recipient: r, notify: notify(opts.Notify), orcpt: orcpt})
 	ss.said = append(ss.said, said{to, r.Address})
 	return nil
 }

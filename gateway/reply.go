@@ -29,6 +29,8 @@ var (
 	errLoop          = errors.New("gateway: too many hops")
 	errEngines       = errors.New("gateway: an engine gave no answer")
 	errForeignSender = errors.New("gateway: sender is not one of ours")
+	errSender        = fmt.Errorf("%w: the sender's", errAddress)
+	errNested        = errors.New("gateway: MAIL within a transaction")
 	errRejected      = errors.New("gateway: rejected by policy")
 	errDeferred      = errors.New("gateway: deferred by policy")
 	errCrowded       = errors.New("gateway: too many connections")
@@ -52,6 +54,7 @@ var (
 	errChunkSize       = errors.New("gateway: BDAT without a usable size")
 	errTLSAlready      = errors.New("gateway: TLS is on already")
 	errTLSArgument     = errors.New("gateway: STARTTLS with an argument")
+	errSlowBody        = errors.New("gateway: the mail takes too long to come")
 	errEarlyTalker     = errors.New("gateway: talked before the greeting")
 	errNoGreeting      = errors.New("gateway: gone before the greeting")
 )
@@ -132,6 +135,8 @@ func dialogReply(err error) *smtp.SMTPError {
 		return say(503, 5, 5, 1, "TLS is on already")
 	case errors.Is(err, errTLSArgument):
 		return say(501, 5, 5, 4, "STARTTLS takes no argument")
+	case errors.Is(err, errSlowBody):
+		return say(421, 4, 4, 2, "The mail takes too long, try again later")
 	case errors.Is(err, errEarlyTalker):
 		return say(554, 5, 5, 1, "You talked before the greeting")
 	case errors.Is(err, errCrowded):
@@ -151,6 +156,12 @@ func mailReply(err error) *smtp.SMTPError {
 		return say(552, 5, 3, 4, "The header of the mail is too big")
 	case errors.Is(err, errNoRecipient):
 		return say(550, 5, 1, 1, "Recipient unknown")
+	case errors.Is(err, errNested):
+		return say(503, 5, 5, 1, "One mail at a time: RSET gives up the one that has begun")
+	case errors.Is(err, errSender):
+		return say(501, 5, 1, 7, "The sender's address is malformed")
+	case errors.Is(err, errAddress):
+		return say(501, 5, 1, 3, "The recipient's address is malformed")
 	case errors.Is(err, errParameter):
 		return say(555, 5, 5, 4, "Parameter is not known here")
 	case errors.Is(err, hop.ErrUTF8):

@@ -158,7 +158,7 @@ func (s *Server) serve(l net.Listener, srv *smtp.Server) error {
 		l = &proxyproto.Listener{Listener: l, ReadHeaderTimeout: 10 * time.Second, ConnPolicy: s.proxyPolicy}
 	}
 	l = &edgeListener{Listener: l, slots: s.slots, opt: &wireOptions{hostname: s.cfg.Hostname, lmtp: srv.LMTP, tls: s.cfg.TLS, strict: s.cfg.Limits && !srv.LMTP,
-		bad: s.badCommand, greet: s.greet, features: s.features, patience: s.patience}}
+		bad: s.badCommand, greet: s.greet, features: s.features, patience: s.patience, largest: s.cfg.MaxMessageSize}}
 	if err := srv.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve mail on %s: %w", name, err)
 	}

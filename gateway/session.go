@@ -26,6 +26,7 @@ type session struct {
 
 // envelope is what a transaction has said so far.
 type envelope struct {
+	open       bool // MAIL was taken
 	from       string
 	eightBit   bool
 	utf8       bool
@@ -103,9 +104,7 @@ func (ss *session) take(r io.Reader, each map[string]error) error {
 			time.AfterFunc(time.Second, ss.wire.hangUpIfIdle)
 		}
 	}()
-	if ss.wire.mode == modeBody {
-		r = ss.wire.body()
-	}
+	r = ss.wire.source(r)
 	id, err := uuid.NewV7()
 	if err != nil {
 		return reply(err)

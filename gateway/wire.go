@@ -26,8 +26,12 @@ const (
 	skipLimit = 1 << 20
 	// emptyCommands is how many commands may come that bring no mail forward.
 	emptyCommands = 200
-	bodyBuffer    = 64 << 10
-	flushAt       = 16 << 10
+	// fullCommands is how many recipients may be told to come in another mail (452)
+	// before they count as such. A client that has asked for too many at once
+	// sends to those that were taken (RFC 5321 §4.5.3.1.10).
+	fullCommands = 10_000
+	bodyBuffer   = 64 << 10
+	flushAt      = 16 << 10
 )
 
 // wireOptions are what all connections of one listener share.
@@ -42,6 +46,8 @@ type wireOptions struct {
 	features func() []string
 	// patience is how long a client may be silent.
 	patience func() time.Duration
+	// largest is the size of a mail that is too big by itself. 0: none.
+	largest int64
 	// bad is told of the n-th command that was refused as no SMTP. An error is the
 	// reply that ends the session.
 	bad func(w *wire, n int) error
@@ -65,11 +71,14 @@ type wire struct {
 	r, w    int    // buf[r:w] is not taken yet
 	line    []byte // what go-smtp has yet to read of a command
 	mode    wireMode
-	chunk   int64 // octets of a BDAT chunk that go-smtp has yet to read
+	chunk   int64  // octets of a BDAT chunk that go-smtp has yet to read
+	cut     error  // why no more of it comes
+	orcpt   string // of a RCPT: what go-smtp would refuse
 	dots    dots
-	bodyEnd time.Time
-	hello   bool // EHLO was said since the connection, or TLS, began
+	bodyEnd time.Time // zero: no octet of it is there
+	hello   bool      // EHLO was said since the connection, or TLS, began
 	empty   int
+	full    int // of RCPTs that were answered 452
 	badTold int // of badSeen, how many were counted
 
 	sock atomic.Pointer[socket] // the connection, or TLS on it
@@ -175,6 +184,14 @@ func (c *wire) next() error {
 			// Nobody knows where the chunk ends, so nothing after it can be a command.
 			return c.hangUp(err)
 		}
+		if c.opt.largest > 0 && size > c.opt.largest+drainLimit {
+			return c.hangUp(message.ErrTooBig)
+		}
+		if now := time.Now(); c.bodyEnd.IsZero() {
+			c.bodyEnd = now.Add(dataLimit)
+		} else if now.After(c.bodyEnd) {
+			return c.hangUp(errSlowBody)
+		}
 		c.mode, c.chunk, c.empty = modeChunk, size, 0
 		if size > commandLimit {
 			c.grow()
@@ -191,9 +208,9 @@ func (c *wire) next() error {
 	c.mu.Lock()
 	c.verb = verb
 	c.mu.Unlock()
-	line = bytes.TrimRight(line, "\r\n")
+	line = bytes.TrimRight(line, blanks) // RFC 5321 §4.1.1 tolerates blanks; go-smtp does not.
 	if verb == "RCPT" {
-		line = c.wholePostmaster(line)
+		line, c.orcpt = takeORCPT(c.wholePostmaster(line))
 	}
 	c.line = append(line, '\r', '\n')
 	return nil
@@ -350,12 +367,15 @@ func (c *wire) release() {
 
 // readChunk gives go-smtp a piece of a BDAT chunk (RFC 3030), as it is.
 func (c *wire) readChunk(p []byte) (int, error) {
+	if c.cut != nil {
+		// go-smtp reads on. Nobody is there, or nobody is to be waited for again.
+		return 0, c.cut
+	}
 	if c.r == c.w {
-		if err := c.fill(time.Time{}); err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return 0, err
+		if err := c.fill(c.bodyEnd); err != nil {
+			// An error that is no reply would be 554 to go-smtp, for good.
+			c.cut = reply(fmt.Errorf("the rest of a chunk: %w", err))
+			return 0, c.cut
 		}
 	}
 	n := copy(p[:min(int64(len(p)), c.chunk)], c.buf[c.r:c.w])

@@ -26,6 +26,17 @@ type bodyReader struct {
 	rest []byte
 }
 
+// source is where a mail comes from that go-smtp has given r for: from r after
+// BDAT, else from the wire. The wire's mode does not say it: go-smtp takes chunks
+// in a goroutine of their own, and where that begins late, RSET and the next
+// mail's DATA may have been said.
+func (c *wire) source(r io.Reader) io.Reader {
+	if _, chunks := r.(*io.PipeReader); chunks {
+		return r
+	}
+	return c.body()
+}
+
 // body returns the reader of what follows a 354.
 func (c *wire) body() *bodyReader { return &bodyReader{c: c} }
 

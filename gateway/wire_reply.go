@@ -91,6 +91,13 @@ func (c *wire) replyLine(l []byte) {
 		return
 	case code == "354":
 		c.takeBody()
+	case c.verb == "RCPT" && code == "250":
+		c.empty-- // It brings a mail forward.
+	case c.verb == "RCPT" && code == "452" && c.full < fullCommands:
+		c.full++
+		c.empty--
+	case c.verb == "MAIL" && code == "250":
+		c.bodyEnd = time.Time{}
 	case code == "500" || code == "501":
 		c.badSeen++
 	}

@@ -70,9 +70,7 @@ func (b *bodies) Mail(string, *smtp.MailOptions) error     { return nil }
 func (b *bodies) Rcpt(_ string, _ *smtp.RcptOptions) error { return nil }
 
 func (b *bodies) Data(r io.Reader) error {
-	if b.wire.mode == modeBody {
-		r = b.wire.body()
-	}
+	r = b.wire.source(r)
 	got, err := io.ReadAll(r)
 	if err != nil {
 		return reply(err)
@@ -94,6 +92,7 @@ func converse(t testing.TB, said []byte) (mails []string, replies string) {
 		}}
 	w := newWire(c, opt, func() {})
 	srv := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &bodies{w, &mails}, nil }))
+	srv.MaxRecipients = 2 * emptyCommands
 	srv.Domain, srv.EnableDSN, srv.EnableSMTPUTF8, srv.ErrorLog = "mx.ours.example", true, true, smtpLog{slog.New(slog.DiscardHandler)}
 	l := &oneConn{c: w, end: c.end}
 	done := make(chan struct{})
@@ -108,6 +107,47 @@ func converse(t testing.TB, said []byte) (mails []string, replies string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return mails, c.out.String()
+}
+
+// TestWire_ManyRecipients: they are no commands to no end, those neither that
+// have to come in another mail.
+func TestWire_ManyRecipients(t *testing.T) {
+	t.Parallel()
+	rcpt := strings.Repeat("RCPT TO:<c@d.example>\r\n", 3*emptyCommands)
+	mails, replies := converse(t, []byte("EHLO c.example\r\nMAIL FROM:<a@b.example>\r\n"+rcpt+"DATA\r\n\r\nx\r\n.\r\nQUIT\r\n"))
+	if len(mails) != 1 || !strings.HasSuffix(replies, "221 2.0.0 Bye\r\n") {
+		t.Errorf("%q\n%.400s", mails, replies)
+	}
+	if n := strings.Count(replies, "452 4.5.3"); n != emptyCommands {
+		t.Errorf("%d of %d were one too many", n, 3*emptyCommands)
+	}
+	_, replies = converse(t, []byte("EHLO c.example\r\n"+strings.Repeat("MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nRSET\r\n", emptyCommands)))
+	if !strings.Contains(replies, "421 4.7.0") {
+		t.Errorf("%.400s", replies)
+	}
+}
+
+// TestWire_Source: what was given up in chunks does not take the next mail's body.
+func TestWire_Source(t *testing.T) {
+	t.Parallel()
+	r, _ := io.Pipe()
+	w := &wire{mode: modeBody}
+	if w.source(r) != io.Reader(r) {
+		t.Error("chunks are read from the body of DATA")
+	}
+	if _, ok := w.source(strings.NewReader("")).(*bodyReader); !ok {
+		t.Error("DATA is not read from the wire")
+	}
+}
+
+// TestWire_ChunkCutOff: who goes away within a chunk, or is too slow, may come
+// again.
+func TestWire_ChunkCutOff(t *testing.T) {
+	t.Parallel()
+	mails, replies := converse(t, []byte(hello+"BDAT 20 LAST\r\nSubject: x\r\n"))
+	if len(mails) > 0 || !strings.Contains(replies, "\r\n451 4.3.0") || strings.Contains(replies, "\r\n554") {
+		t.Errorf("%q\n%s", mails, replies)
+	}
 }
 
 const hello = "EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n"

@@ -138,10 +138,18 @@ func (c *conn) has(feature string) bool { _, ok := c.features[feature]; return o
 // about this mail, and the client should not bounce it.
 func connectError(err error) error {
 	var no *Reply
-	if errors.As(err, &no) && no.Code/100 == 4 {
+	switch {
+	case errors.As(err, &no) && no.Code/100 == 4:
 		return no
+	case no == nil:
+		return fmt.Errorf("%w: %w", ErrConnect, err)
 	}
-	return fmt.Errorf("%w: %w", ErrConnect, err)
+	// What it said is kept as text alone: a *Reply with 5xx would be its last word
+	// on the mail.
+	if errors.Is(err, errTLS) {
+		return fmt.Errorf("%w: %w: %s", ErrConnect, errTLS, no)
+	}
+	return fmt.Errorf("%w: %s", ErrConnect, err)
 }
 
 // quit says goodbye without waiting for an answer.

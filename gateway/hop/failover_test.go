@@ -93,6 +93,37 @@ func TestSend_AllHostsFail(t *testing.T) {
 	}
 }
 
+// TestSend_NothingSaidOfTheMail: what a hop says before MAIL is never its last
+// word on the mail, and goes before no other host's trouble.
+func TestSend_NothingSaidOfTheMail(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		says   map[string]string
+		demand TLSMode
+	}{
+		{"greeting", map[string]string{"CONNECT": "554 5.3.2 no mail here\r\n"}, TLSMay},
+		{"EHLO and HELO", map[string]string{"EHLO": "550 5.7.1 not you\r\n", "HELO": "550 5.7.1 not you\r\n"}, TLSMay},
+		{"STARTTLS", map[string]string{"STARTTLS": "554 5.7.3 no keys\r\n"}, TLSRequire},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			one, two := testenv.NextHop(t), testenv.NextHop(t)
+			one.Features("PIPELINING", "STARTTLS")
+			for step, says := range c.says {
+				one.Say(step, says)
+			}
+			two.Close()
+			s := sender(t, Config{Routes: map[string]Route{"r": {TLS: c.demand, Hosts: []Host{{Address: one.Addr}, {Address: two.Addr, Priority: 1}}}}})
+			res := s.Send(context.Background(), "r", bob())
+			var no *Reply
+			if errors.As(res.Err, &no) || !errors.Is(res.Err, ErrConnect) {
+				t.Errorf("%+v", res.Err)
+			}
+		})
+	}
+}
+
 // TestRoute_Priorities: hosts of one priority share the mail, the next priority
 // waits until they are gone, and a host that came back is used again.
 func TestRoute_Priorities(t *testing.T) {

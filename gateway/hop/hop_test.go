@@ -151,6 +151,8 @@ func TestSend_Parameters(t *testing.T) {
 	evil.EnvID, evil.To = "x BODY=BINARYMIME", []Recipient{{Address: "bob@ours.example", ORCPT: "a\r\nDATA"}}
 	line := full
 	line.From = "a@sender.example>\r\nRSET"
+	path, quoted := full, full
+	path.From, quoted.From = "ceo@ours.example> x@sender.example", `"a> \" x"@sender.example`
 	for _, c := range []struct {
 		name       string
 		t          Transfer
@@ -166,6 +168,8 @@ func TestSend_Parameters(t *testing.T) {
 		{"too big", full, "8BITMIME,SIZE 19", "", "", &Reply{Code: 552}},
 		{"evil parameters", evil, "8BITMIME,DSN", "MAIL FROM:<a@sender.example> BODY=8BITMIME RET=HDRS", "RCPT TO:<bob@ours.example>", nil},
 		{"evil address", line, "8BITMIME,DSN", "", "", errAddress},
+		{"address that ends its path", path, "8BITMIME,DSN", "", "", errAddress},
+		{"quoted", quoted, "8BITMIME", `MAIL FROM:<"a> \" x"@sender.example> BODY=8BITMIME`, "RCPT TO:<bob@ours.example>", nil},
 		{"nobody", Transfer{}, "PIPELINING", "", "", errNobody},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -63,7 +63,23 @@ func (c *conn) canCarry(t *Transfer) error {
 // fits says whether an address can stand in a command as it is. Addresses come
 // from parsed paths; this is the second wall against one that ends its command.
 func fits(address string) bool {
-	return !strings.ContainsFunc(address, func(r rune) bool { return r < ' ' || r == 0x7f }) && len(address) <= 1000
+	if strings.ContainsFunc(address, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(address) > 1000 {
+		return false
+	}
+	rest := address
+	if strings.HasPrefix(address, `"`) {
+		end := 1
+		for ; end < len(address) && address[end] != '"'; end++ {
+			if address[end] == '\\' {
+				end++
+			}
+		}
+		rest = address[min(end+1, len(address)):]
+		if !strings.HasPrefix(rest, "@") {
+			return false
+		}
+	}
+	return !strings.ContainsAny(rest, " \"<>")
 }
 
 // needsUTF8: a header outside of ASCII has bytes above 127, so a mail without
