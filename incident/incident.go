@@ -72,6 +72,18 @@ func StageNames() []StageName {
 	return []StageName{EarlyWarning, Notification, Intermediate, Final, Progress, FinalAfterProgress, GDPR33}
 }
 
+// StageList is their names, for people.
+func StageList() string {
+	var b strings.Builder
+	for i, n := range StageNames() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(n))
+	}
+	return b.String()
+}
+
 // The legal maxima.
 const (
 	earlyWarningLimit = 24 * time.Hour
@@ -288,9 +300,5 @@ func (c Case) awareTimes() []time.Time {
 func (c Case) local(t time.Time) string { return t.In(c.Zone).Format(timeLayout + " MST") }
 
 func unknownStage(name StageName) string {
-	all := make([]string, 0, len(StageNames()))
-	for _, n := range StageNames() {
-		all = append(all, string(n))
-	}
-	return fmt.Sprintf("%q is no report that is known here: there are %s", name, strings.Join(all, ", "))
+	return fmt.Sprintf("%q is no report that is known here: there are %s", name, StageList())
 }

@@ -155,3 +155,16 @@ func TestImports_NoCgoInTheGateway(t *testing.T) {
 		t.Errorf("cgo in mailward: %s", s)
 	}
 }
+
+// The image has no zone files: names of zones are known because the program brings
+// them.
+func TestImports_ZonesAreBuiltIn(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", module+"cmd/mailward").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	if !slices.Contains(strings.Fields(string(out)), "time/tzdata") {
+		t.Error("mailward does not bring time/tzdata")
+	}
+}
