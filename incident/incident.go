@@ -45,7 +45,7 @@ func Regimes() []Regime { return []Regime{BSIG, CIR2690, KRITIS} }
 // ParseRegime reads the name of a regime.
 func ParseRegime(s string) (Regime, error) {
 	if s == "dora" {
-		return "", errors.New("financial entities under DORA are exempt from § 32 BSIG (§ 28(6)) and report under DORA, whose deadlines are not known here")
+		return "", errors.New("financial entities under DORA are exempt from § 32 BSIG (§ 28) and report under DORA, whose deadlines are not known here")
 	}
 	if r := Regime(s); slices.Contains(Regimes(), r) {
 		return r, nil

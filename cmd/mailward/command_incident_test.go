@@ -52,7 +52,7 @@ func TestIncidentDeadlines(t *testing.T) {
 		{"what else is owed, and what is not", []string{"--at", "2026-10-24 13:00", "--breach-aware", "2026-10-24 12:00", "--requested", "2026-11-02 12:00", "--regime", "kritis", "--not-required", "final=told by phone; a=b, c"}, 0, []string{
 			"gdpr33 Art. 33(1) GDPR 2026-10-27 11:00 CET", "intermediate § 32(1) Nr. 3 BSIG 2026-11-02 12:00 CET", "final: told by phone; a=b, c.", "§ 32(3) BSIG: also the kind of plant",
 		}},
-		{"targets", []string{"--at", "2026-10-24 10:00", "--target-early-warning", "4h"}, 0, []string{"2026-10-24 13:30 CEST 22h 30m left"}},
+		{"targets", []string{"--at", "2026-10-24 10:00", "--target-early-warning", "4h"}, 0, []string{"2026-10-24 13:30 CEST 23h 30m left"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
