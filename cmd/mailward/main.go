@@ -16,9 +16,11 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // the container image has no zone files, and zones are part of alert rules, digests and deadlines
 
 	"github.com/alecthomas/kong"
 
+	"mailward/incident"
 	"mailward/internal/timerslack"
 )
 
@@ -65,6 +67,7 @@ type cli struct {
 	Quar    quarantineCmd `cmd:"" name:"quarantine" help:"Look after the bytes of held mail and their keys."`
 	Evid    evidenceCmd   `cmd:"" name:"evidence" help:"Export held mails as evidence."`
 	Receipt receiptCmd    `cmd:"" help:"Check evidence, offline."`
+	Inc     incidentCmd   `cmd:"" name:"incident" help:"Calculate the deadlines of an incident that has to be reported."`
 	Demo    demoCmd       `cmd:"" help:"Send the mails of a folder, and two that are made on the spot, through the running gateway, and say what became of each."`
 	DKIM    dkimCmd       `cmd:"" name:"dkim" help:"Print the DNS records of the keys that mail is signed with, and say whether they are published."`
 	Doctor  doctorCmd     `cmd:"" help:"Say what is missing or broken."`
@@ -93,7 +96,7 @@ func run(ctx context.Context, e env) int {
 	var c cli
 	stopped := -1
 	parser, err := kong.New(&c, kong.Name("mailward"), kong.Description("Mail security gateway."),
-		kong.Vars{"config": defaultConfigFile}, kong.Writers(e.out, e.err), kong.Exit(func(code int) { stopped = code }),
+		kong.Vars{"config": defaultConfigFile, "zone": incident.DefaultZone, "stages": incident.StageList()}, kong.Writers(e.out, e.err), kong.Exit(func(code int) { stopped = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(&e), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		fmt.Fprintln(e.err, "mailward:", err)

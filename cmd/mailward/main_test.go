@@ -96,7 +96,7 @@ func TestErrors_AreOneLineThatSaysWhatToDo(t *testing.T) {
 
 func TestEveryCommandHasHelp(t *testing.T) {
 	t.Parallel()
-	for _, c := range []string{"serve", "migrate", "config", "scan", "send", "sink", "user create", "token create", "audit verify", "audit export", "audit reanchor", "audit rotate-key", "audit erase", "audit purge", "demo", "doctor", "version"} {
+	for _, c := range []string{"serve", "migrate", "config", "scan", "send", "sink", "user create", "token create", "audit verify", "audit export", "audit reanchor", "audit rotate-key", "audit erase", "audit purge", "incident deadlines", "demo", "doctor", "version"} {
 		code, out, errs := command(t, "", append(strings.Fields(c), "--help")...)
 		if code != 0 || !strings.Contains(out, "Usage: mailward "+c) || errs != "" {
 			t.Errorf("%s --help: %d %q %q", c, code, out, errs)
