@@ -156,9 +156,15 @@ func (s *Server) protect() error {
 	}
 	p.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.log.Warn("request from another site refused", "path", r.URL.Path, "origin", r.Header.Get("Origin"))
+		// It goes the way of all calls, up to the record.
 		c := s.echo.NewContext(r, w)
-		setSecurityHeaders(c, s.secure)
-		s.fail(echo.NewHTTPError(http.StatusForbidden, "this request came from another site"), c)
+		s.echo.Router().Find(r.Method, echo.GetPath(r), c)
+		refuse := func(c echo.Context) error {
+			return s.refused(c, http.StatusForbidden, "this request came from another site")
+		}
+		if err := s.open(s.authenticate(refuse))(c); err != nil {
+			s.fail(err, c)
+		}
 	}))
 	s.handler = p.Handler(http.HandlerFunc(s.serve))
 	return nil
@@ -167,7 +173,7 @@ func (s *Server) protect() error {
 // serve answers HEAD wherever there is a GET: net/http leaves the body out.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
-		r = r.WithContext(r.Context()) // net/http's own copy keeps its method
+		r = r.WithContext(context.WithValue(r.Context(), methodKey{}, r.Method)) // net/http's own copy keeps its method
 		r.Method = http.MethodGet
 	}
 	s.echo.ServeHTTP(w, r)
@@ -219,6 +225,8 @@ func (s *Server) fail(err error, c echo.Context) {
 	} else if pg.IsUnavailable(err) {
 		status = http.StatusServiceUnavailable
 		c.Response().Header().Set(echo.HeaderRetryAfter, "5")
+	} else if pg.IsBadText(err) {
+		status, text = http.StatusUnprocessableEntity, badText
 	}
 	if isAPI(c.Request()) {
 		if status >= http.StatusInternalServerError {
