@@ -75,7 +75,7 @@ func (s *Server) registerWorkspaces() {
 type approvalFilter struct {
 	Paging
 	Query     string `query:"q" maxLength:"200" doc:"a part of the reason, of who asked, or of what will be done"`
-	Kind      string `query:"kind" enum:"release,role_grant,export,retention"`
+	Kind      string `query:"kind" enum:"release,role_grant,export,retention,legal_hold,release_rule"`
 	State     string `query:"state" enum:"requested,decided,all" default:"requested"`
 	Workspace string `query:"workspace_id" format:"uuid"`
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -60,14 +59,6 @@ func (s *Server) person(c echo.Context) *Person {
 	return v
 }
 
-func clientIP(c echo.Context) netip.Addr {
-	a, err := netip.ParseAddrPort(c.Request().RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return a.Addr().Unmap()
-}
-
 func bodyLimit(path string) int64 {
 	if path == tryPath {
 		return maxUpload
@@ -93,7 +84,8 @@ func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
 		if !ok {
 			method = r.Method
 		}
-		req := pg.Request{ID: id, Method: method, Path: template(c.Path()), Application: "web-ui", TraceID: traceID(r.Header.Get("Traceparent")), UserAgentClass: agentClass(r.UserAgent()), SourceIP: clientIP(c)}
+		from, via := s.origin(r)
+		req := pg.Request{ID: id, Method: method, Path: template(c.Path()), Application: "web-ui", TraceID: traceID(r.Header.Get("Traceparent")), UserAgentClass: agentClass(r.UserAgent()), SourceIP: from, TrustedProxy: via}
 		if isAPI(r) {
 			req.Application = "api"
 		}

@@ -212,3 +212,14 @@ func TestPage_DatabaseAway(t *testing.T) {
 		t.Errorf("%d", rec.Code)
 	}
 }
+
+func TestApprovals_EachKindCanBeAskedFor(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	admin := s.token(identity.Admin)
+	for _, kind := range approval.Kinds() {
+		if status, _, body := s.call(admin, "GET", "/approvals?kind="+string(kind), ""); status != http.StatusOK {
+			t.Errorf("%s: %d %s", kind, status, body)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -44,6 +45,8 @@ type Config struct {
 	Version     string
 	Retention   time.Duration // of held mails, for the pages that say so
 	Sandbox     bool          // a sandbox is set up, for what a policy would do
+	// TrustedProxies are the proxies in front of us whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
 }
 
 // Deps are the parts that pages and API stand on.
@@ -136,7 +139,7 @@ func (s *Server) newPages() error {
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), ids: s.deps.Identity, publicURL: strings.TrimRight(s.cfg.PublicURL, "/"), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, seal: s.deps.Seal, monitor: s.deps.Health,
 		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, bulks: s.deps.Bulks, coverage: s.deps.Coverage, digests: s.deps.Digests, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts,
-		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
+		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: s.clientIP,
 	}
 	return nil
 }
