@@ -87,7 +87,7 @@ func FourEyes(ctx context.Context, q querier) (string, error) {
 
 // SecondPerson makes sure that two humans are behind an act: not the one who
 // asked, and not an account that the one who asked has made or given a role in
-// the last day.
+// the last day, nor one of two of which one has set the other's password then.
 func SecondPerson(ctx context.Context, tx pgx.Tx, actor pg.Actor, requestedBy uuid.UUID, now time.Time) error {
 	if actor.UserID == uuid.Nil || actor.UserID == requestedBy {
 		return ErrSamePerson

@@ -138,6 +138,20 @@ func TestGuard_Finds(t *testing.T) {
 		"the recorded columns are fewer": {`ALTER EVENT TRIGGER mailward_ddl DISABLE; ALTER EVENT TRIGGER mailward_drop DISABLE; DROP TRIGGER mailward_record ON policy;
 			CREATE TRIGGER mailward_record AFTER DELETE ON policy FOR EACH ROW EXECUTE FUNCTION guard.record_change('policy', 'id', '', '', 'sec-3y', 'D');
 			ALTER TABLE policy ENABLE ALWAYS TRIGGER mailward_record`, "trigger mailward_record on public.policy is changed"},
+		"a trigger swallows events": {`ALTER EVENT TRIGGER mailward_ddl DISABLE; CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+			CREATE TRIGGER swallow BEFORE INSERT ON audit.event_incident_default FOR EACH ROW EXECUTE FUNCTION swallow()`,
+			"trigger swallow on audit.event_incident_default is new and not ours"},
+		"a trigger of a partition is made anew with nothing to do": {`ALTER EVENT TRIGGER mailward_ddl DISABLE; ALTER EVENT TRIGGER mailward_drop DISABLE; DROP TRIGGER mailward_no_change ON audit.event_incident_default;
+			CREATE TRIGGER mailward_no_change BEFORE UPDATE OR DELETE ON audit.event_incident_default FOR EACH STATEMENT WHEN (false) EXECUTE FUNCTION guard.refuse();
+			ALTER TABLE audit.event_incident_default ENABLE ALWAYS TRIGGER mailward_no_change`,
+			"trigger mailward_no_change on audit.event_incident_default is missing or not always on"},
+		"a trigger looks at another column": {`ALTER EVENT TRIGGER mailward_ddl DISABLE; ALTER EVENT TRIGGER mailward_drop DISABLE; DROP TRIGGER mailward_no_change ON audit.leaf;
+			CREATE TRIGGER mailward_no_change BEFORE UPDATE OF retention OR DELETE ON audit.leaf FOR EACH STATEMENT EXECUTE FUNCTION guard.refuse();
+			ALTER TABLE audit.leaf ENABLE ALWAYS TRIGGER mailward_no_change`, "trigger mailward_no_change on audit.leaf is changed"},
+		"a condition is another": {`ALTER EVENT TRIGGER mailward_ddl DISABLE; ALTER EVENT TRIGGER mailward_drop DISABLE; DROP TRIGGER mailward_record_write ON blob;
+			CREATE TRIGGER mailward_record_write AFTER INSERT OR DELETE OR UPDATE ON blob FOR EACH ROW WHEN (false)
+			EXECUTE FUNCTION guard.record_change('blob', 'id,name,wrapped_by,missing_at', 'wrapped_key', '', 'sec-3y', 'IUD');
+			ALTER TABLE blob ENABLE ALWAYS TRIGGER mailward_record_write`, "trigger mailward_record_write on public.blob is changed"},
 		"an event is gone": {`ALTER EVENT TRIGGER mailward_ddl DISABLE; ALTER TABLE audit.unsequenced DISABLE TRIGGER USER; DELETE FROM audit.unsequenced`,
 			"trigger mailward_only_sequence on audit.unsequenced is changed"},
 	} {

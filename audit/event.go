@@ -230,6 +230,9 @@ func (e *encoder) source(r pg.Request) map[string]any {
 	if r.SourceIP.IsValid() {
 		m["ip"] = e.commit("source.ip", r.SourceIP.Unmap().String())
 	}
+	if r.TrustedProxy.IsValid() {
+		m["trusted_proxy"] = r.TrustedProxy.String()
+	}
 	return m
 }
 

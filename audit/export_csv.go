@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Columns of the CSV export, in order.
@@ -78,9 +80,14 @@ func closingRecords(begun Event, s Summary) [][]string {
 	return out
 }
 
-// safeCell keeps a spreadsheet from taking a cell for a formula.
+// safeCell keeps a spreadsheet from taking a cell for a formula, also one that drops
+// space before it, or reads the wide signs of East Asian keyboards as the plain ones.
 func safeCell(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
+	if s == "" {
+		return s
+	}
+	text := strings.TrimLeftFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r == '\ufeff' })
+	if first, _ := utf8.DecodeRuneInString(text); strings.ContainsRune("\t\r\n", rune(s[0])) || text != "" && strings.ContainsRune("=+-@＝＋－＠", first) {
 		return "'" + s
 	}
 	return s

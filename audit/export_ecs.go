@@ -1,12 +1,14 @@
 package audit
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // ecsVersion is the Elastic Common Schema that the objects follow.
@@ -110,6 +112,15 @@ var (
 	cefValue  = strings.NewReplacer(`\`, `\\`, `=`, `\=`, "\r", `\r`, "\n", `\n`)
 )
 
+// printed takes the place of what a reader of lines could take for the end of one, or a
+// terminal for a command.
+func printed(r rune) rune {
+	if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+		return ' '
+	}
+	return r
+}
+
 func cef(r Row, m map[string]any) string {
 	severity := map[string]int{"info": 1, "notice": 3, "warning": 6, "critical": 10}[at(m, "severity")]
 	action := at(m, "action")
@@ -124,7 +135,7 @@ func cef(r Row, m map[string]any) string {
 			b.WriteByte(' ')
 		}
 		first = false
-		b.WriteString(key + "=" + cefValue.Replace(value))
+		b.WriteString(key + "=" + strings.Map(printed, cefValue.Replace(value)))
 	}
 	labelled := func(n int, label, value string) {
 		if value != "" {
@@ -141,7 +152,7 @@ func cef(r Row, m map[string]any) string {
 	add("act", action)
 	add("outcome", at(m, "outcome", "result"))
 	add("suid", at(m, "actor", "id"))
-	add("suser", fmt.Sprint(firstOf(deep(m, "actor", "email"), deep(m, "actor", "display"), at(m, "actor", "type"))))
+	add("suser", cmp.Or(at(m, "actor", "email"), at(m, "actor", "display"), at(m, "actor", "type")))
 	add("src", at(m, "source", "ip"))
 	add("sourceServiceName", at(m, "application", "name"))
 	add("requestMethod", at(m, "request", "method"))
@@ -154,7 +165,7 @@ func cef(r Row, m map[string]any) string {
 	labelled(3, "session", at(m, "auth", "session_id"))
 	labelled(4, "change", at(m, "change", "diff"))
 	labelled(5, "approval", at(m, "approval"))
-	labelled(6, "correlation", fmt.Sprint(firstOf(deep(m, "correlation", "item_id"), deep(m, "correlation", "mail_id"), "")))
+	labelled(6, "correlation", cmp.Or(at(m, "correlation", "item_id"), at(m, "correlation", "mail_id")))
 	b.WriteByte('\n')
 	return b.String()
 }

@@ -76,8 +76,28 @@ func TestExport_EveryFormatHoldsTheEvent(t *testing.T) {
 			t.Errorf("CEF lacks %q: %s", want, line)
 		}
 	}
+	if strings.Contains(files[CEF], "<nil>") {
+		t.Errorf("CEF says of what is not there: %s", line)
+	}
+	if got := cef(Row{}, map[string]any{"reason": map[string]any{"text": "a\x1b[2Jb\u2028c\x00d\u0085e"}}); !strings.Contains(got, "reason=a [2Jb c d e") {
+		t.Errorf("CEF with characters that end a line or command a terminal: %q", got)
+	}
 	if n := strings.Count(files[CEF], "\n"); n != 6 {
 		t.Errorf("CEF has %d lines", n)
+	}
+}
+
+func TestSafeCell(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", " =1", "   @x", "\u00a0=1", "\ufeff=1", "＝1", "　＋1"} {
+		if got := safeCell(s); got != "'"+s {
+			t.Errorf("%q becomes %q", s, got)
+		}
+	}
+	for _, s := range []string{"", " ", "a=1", "1-2", "erika@ours.example", "'=1"} {
+		if got := safeCell(s); got != s {
+			t.Errorf("%q becomes %q", s, got)
+		}
 	}
 }
 

@@ -42,6 +42,7 @@ func (l *Log) prepare(ctx context.Context, ev Event) (pending, error) {
 func (l *Log) RunLater(ctx context.Context) error {
 	const every, most = 100 * time.Millisecond, 500
 	var batch []pending
+	var again time.Time // what could not be written is not tried before
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -58,7 +59,13 @@ func (l *Log) RunLater(ctx context.Context) error {
 		case <-ctx.Done():
 			return l.drainLater(batch)
 		}
-		batch = l.flush(context.WithoutCancel(ctx), batch)
+		if time.Now().Before(again) {
+			continue
+		}
+		// A log that says ten times a second that a disk is full helps to fill it.
+		if batch = l.flush(context.WithoutCancel(ctx), batch); len(batch) > 0 {
+			again = time.Now().Add(retryLater)
+		}
 	}
 }
 

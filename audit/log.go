@@ -83,6 +83,8 @@ const (
 	recordTries = 3
 	// flushTimeout bounds one batch, so that a hanging database shows in the log.
 	flushTimeout = 10 * time.Second
+	// retryLater is how long what could not be written waits for the next try.
+	retryLater = time.Second
 )
 
 // New returns a Log. [Log.RunLater] has to run for [Log.RecordLater] to work.

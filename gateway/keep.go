@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"io"
-	"strings"
 	"time"
 
 	"mailward/audit"
@@ -85,5 +84,5 @@ func rejectEvent(m *mail, d policy.Decision) audit.Event {
 		targets = append(targets, audit.Target{Type: "mailbox", ID: r.Domain, PII: r.Address})
 	}
 	return audit.Event{Action: mailReject, Workspace: m.recipients[0].Domain.Workspace, Actor: pg.System("gateway", "mail "+m.env.ID.String()),
-		Targets: targets, Reason: strings.Join(d.Reasons, "; "), ReasonCode: string(d.Class), Correlation: audit.Correlation{MailID: m.env.ID.String()}}
+		Targets: targets, Reason: policy.ForRecord(d.Reasons, m.report.Findings), ReasonCode: string(d.Class), Correlation: audit.Correlation{MailID: m.env.ID.String()}}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alexedwards/argon2id"
 	"github.com/descope/virtualwebauthn"
 	"github.com/google/uuid"
 
@@ -470,6 +471,20 @@ func TestPassword_Rules(t *testing.T) {
 		if err := checkPassword(good, "erika@ours.example", "Erika Mustermann"); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
+	}
+	// One keyboard sends a letter with its accent as one character, another as two, and a wide one is no stronger.
+	h, ctx := newHasher(64, 1), context.Background()
+	composed, apart := "\u00fcberm\u00e4\u00dfig lang", "u\u0308berma\u0308\u00dfig lang"
+	sum, err := h.hash(ctx, apart)
+	if ok, err2 := h.matches(ctx, composed, sum); err != nil || err2 != nil || !ok {
+		t.Errorf("the same password from another keyboard: %v %v %v", ok, err, err2)
+	}
+	before, err := argon2id.CreateHash(apart, h.params)
+	if ok, err2 := h.matches(ctx, apart, before); err != nil || err2 != nil || !ok {
+		t.Errorf("a password that was set as it was typed: %v %v %v", ok, err, err2)
+	}
+	if err := checkPassword("ｐａｓｓｗｏｒｄ１２３４", "", ""); !errors.Is(err, ErrWeakPassword) {
+		t.Errorf("a weak password in wide letters was taken: %v", err)
 	}
 	if n := len(common()); n < 20000 {
 		t.Errorf("the list has %d words", n)

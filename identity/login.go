@@ -35,6 +35,8 @@ func (s *Store) Login(ctx context.Context, email, password string, from netip.Ad
 	if len(claimed) > 254 {
 		claimed = claimed[:254]
 	}
+	// PostgreSQL takes neither; a try must not escape the record by them.
+	claimed = strings.ToValidUTF8(strings.ReplaceAll(claimed, "\x00", "\uFFFD"), "\uFFFD")
 	who := attempt{key: claimed, from: from, method: "password", target: audit.Target{Type: "account", PII: claimed}, action: audit.LoginFailed}
 	if err := s.mayTry(ctx, who, func() bool { return s.knows(ctx, claimed, from) }); err != nil {
 		return "", Principal{}, err
@@ -201,7 +203,7 @@ func (s *Store) ChangePassword(ctx context.Context, p Principal, old, fresh stri
 	if err := s.verify(ctx, p, old); err != nil {
 		return err
 	}
-	if fresh == old {
+	if normal(fresh) == normal(old) {
 		return fmt.Errorf("%w: it is the old one", ErrWeakPassword)
 	}
 	if err := checkPassword(fresh, p.User.Email, p.User.Name); err != nil {

@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/alexedwards/argon2id"
+	"golang.org/x/text/unicode/norm"
 )
 
 const (
@@ -49,12 +50,17 @@ func (h *hasher) enter(ctx context.Context) error {
 	}
 }
 
+// normal makes one of the ways in which a text can be typed: what one keyboard sends
+// as a letter with its accent, another sends as two characters (NIST SP 800-63B
+// §3.1.1.2).
+func normal(password string) string { return norm.NFKC.String(password) }
+
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	if err := h.enter(ctx); err != nil {
 		return "", err
 	}
 	defer func() { <-h.slots }()
-	s, err := argon2id.CreateHash(password, h.params)
+	s, err := argon2id.CreateHash(normal(password), h.params)
 	if err != nil {
 		return "", fmt.Errorf("hash password: %w", err)
 	}
@@ -75,7 +81,10 @@ func (h *hasher) matches(ctx context.Context, password, hash string) (bool, erro
 	if !known {
 		hash = h.dummy
 	}
-	ok, err := argon2id.ComparePasswordAndHash(password, hash)
+	ok, err := argon2id.ComparePasswordAndHash(normal(password), hash)
+	if err == nil && !ok && normal(password) != password {
+		ok, err = argon2id.ComparePasswordAndHash(password, hash) // set before passwords were normalised
+	}
 	if err != nil {
 		return false, fmt.Errorf("compare password: %w", err)
 	}
@@ -101,6 +110,7 @@ var productWords = []string{"mailward", "quarantine", "gateway", "administrator"
 // checkPassword refuses what is guessed first. Length counts; rules about kinds
 // of characters do not (NIST SP 800-63B §3.1.1.2).
 func checkPassword(password, email, name string) error {
+	password = normal(password)
 	if n := len([]rune(password)); n < minPassword || len(password) > maxPassword {
 		return fmt.Errorf("%w: it needs %d to %d characters", ErrWeakPassword, minPassword, maxPassword)
 	}

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -114,6 +115,7 @@ type tokenLimit struct {
 	role      Role
 	workspace uuid.UUID // zero: everywhere
 	scopes    []Right   // none: all that the role has
+	expires   *time.Time
 }
 
 func (l *tokenLimit) allows(right Right, workspace uuid.UUID) bool {

@@ -47,6 +47,25 @@ type NewToken struct {
 	Scopes    []Right   // none: all that the role has
 }
 
+// MayHandOut says whether the principal may be told the secret of such a token. A
+// token that makes another, or renews one, would else get rid of its own limits.
+func (p Principal) MayHandOut(n NewToken) bool {
+	l := p.limit
+	if l == nil {
+		return true
+	}
+	if l.workspace != uuid.Nil && n.Workspace != l.workspace || l.expires != nil && (n.Expires.IsZero() || n.Expires.After(*l.expires)) {
+		return false
+	}
+	wanted := n.Scopes
+	if len(wanted) == 0 {
+		wanted = grants(n.Role)
+	}
+	return !slices.ContainsFunc(wanted, func(r Right) bool {
+		return !l.allows(r, l.workspace) && !(n.Workspace != uuid.Nil && installOnly(r)) // a token of a workspace never has those
+	})
+}
+
 // MaxTokenGrace is how long the old secret of a token may still count.
 const MaxTokenGrace = 7 * 24 * time.Hour
 
@@ -140,7 +159,7 @@ func (s *Store) Token(ctx context.Context, bearer string) (Principal, error) {
 	if dead != "" {
 		return Principal{}, &DeadTokenError{TokenID: p.TokenID, Owner: p.User.Email, Why: dead}
 	}
-	if workspace != nil {
+	if p.limit.expires = expires; workspace != nil {
 		p.limit.workspace = *workspace
 	}
 	if p.Roles, p.InstallRoles, err = s.Grants(ctx, owner); err != nil {

@@ -467,3 +467,23 @@ func TestQueries_Prepare(t *testing.T) {
 	t.Parallel()
 	testenv.PrepareQueries(t, queryFiles)
 }
+
+// TestHold_RecordQuotesNoMail: what a sign says of a mail can be an address or a name,
+// which must not stand in bytes that cannot be erased.
+func TestHold_RecordQuotesNoMail(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, SingleOperator)
+	h := f.request(t, "bad things", "bob@ours.example")
+	h.Report.Findings = []policy.Finding{{Engine: "phishing", Name: "REPLY_TO_OTHER", Class: policy.Malware, Reason: "answers go elsewhere: erika@elsewhere.example"}}
+	h.Reasons = []string{h.Report.Findings[0].Reason}
+	if _, err := f.Hold(context.Background(), h); err != nil {
+		t.Fatal(err)
+	}
+	var bytes string
+	if err := f.db.Admin(t).QueryRow(context.Background(), "SELECT convert_from(bytes, 'UTF8') FROM audit.event WHERE action = $1", audit.ItemCreate).Scan(&bytes); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(bytes, "erika") || strings.Contains(bytes, "bob@") || !strings.Contains(bytes, "phishing: REPLY_TO_OTHER") {
+		t.Errorf("on record: %s", bytes)
+	}
+}

@@ -185,7 +185,7 @@ func holdEvent(actor pg.Actor, id uuid.UUID, h Hold) audit.Event {
 	}
 	sum := h.Spool.SHA256() // sealed with the event: an export is compared with it
 	return audit.Event{Action: audit.ItemCreate, Workspace: h.Workspace, Actor: actor, Targets: targets, Retention: audit.Retention3Years,
-		Reason: strings.Join(h.Reasons, "; "), ReasonCode: string(h.Class), After: map[string]any{"class": string(h.Class), "findings": found, "sha256": hex.EncodeToString(sum[:])},
+		Reason: policy.ForRecord(h.Reasons, h.Report.Findings), ReasonCode: string(h.Class), After: map[string]any{"class": string(h.Class), "findings": found, "sha256": hex.EncodeToString(sum[:])},
 		Correlation: audit.Correlation{MailID: h.Envelope.ID.String(), ItemID: id.String()}}
 }
 

@@ -182,6 +182,8 @@ func (s *Server) problem(err error) error {
 		return huma.Error429TooManyRequests("too many tries")
 	case errors.Is(err, context.Canceled):
 		return huma.NewError(499, "the caller left")
+	case pg.IsBadText(err):
+		return huma.Error422UnprocessableEntity(badText)
 	}
 	s.log.Error("API call failed", "error", err)
 	if audit.IsUnwritable(err) {
@@ -192,6 +194,8 @@ func (s *Server) problem(err error) error {
 	}
 	return huma.Error500InternalServerError("")
 }
+
+const badText = "a text holds a NUL character, which cannot be stored or looked for"
 
 // publicText are words of ours for errors whose text we wrote ourselves.
 func publicText(err error) string {

@@ -92,6 +92,9 @@ func (s *Server) registerAccounts() {
 			if err != nil {
 				return nil, err
 			}
+			if err := s.stepUp(ctx, p); err != nil {
+				return nil, err
+			}
 			if in.Body.Reason == "" {
 				in.Body.Reason = "new account"
 			}
@@ -118,6 +121,9 @@ func (s *Server) registerAccounts() {
 			}
 			if !p.MaySetState(a) {
 				return nil, huma.Error403Forbidden("this account has roles that you do not administer")
+			}
+			if err := s.stepUp(ctx, p); err != nil {
+				return nil, err
 			}
 			if err := ids.SetState(pg.WithReason(ctx, in.Body.Reason), p.Actor(), a.ID, in.Body.State); err != nil {
 				return nil, err
@@ -147,6 +153,9 @@ func (s *Server) changeRole(ctx context.Context, p identity.Principal, verb stri
 	}
 	if !p.MayChangeRole(c.Workspace) {
 		return nil, huma.Error403Forbidden("this needs the right users_write in the workspace")
+	}
+	if err := s.stepUp(ctx, p); err != nil {
+		return nil, err
 	}
 	waiting := false
 	if verb == "grant" {

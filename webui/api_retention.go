@@ -64,6 +64,9 @@ func (s *Server) registerRetention() {
 		})
 	register(s, endpoint{http.MethodPost, "/audit/retention", "change-retention", "Changes how long a class of events is kept, or deletes a month whose time is over; it may wait for a second person", identity.WorkspacesWrite, 0},
 		func(ctx context.Context, p identity.Principal, in *retentionInput) (*one[retentionAnswer], error) {
+			if err := s.stepUp(ctx, p); err != nil {
+				return nil, err
+			}
 			waiting, err := s.deps.Identity.Approvals().ChangeRetention(ctx, p.Actor(), p.RoleNames(), approval.RetentionChange{Class: in.Body.Class, KeepDays: in.Body.KeepDays, Partition: in.Body.Partition}, in.Body.Reason)
 			return &one[retentionAnswer]{Body: retentionAnswer{waiting}}, err
 		})

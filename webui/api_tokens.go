@@ -66,17 +66,27 @@ func (s *Server) registerTokens() {
 		})
 	register(s, endpoint{http.MethodPost, "/tokens", "create-token", "Makes an API token of your own; it counts as you, and can do nothing that you cannot", identity.TokensWrite, http.StatusCreated},
 		func(ctx context.Context, p identity.Principal, in *tokenInput) (*one[token], error) {
+			if err := s.fresh(p); err != nil {
+				return nil, err
+			}
 			w, err := workspaceFor(p, in.Body.Workspace, identity.TokensWrite)
 			if err != nil {
 				return nil, err
 			}
-			plain, t, err := ids.CreateToken(ctx, p.Actor(), identity.NewToken{Name: in.Body.Name, Role: in.Body.Role, Scopes: in.Body.Scopes, OwnerID: p.User.ID, Workspace: w, Expires: in.Body.ExpiresAt})
+			n := identity.NewToken{Name: in.Body.Name, Role: in.Body.Role, Scopes: in.Body.Scopes, OwnerID: p.User.ID, Workspace: w, Expires: in.Body.ExpiresAt}
+			if !p.MayHandOut(n) {
+				return nil, errHandOut()
+			}
+			plain, t, err := ids.CreateToken(ctx, p.Actor(), n)
 			out := tokenOf(t)
 			out.Token = plain
 			return &one[token]{Body: out}, err
 		})
 	register(s, endpoint{http.MethodPost, "/tokens/{id}/rotate", "rotate-token", "Gives a token of your own a new secret", identity.TokensWrite, 0},
 		func(ctx context.Context, p identity.Principal, in *rotateInput) (*one[token], error) {
+			if err := s.fresh(p); err != nil {
+				return nil, err
+			}
 			t, err := ownToken(ctx, ids, p, in.uuid())
 			if err != nil {
 				return nil, err
@@ -110,12 +120,28 @@ func visibleToken(ctx context.Context, ids *identity.Store, p identity.Principal
 	return identity.APIToken{}, identity.ErrNotFound
 }
 
+func errHandOut() error {
+	return huma.Error403Forbidden("a token makes or renews no token that can do more than itself, or for longer")
+}
+
 // ownToken is one token of the principal's own: whoever gets a secret acts as its
-// owner, so nobody else does.
+// owner, so nobody else does. A token renews itself, or one that can do no more.
 func ownToken(ctx context.Context, ids *identity.Store, p identity.Principal, id uuid.UUID) (identity.APIToken, error) {
 	t, err := visibleToken(ctx, ids, p, id)
 	if err == nil && t.OwnerID != p.User.ID {
 		return identity.APIToken{}, huma.Error403Forbidden("only its owner may have the secret of a token")
+	}
+	if err == nil && t.ID != p.TokenID {
+		n := identity.NewToken{Role: t.Role, Scopes: t.Scopes}
+		if t.Workspace != nil {
+			n.Workspace = *t.Workspace
+		}
+		if t.ExpiresAt != nil {
+			n.Expires = *t.ExpiresAt
+		}
+		if !p.MayHandOut(n) {
+			return identity.APIToken{}, errHandOut()
+		}
 	}
 	return t, err
 }

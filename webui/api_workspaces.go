@@ -48,11 +48,17 @@ func (s *Server) registerWorkspaces() {
 		})
 	register(s, endpoint{http.MethodPost, "/workspaces", "create-workspace", "Makes a workspace; you become its administrator", identity.WorkspacesWrite, http.StatusCreated},
 		func(ctx context.Context, p identity.Principal, in *workspaceInput) (*one[identity.Workspace], error) {
+			if err := s.stepUp(ctx, p); err != nil {
+				return nil, err
+			}
 			w, err := ids.CreateWorkspace(ctx, p, in.Body.Name, in.Body.Reason)
 			return &one[identity.Workspace]{Body: w}, err
 		})
 	register(s, endpoint{http.MethodPatch, "/workspaces/{id}", "change-workspace", "Renames a workspace, archives it or opens it again", identity.WorkspacesWrite, 0},
 		func(ctx context.Context, p identity.Principal, in *workspaceChange) (out *one[identity.Workspace], err error) {
+			if err := s.stepUp(ctx, p); err != nil {
+				return nil, err
+			}
 			out = &one[identity.Workspace]{}
 			if in.Body.Name != "" {
 				if out.Body, err = ids.RenameWorkspace(ctx, p, in.uuid(), in.Body.Name, in.Body.Reason); err != nil {
@@ -69,7 +75,7 @@ func (s *Server) registerWorkspaces() {
 type approvalFilter struct {
 	Paging
 	Query     string `query:"q" maxLength:"200" doc:"a part of the reason, of who asked, or of what will be done"`
-	Kind      string `query:"kind" enum:"release,role_grant,export,retention"`
+	Kind      string `query:"kind" enum:"release,role_grant,export,retention,legal_hold,release_rule"`
 	State     string `query:"state" enum:"requested,decided,all" default:"requested"`
 	Workspace string `query:"workspace_id" format:"uuid"`
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -32,6 +31,7 @@ const (
 type principalKey struct{}
 type personKey struct{}
 type deadTokenKey struct{}
+type methodKey struct{} // as the caller sent it; see serve
 
 // principalFrom is who calls, if somebody is logged in.
 func principalFrom(ctx context.Context) (identity.Principal, bool) {
@@ -59,14 +59,6 @@ func (s *Server) person(c echo.Context) *Person {
 	return v
 }
 
-func clientIP(c echo.Context) netip.Addr {
-	a, err := netip.ParseAddrPort(c.Request().RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return a.Addr().Unmap()
-}
-
 func bodyLimit(path string) int64 {
 	if path == tryPath {
 		return maxUpload
@@ -88,7 +80,12 @@ func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		id := uuid.NewString()
 		c.Response().Header().Set("X-Request-Id", id)
-		req := pg.Request{ID: id, Method: r.Method, Path: template(c.Path()), Application: "web-ui", TraceID: traceID(r.Header.Get("Traceparent")), UserAgentClass: agentClass(r.UserAgent()), SourceIP: clientIP(c)}
+		method, ok := r.Context().Value(methodKey{}).(string)
+		if !ok {
+			method = r.Method
+		}
+		from, via := s.origin(r)
+		req := pg.Request{ID: id, Method: method, Path: template(c.Path()), Application: "web-ui", TraceID: traceID(r.Header.Get("Traceparent")), UserAgentClass: agentClass(r.UserAgent()), SourceIP: from, TrustedProxy: via}
 		if isAPI(r) {
 			req.Application = "api"
 		}
@@ -234,6 +231,16 @@ func (s *Server) needLogin(right identity.Right, h echo.HandlerFunc) echo.Handle
 func (s *Server) recordCall(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := s.now()
+		defer func() {
+			if x := recover(); x != nil {
+				status := c.Response().Status
+				if !c.Response().Committed {
+					status = http.StatusInternalServerError
+				}
+				s.note(c, status, start)
+				panic(x) // open answers
+			}
+		}()
 		err := next(c)
 		if err != nil {
 			// Written now, so that the status is known.
@@ -278,8 +285,9 @@ func (s *Server) note(c echo.Context, status int, start time.Time) {
 	case !ok:
 		ev.Outcome = "failure"
 	}
-	if id := c.Param("id"); len(id) == 36 {
-		ev.Targets = []audit.Target{{Type: "object", ID: id}}
+	// Only an id goes into the clear: in its place a caller can put anything.
+	if id, err := uuid.Parse(c.Param("id")); err == nil {
+		ev.Targets = []audit.Target{{Type: "object", ID: id.String()}}
 	}
 	if !in {
 		s.noteStranger(r, &ev)

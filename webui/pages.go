@@ -358,9 +358,15 @@ func (s *pages) fail(c echo.Context, status int, err error) error {
 		http.StatusBadRequest: "error.400", http.StatusMethodNotAllowed: "error.404", http.StatusGone: "error.410",
 		http.StatusRequestEntityTooLarge: "error.400", http.StatusServiceUnavailable: "error.503", http.StatusTooManyRequests: "error.429",
 	}[status]
-	if audit.IsUnwritable(err) {
+	switch {
+	case audit.IsUnwritable(err):
 		status, key = http.StatusServiceUnavailable, "error.record"
 		s.log.Error("refused: the record cannot be written", "path", c.Path(), "error", err)
+	case pg.IsBadText(err):
+		status, key = http.StatusBadRequest, "error.400"
+	case status == http.StatusInternalServerError && pg.IsUnavailable(err):
+		status, key = http.StatusServiceUnavailable, "error.503"
+		s.log.Error("page failed: the database does not answer", "path", c.Path(), "error", err)
 	}
 	id := ""
 	if req, ok := pg.RequestFrom(c.Request().Context()); ok {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -44,6 +45,8 @@ type Config struct {
 	Version     string
 	Retention   time.Duration // of held mails, for the pages that say so
 	Sandbox     bool          // a sandbox is set up, for what a policy would do
+	// TrustedProxies are the proxies in front of us whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
 }
 
 // Deps are the parts that pages and API stand on.
@@ -136,7 +139,7 @@ func (s *Server) newPages() error {
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), ids: s.deps.Identity, publicURL: strings.TrimRight(s.cfg.PublicURL, "/"), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, seal: s.deps.Seal, monitor: s.deps.Health,
 		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, bulks: s.deps.Bulks, coverage: s.deps.Coverage, digests: s.deps.Digests, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts,
-		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: clientIP,
+		setSession: s.setSession, clearSession: s.clearSession, person: s.person, clientIP: s.clientIP,
 	}
 	return nil
 }
@@ -156,9 +159,15 @@ func (s *Server) protect() error {
 	}
 	p.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.log.Warn("request from another site refused", "path", r.URL.Path, "origin", r.Header.Get("Origin"))
+		// It goes the way of all calls, up to the record.
 		c := s.echo.NewContext(r, w)
-		setSecurityHeaders(c, s.secure)
-		s.fail(echo.NewHTTPError(http.StatusForbidden, "this request came from another site"), c)
+		s.echo.Router().Find(r.Method, echo.GetPath(r), c)
+		refuse := func(c echo.Context) error {
+			return s.refused(c, http.StatusForbidden, "this request came from another site")
+		}
+		if err := s.open(s.authenticate(refuse))(c); err != nil {
+			s.fail(err, c)
+		}
 	}))
 	s.handler = p.Handler(http.HandlerFunc(s.serve))
 	return nil
@@ -167,7 +176,7 @@ func (s *Server) protect() error {
 // serve answers HEAD wherever there is a GET: net/http leaves the body out.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
-		r = r.WithContext(r.Context()) // net/http's own copy keeps its method
+		r = r.WithContext(context.WithValue(r.Context(), methodKey{}, r.Method)) // net/http's own copy keeps its method
 		r.Method = http.MethodGet
 	}
 	s.echo.ServeHTTP(w, r)
@@ -219,6 +228,8 @@ func (s *Server) fail(err error, c echo.Context) {
 	} else if pg.IsUnavailable(err) {
 		status = http.StatusServiceUnavailable
 		c.Response().Header().Set(echo.HeaderRetryAfter, "5")
+	} else if pg.IsBadText(err) {
+		status, text = http.StatusUnprocessableEntity, badText
 	}
 	if isAPI(c.Request()) {
 		if status >= http.StatusInternalServerError {

@@ -87,8 +87,9 @@ type Relay struct {
 
 // HTTP is the web UI and the API.
 type HTTP struct {
-	Listen    string `yaml:"listen"`
-	PublicURL string `yaml:"public_url"`
+	Listen         string   `yaml:"listen"`
+	PublicURL      string   `yaml:"public_url"`
+	TrustedProxies []string `yaml:"trusted_proxies"`
 }
 
 // SecretURL is the address of a server, which may hold a password.
@@ -179,6 +180,10 @@ func (c *Config) Validate() error {
 	c.Relay.validate(p)
 	c.DNS.validate(p)
 	p.check(validAddress(c.HTTP.Listen), "http.listen", "must be host:port, is %q", c.HTTP.Listen)
+	for _, cidr := range c.HTTP.TrustedProxies {
+		_, err := netip.ParsePrefix(cidr)
+		p.check(err == nil, "http.trusted_proxies", "must hold CIDRs such as 127.0.0.1/32, has %q", cidr)
+	}
 	if u := c.HTTP.PublicURL; u != "" {
 		parsed, err := url.Parse(u)
 		p.check(err == nil && (parsed.Scheme == "http" || parsed.Scheme == "https") && parsed.Host != "" && strings.Trim(parsed.Path, "/") == "",

@@ -18,7 +18,7 @@ import (
 // serveWeb opens the web UI and the API.
 func (p *program) serveWeb(failed chan<- error) error {
 	ui, err := webui.New(webui.Config{
-		Hostname: p.conf.Hostname, PublicURL: webAddress(p.conf), SMTPAddress: dialable(p.conf.SMTP.Listen[0]), Version: version,
+		Hostname: p.conf.Hostname, PublicURL: webAddress(p.conf), TrustedProxies: prefixes(p.conf.HTTP.TrustedProxies), SMTPAddress: dialable(p.conf.SMTP.Listen[0]), Version: version,
 		Retention: quarantine.DefaultConfig().KeepFor, Sandbox: p.conf.Sandbox.URL != "",
 	}, webui.Deps{
 		Log: p.log, Audit: p.audit, Seal: p.seal, Identity: p.identity, Quarantine: p.quarantine, Bulks: p.bulks, Coverage: p.coverage, Digests: p.digests, Ledger: p.ledger, Queue: p.queue, Policies: p.policies, DLP: p.dlp,

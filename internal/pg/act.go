@@ -67,6 +67,7 @@ type Request struct {
 	ClientID       string // the API token, for a program
 	Status         int
 	SourceIP       netip.Addr
+	TrustedProxy   netip.Addr // that says so, if the caller came by one
 	DurationMS     int64
 }
 

@@ -129,6 +129,13 @@ func IsUnique(err error, name string) bool {
 	return errors.As(err, &pgErr) && pgErr.Code == "23505" && (name == "" || pgErr.ConstraintName == name)
 }
 
+// IsBadText says whether err means that a text holds what PostgreSQL cannot: a NUL
+// character, or bytes that are no UTF-8.
+func IsBadText(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && (e.Code == "22021" || e.Code == "22P05")
+}
+
 // IsForeignKey says whether err means that another row still names the one that
 // was to go, or that a row names one that is not there.
 func IsForeignKey(err error) bool {
