@@ -22,6 +22,7 @@ var queryFiles embed.FS
 var (
 	appendSQL         = pg.Query(queryFiles, "append")
 	listSQL           = pg.Query(queryFiles, "list")
+	holdingSQL        = pg.Query(queryFiles, "holding")
 	actionsSQL        = pg.Query(queryFiles, "actions")
 	feedSQL           = pg.Query(queryFiles, "feed")
 	tokensSQL         = pg.Query(queryFiles, "tokens")

@@ -25,8 +25,9 @@ type search struct {
 	skip         []string
 	actorID      string
 	actorType    string
-	actor, ip    []byte // tokens
-	value        []byte // token of another personal value
+	actor, ip    []byte      // tokens
+	value        []byte      // token of another personal value
+	ids          []uuid.UUID // nil: any; with a value, those that [search.holding] gave
 	target, link string
 	outcome      string
 	application  string
@@ -55,7 +56,46 @@ func (s search) perAction() []search {
 	return out
 }
 
+// run gives the newest events of a search, at most as many as its limit.
 func (s search) run(ctx context.Context, l *Log) ([]Row, error) {
+	if s.value == nil {
+		return s.page(ctx, l)
+	}
+	// Somebody's address can be in any share of all events. They are looked through
+	// newest first, more of them at a time, until a page is full.
+	var found []Row
+	for n := 4 * s.limit; ; n = min(4*n, holdingMost) {
+		if err := s.holding(ctx, l, n); err != nil || len(s.ids) == 0 {
+			return found, err
+		}
+		more, err := s.page(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, more...)
+		if len(found) >= s.limit || len(s.ids) < n {
+			return found[:min(len(found), s.limit)], nil
+		}
+		s.cursor = &s.ids[len(s.ids)-1]
+	}
+}
+
+// holdingMost bounds how many events that hold a value are looked at at once.
+const holdingMost = 20_000
+
+// holding sets ids to the newest n events that hold the value.
+func (s *search) holding(ctx context.Context, l *Log, n int) error {
+	rows, err := l.db.Query(ctx, holdingSQL, s.value, s.from, s.to, s.cursor, s.newer, n)
+	if err != nil {
+		return fmt.Errorf("list audit events that hold a value: %w", err)
+	}
+	if s.ids, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); err != nil {
+		return fmt.Errorf("list audit events that hold a value: %w", err)
+	}
+	return nil
+}
+
+func (s search) page(ctx context.Context, l *Log) ([]Row, error) {
 	action := any(nil)
 	if len(s.actions) > 0 {
 		action = s.actions[0]
@@ -91,7 +131,7 @@ func (l *Log) runAll(ctx context.Context, searches []search) ([][]Row, error) {
 
 func (s search) args(action any) []any {
 	return []any{s.workspaces, s.installation, s.workspace, action, s.skip, s.actorID, s.actorType, s.actor, s.target, s.outcome, s.ip,
-		s.application, s.route, s.method, s.provider, s.approval, s.link, s.value, s.from, s.to, s.cursor, s.newer, s.limit}
+		s.application, s.route, s.method, s.provider, s.approval, s.link, s.ids, s.from, s.to, s.cursor, s.newer, s.limit}
 }
 
 // searches are what a filter comes to; none where it can select nothing.

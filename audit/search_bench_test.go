@@ -178,6 +178,11 @@ func planOf(b *testing.B, l *Log, f Filter) string {
 	}
 	var lines []string
 	for _, one := range searches {
+		if one.value != nil {
+			if err := one.holding(ctx, l, 4*one.limit); err != nil {
+				b.Fatal(err)
+			}
+		}
 		action := any(nil)
 		if len(one.actions) > 0 {
 			action = one.actions[0]

@@ -1,8 +1,10 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,6 +69,51 @@ func TestList_EveryFilterFindsItsOwn(t *testing.T) {
 	}
 	if p, err := l.List(ctx, Filter{Query: "four_eyes"}); err != nil || len(p.Items) == 0 {
 		t.Errorf("a target by its name: %d events, %v", len(p.Items), err)
+	}
+}
+
+// A value that most events hold is looked for a few events at a time: pages have no
+// gap and no double where another filter lets few of them through, or one event
+// holds it twice.
+func TestList_AValueThatManyEventsHold(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	box := func(id string) Target { return Target{Type: "mailbox", ID: id, PII: "bob@ours.example"} }
+	var wanted []uuid.UUID
+	for i := range 60 {
+		ev := Event{ID: uuid.Must(uuid.NewV7()), Action: Login, Actor: pg.System("test", "noise"), Targets: []Target{box("1"), box("2")}}
+		if i == 0 || i == 1 || i == 30 {
+			ev.Outcome = "refused"
+			wanted = append([]uuid.UUID{ev.ID}, wanted...)
+		}
+		if err := l.Record(ctx, ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pages := func(f Filter) (got []uuid.UUID) {
+		for {
+			p, err := l.List(ctx, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range p.Items {
+				got = append(got, r.ID)
+			}
+			if f.Cursor = p.Next; f.Cursor == "" {
+				return got
+			}
+		}
+	}
+	if got := pages(Filter{Query: "bob@ours.example", Outcome: "refused", Limit: 1}); !slices.Equal(got, wanted) {
+		t.Errorf("refused: %v, want %v", got, wanted)
+	}
+	all := pages(Filter{Query: "bob@ours.example", Limit: 7})
+	if unique := slices.Compact(slices.Clone(all)); len(all) != 60 || len(unique) != 60 || !slices.IsSortedFunc(all, func(a, b uuid.UUID) int { return bytes.Compare(b[:], a[:]) }) {
+		t.Errorf("all: %d events, %d of them once, or not newest first", len(all), len(unique))
+	}
+	if got := pages(Filter{Query: "bob@ours.example", Newer: wanted[0], Limit: 4}); len(got) != 29 {
+		t.Errorf("newer than the 31st: %d events, want 29", len(got))
 	}
 }
 

@@ -19,5 +19,5 @@ BEGIN
     FOR r IN SELECT i.indexrelid::regclass AS name FROM pg_index i WHERE i.indrelid = 'audit.event'::regclass AND NOT i.indisprimary LOOP
         EXECUTE format('DROP INDEX %s', r.name);
     END LOOP;
-    DROP INDEX audit.pii_blind_idx;
+    DROP INDEX audit.pii_blind_idx, audit.pii_value_idx;
 END $$;
