@@ -65,7 +65,7 @@ fuzz: setup ## each fuzz test for FUZZTIME (default 30s)
 bench: build ## measure the gateway beside clamd alone and its rivals (BENCH_ARGS="-help")
 	go run ./bench $(BENCH_ARGS)
 
-bench-audit: setup ## measure a page of each filter of the audit over EVENTS events (default 10 million; about an hour and 45 GB)
+bench-audit: setup ## measure a page of each filter of the audit over EVENTS events (default 10 million; about an hour and a half and 45 GB)
 	MAILWARD_BENCH_EVENTS=$(or $(EVENTS),10000000) go test ./audit -run '^$$' -bench List_AnyFilter -benchtime 1x -timeout 4h
 
 bench-quarantine: setup ## measure a page of each filter of the quarantine over ITEMS held mails (default 1 million; about ten minutes and 6 GB)
