@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	netmail "net/mail"
@@ -358,18 +357,17 @@ func TestService_EndsWithWhatItStarted(t *testing.T) {
 // A small run of the whole tool, with the real gateway.
 func TestBench_SmallRunAgainstMailward(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	for name, cgo := range map[string]string{"mailward": "CGO_ENABLED=0", "mailward-scanner": "CGO_ENABLED=1"} {
-		c := exec.Command("go", "build", "-o", filepath.Join(dir, name), "mailward/cmd/"+name)
-		c.Env = append(os.Environ(), cgo)
-		if out, err := c.CombinedOutput(); err != nil {
-			testenv.Missing(t, fmt.Errorf("%s cannot be built: %w\n%s", name, err, out))
+	var program string
+	for _, name := range []string{"mailward-scanner", "mailward"} {
+		var err error
+		if program, err = testenv.Program(name); err != nil {
+			testenv.Missing(t, err)
 		}
 	}
 	testenv.Clamd(t) // skips, or fails, where there is none
 	var out bytes.Buffer
-	md := filepath.Join(dir, "out.md")
-	err := mainErr(t.Context(), []string{"-mailward", filepath.Join(dir, "mailward"), "-peers", "clamd,mailward", "-c", "4", "-n", "20", "-rounds", "1", "-markdown", md}, &out)
+	md := filepath.Join(t.TempDir(), "out.md")
+	err := mainErr(t.Context(), []string{"-mailward", program, "-peers", "clamd,mailward", "-c", "4", "-n", "20", "-rounds", "1", "-markdown", md}, &out)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}

@@ -293,8 +293,9 @@ func TestUnits_SystemdVerifies(t *testing.T) {
 	t.Parallel()
 	testenv.Require(t, "systemd-analyze", "systemd-sysusers")
 	dir := t.TempDir()
+	ours := strings.NewReplacer("/usr/bin/mailward-scanner", binary(t, "mailward-scanner"), "/usr/bin/mailward", binary(t, "mailward"))
 	for _, name := range []string{"mailward.service", "mailward-scanner.service"} {
-		text := strings.ReplaceAll(read(t, "systemd/"+name), "/usr/bin/mailward", filepath.Dir(binary(t, "mailward"))+"/mailward")
+		text := ours.Replace(read(t, "systemd/"+name))
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

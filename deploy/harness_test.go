@@ -1,14 +1,12 @@
 package deploy
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -16,37 +14,15 @@ import (
 	"mailward/internal/testenv"
 )
 
-// binaries are built once for all tests.
-var binaries = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "mwdeploy")
-	if err != nil {
-		return "", err
-	}
-	for name, cgo := range map[string]string{"mailward": "0", "mailward-scanner": "1"} {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "../cmd/"+name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return dir, fmt.Errorf("build %s: %w\n%s", name, err, out)
-		}
-	}
-	return dir, nil
-})
-
-func TestMain(m *testing.M) {
-	code := testenv.Main(m)
-	if dir, _ := binaries(); dir != "" {
-		os.RemoveAll(dir)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
 func binary(t *testing.T, name string) string {
 	t.Helper()
-	dir, err := binaries()
+	path, err := testenv.Program(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, name)
+	return path
 }
 
 func read(t *testing.T, path string) string {

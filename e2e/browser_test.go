@@ -16,7 +16,7 @@ import (
 // that is where Playwright and axe live; its output is this test's output.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	testenv.Require(t, "node", "chromium")
+	testenv.Require(t, "node", "chromium-headless-shell")
 	hop := testenv.NextHop(t)
 	good, refusing := testenv.NewFeeds(t), testenv.NewFeeds(t)
 	good.File("urls", "# id,dateadded,url,url_status,last_online,threat,tags,urlhaus_link,reporter\r\n\"1\",\"\",\"http://kit.bad.example/login?id=1\",\"online\",\"\",\"malware_download\",\"elf,mozi\",\"https://urlhaus.abuse.ch/url/1/\",\"x\"\r\n"+

@@ -35,33 +35,21 @@ const (
 	startLimit = 90 * time.Second
 )
 
-// binDir holds the two binaries, built once for the whole package.
+// binDir holds the two programs.
 var binDir string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "mwe2e")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	// The sidecar's unprivileged user has to reach its binary.
-	if err := os.Chmod(dir, 0o755); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	binDir = dir
-	for name, cgo := range map[string]string{"mailward": "0", "mailward-scanner": "1"} {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), "../cmd/"+name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", name, err, out)
+	for _, name := range []string{"mailward", "mailward-scanner"} {
+		path, err := testenv.Program(name)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
+		binDir = filepath.Dir(path)
 	}
-	return m.Run()
+	return testenv.Main(m)
 }
 
 // server is one installation: a data folder, a configuration, and the process
@@ -92,6 +80,7 @@ func newServer(t *testing.T, hop string, extra string) *server {
 		t.Fatal(err)
 	}
 	s := &server{t: t, dir: filepath.Join(dir, "d"), conf: filepath.Join(dir, "mailward.yaml"), smtp: testenv.FreeAddr(t), http: testenv.FreeAddr(t)}
+	testenv.Cluster(t, s.dir)
 	text := fmt.Sprintf(`hostname: mx.ours.example
 data_dir: %s
 smtp: {listen: ["%s"]}

@@ -18,7 +18,7 @@ import (
 // it looks for the mail that told the second one.
 func TestPeople(t *testing.T) {
 	t.Parallel()
-	testenv.Require(t, "node", "chromium")
+	testenv.Require(t, "node", "chromium-headless-shell")
 	hop := testenv.NextHop(t)
 	s := newServer(t, hop.Addr, "")
 	// What is taken back is taken back by hand: the default time, not that of other tests.

@@ -21,7 +21,7 @@ import (
 // browser, and then looks at what stands in the record.
 func TestSignIn(t *testing.T) {
 	t.Parallel()
-	testenv.Require(t, "node", "chromium")
+	testenv.Require(t, "node", "chromium-headless-shell")
 	hop := testenv.NextHop(t)
 	s := newServer(t, hop.Addr, "")
 	site := "http://localhost:" + s.http[strings.LastIndex(s.http, ":")+1:]

@@ -41,6 +41,7 @@ if [ "${1:-}" = "--test" ]; then
     need rspamd command -v rspamd
     need libnet-ssleay-perl perl -MNet::SSLeay -e 1
     need chromium command -v chromium
+    need chromium-headless-shell command -v chromium-headless-shell
     # What evidence is checked with by others.
     need openssl command -v openssl
     need poppler-utils command -v pdfsig

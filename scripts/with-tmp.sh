@@ -10,7 +10,9 @@ if [ -z "${TMPDIR:-}" ] && [ "$(stat -f -c %T $dir 2>/dev/null)" = tmpfs ] && ! 
     # A short name, as paths of sockets are short; the users of the servers go through it.
     TMPDIR=$(mktemp -d $dir/mw.XXXX)
     chmod 755 "$TMPDIR"
-    export TMPDIR
+    # Where the test binaries share what costs much to make (internal/testenv).
+    MAILWARD_TEST_SHARED=$TMPDIR
+    export TMPDIR MAILWARD_TEST_SHARED
     trap 'rm -rf "$TMPDIR"' EXIT
     trap 'exit 130' INT TERM
 fi

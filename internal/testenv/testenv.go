@@ -34,10 +34,10 @@ type environment struct {
 	dirs   []string
 	stacks []*standalone.Stack
 
-	postgres func() (*standalone.Stack, error)
-	redis    func() (*standalone.Stack, error)
-	scanner  func() (string, error)
-	clones   atomic.Int64
+	postgres  func() (*standalone.Stack, error)
+	redis     func() (*standalone.Stack, error)
+	sharedDir func() (string, error)
+	clones    atomic.Int64
 }
 
 // env is the one global of this package: servers belong to the test binary.
@@ -47,7 +47,12 @@ func newEnvironment() *environment {
 	e := &environment{}
 	e.postgres = sync.OnceValues(e.startPostgres)
 	e.redis = sync.OnceValues(func() (*standalone.Stack, error) { return e.start(standalone.Config{Redis: true}) })
-	e.scanner = sync.OnceValues(e.buildScanner)
+	e.sharedDir = sync.OnceValues(func() (string, error) {
+		if d := os.Getenv(sharedEnv); d != "" {
+			return d, nil
+		}
+		return e.tempDir()
+	})
 	return e
 }
 
@@ -101,14 +106,23 @@ func (e *environment) tempDir() (string, error) {
 	return d, os.Chmod(d, 0o755)
 }
 
+// testConfig is what all servers of tests have in common.
+func testConfig(cfg standalone.Config) standalone.Config {
+	cfg.NoSync, cfg.TestSignaturesOnly, cfg.Log = true, true, slog.New(slog.DiscardHandler)
+	return cfg
+}
+
+// start runs servers until the end of the test binary, in a folder of their own
+// where cfg names none.
 func (e *environment) start(cfg standalone.Config) (*standalone.Stack, error) {
-	d, err := e.tempDir()
-	if err != nil {
-		return nil, err
+	if cfg.DataDir == "" {
+		d, err := e.tempDir()
+		if err != nil {
+			return nil, err
+		}
+		cfg.DataDir = filepath.Join(d, "d")
 	}
-	cfg.DataDir, cfg.NoSync, cfg.TestSignaturesOnly = filepath.Join(d, "d"), true, true
-	cfg.Log = slog.New(slog.DiscardHandler)
-	s, err := standalone.Start(context.Background(), cfg)
+	s, err := standalone.Start(context.Background(), testConfig(cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -119,14 +133,15 @@ func (e *environment) start(cfg standalone.Config) (*standalone.Stack, error) {
 }
 
 func (e *environment) startPostgres() (*standalone.Stack, error) {
-	s, err := e.start(standalone.Config{Postgres: true})
+	d, err := e.tempDir()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := pg.Migrate(context.Background(), s.AdminURL, pg.MigrateOptions{Version: "test"}, slog.New(slog.DiscardHandler)); err != nil {
-		return nil, errors.Join(errMigration, err)
+	dir := filepath.Join(d, "d")
+	if err := e.copyCluster(dir); err != nil {
+		return nil, err
 	}
-	return s, nil
+	return e.start(standalone.Config{Postgres: true, DataDir: dir})
 }
 
 // errMigration is no lack of the machine but a fault of ours: it never skips.
@@ -248,7 +263,7 @@ func Clamd(t testing.TB) *Server { return ownServer(t, standalone.Config{Clamd: 
 // Sidecar starts a real scanner sidecar with the rules in the given folders.
 func Sidecar(t testing.TB, rules ...string) *Server {
 	t.Helper()
-	bin, err := env.scanner()
+	bin, err := Program("mailward-scanner")
 	if err != nil {
 		Missing(t, err)
 	}
@@ -266,7 +281,7 @@ func Sidecar(t testing.TB, rules ...string) *Server {
 // SidecarWith starts a real scanner sidecar with arguments of its own.
 func SidecarWith(t testing.TB, args ...string) *Server {
 	t.Helper()
-	bin, err := env.scanner()
+	bin, err := Program("mailward-scanner")
 	if err != nil {
 		Missing(t, err)
 	}
@@ -305,19 +320,4 @@ func (s *Server) Stop() {
 		s.stack.Stop(context.Background())
 		s.stack = nil
 	}
-}
-
-// buildScanner compiles the sidecar once.
-func (e *environment) buildScanner() (string, error) {
-	d, err := e.tempDir()
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(d, "mailward-scanner")
-	cmd := exec.Command("go", "build", "-o", bin, "mailward/cmd/mailward-scanner")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the scanner: %w: %s", err, out)
-	}
-	return bin, nil
 }

@@ -1,4 +1,6 @@
-// One Chromium for the whole suite: a start costs about a second, a page does not.
+// One Chromium for each file: a start costs about a second, a page does not. It is the
+// headless shell, the same engine without the browser's own windows, in which a page
+// costs half as much.
 import assert from 'node:assert/strict'
 import { mkdtempSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -23,7 +25,7 @@ const args = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '
 /** A browser with an empty profile of its own. */
 export async function openBrowser(options = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'mailward-e2e-'))
-  const context = await chromium.launchPersistentContext(folder, { executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args, ...options })
+  const context = await chromium.launchPersistentContext(folder, { executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium-headless-shell', args, ...options })
   context.setDefaultTimeout(15_000)
   return {
     context,
@@ -91,14 +93,35 @@ export async function filter(page, act) {
   await page.evaluate(() => globalThis.filtered)
 }
 
+const allRules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']
+const colourRules = { type: 'rule', values: ['color-contrast', 'link-in-text-block'] }
+
 /** What axe finds. It is put in through the protocol, so the page's strict policy stays on. */
-export async function violations(page) {
+export async function violations(page, runOnly = allRules) {
   if (!await page.evaluate(() => 'axe' in globalThis)) await page.evaluate(axeSource)
-  return page.evaluate(async () => {
-    const r = await globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'], iframes: false, resultTypes: ['violations'] })
+  return page.evaluate(async (rules) => {
+    const r = await globalThis.axe.run(document, { runOnly: rules, iframes: false, resultTypes: ['violations'] })
     return r.violations.map((v) => `${v.id} (${v.impact}): ${v.nodes.slice(0, 3).map((n) => n.target.join(' ') + ' ' + (n.any[0]?.message ?? n.all[0]?.message ?? n.none[0]?.message ?? '')).join(' | ')}`)
-  })
+  }, runOnly)
 }
 
 /** By how many pixels the page is wider than its window. */
 export const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)
+
+/**
+ * What is wrong with the look of a page, in both themes, wide and narrow. A theme is an
+ * attribute of the page and some colours: in the second one only what axe says of
+ * colours can differ.
+ */
+export async function flaws(page, name) {
+  const found = []
+  for (const [theme, width, rules] of [['dark', 1440, colourRules], ['dark', 390, colourRules], ['light', 390, allRules], ['light', 1440, allRules]]) {
+    await page.setViewportSize({ width, height: width < 800 ? 844 : 900 })
+    await page.evaluate((t) => { document.documentElement.dataset.theme = t }, theme)
+    for (const v of await violations(page, rules)) found.push(`${name} ${theme} ${width}: ${v}`)
+    const wider = await overflow(page)
+    if (wider > 0) found.push(`${name} ${theme} ${width}: ${wider} px wider than the window`)
+    if (shots) await page.screenshot({ path: join(shots, `${name}-${theme}-${width}.png`) })
+  }
+  return found
+}

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { base, email, login, look, openBrowser, openPage, overflow, password, shots, violations } from './browser.mjs'
+import { base, email, flaws, login, look, openBrowser, openPage, password, shots } from './browser.mjs'
 
 let first
 let second
@@ -29,16 +29,7 @@ async function withPage(from, fn) {
   }
 }
 
-/** No accessibility violation and nothing wider than the window, wide and narrow. */
-async function looksGood(page, name) {
-  for (const [theme, width] of [['dark', 390], ['light', 390], ['light', 1440], ['dark', 1440]]) {
-    await page.setViewportSize({ width, height: 900 })
-    await page.evaluate((t) => { document.documentElement.dataset.theme = t }, theme)
-    assert.deepEqual(await violations(page), [], `${name} ${theme} ${width}`)
-    assert.equal(Math.max(0, await overflow(page)), 0, `${name} ${theme} ${width} is too wide`)
-    if (shots) await page.screenshot({ path: join(shots, `${name}-${theme}-${width}.png`), fullPage: true })
-  }
-}
+const looksGood = async (page, name) => assert.deepEqual(await flaws(page, name), [])
 
 const saved = (page, words) => page.getByRole('status').filter({ hasText: words }).first().waitFor()
 
