@@ -5,15 +5,19 @@
 set -eu
 enough=6000000 # KiB: two packages at a time, with their servers
 dir=/dev/shm
+made=
 if [ -z "${TMPDIR:-}" ] && [ "$(stat -f -c %T $dir 2>/dev/null)" = tmpfs ] && ! grep -q "^[^ ]* $dir .*noexec" /proc/mounts &&
     [ "$(df --output=avail -k $dir | tail -n 1)" -gt $enough ] && [ "$(awk '/MemAvailable/ { print $2 }' /proc/meminfo)" -gt $enough ]; then
     # A short name, as paths of sockets are short; the users of the servers go through it.
-    TMPDIR=$(mktemp -d $dir/mw.XXXX)
-    chmod 755 "$TMPDIR"
-    # Where the test binaries share what costs much to make (internal/testenv).
-    MAILWARD_TEST_SHARED=$TMPDIR
-    export TMPDIR MAILWARD_TEST_SHARED
-    trap 'rm -rf "$TMPDIR"' EXIT
-    trap 'exit 130' INT TERM
+    made=$(mktemp -d $dir/mw.XXXX)
+    chmod 755 "$made"
+    TMPDIR=$made
+    export TMPDIR
 fi
+# Where the test binaries share what costs much to make (internal/testenv).
+MAILWARD_TEST_SHARED=$(mktemp -d "${TMPDIR:-/tmp}/shared.XXXX")
+chmod 755 "$MAILWARD_TEST_SHARED"
+export MAILWARD_TEST_SHARED
+trap 'rm -rf "$MAILWARD_TEST_SHARED" ${made:+"$made"}' EXIT
+trap 'exit 130' INT TERM
 "$@"
