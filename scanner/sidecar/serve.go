@@ -27,8 +27,9 @@ type Worker struct {
 	// Requests after which Run returns, so that a new process takes over. 0: never.
 	MaxRequests int
 
-	known *memory
-	tried *tried // nil: nothing was tried yet
+	known   *memory
+	buffers buffers
+	tried   *tried // nil: nothing was tried yet
 }
 
 // grace is what a worker gets beyond the time limit of a mail.
@@ -115,12 +116,13 @@ func (w *Worker) answer(req Request, files []*os.File) (resp Response, done func
 // answerMail does what was asked about a mail, the first of the files.
 func (w *Worker) answerMail(req Request, files []*os.File) (resp Response, done func()) {
 	resp = w.about()
-	data, done, err := mapped(append(files, nil)[0])
+	data, unmap, err := mapped(append(files, nil)[0])
 	if err != nil {
 		resp.Error = "the mail cannot be read"
 		w.Log.Error("mail not mapped", "error", err)
 		return resp, func() {}
 	}
+	done = func() { unmap(); w.buffers.reset() }
 	switch req.Op {
 	case OpView:
 		resp.View = Look(data, w.Limits)

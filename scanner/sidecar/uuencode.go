@@ -88,8 +88,7 @@ func uuFile(first, body []byte) (b []byte, used int) {
 		used += len(line)
 	}
 	if base64 {
-		all, _ := decodeBase64(body[:used])
-		b = all[0]
+		b, _ = decodeCTE("base64", body[:used])
 	}
 	return b, used
 }

@@ -396,7 +396,7 @@ func (c *container) whole(f *zip.File, limit int64) ([]byte, bool) {
 		return nil, false
 	case f.Method == zip.Store && size == packed && described(f, c.data[at+packed:]):
 	case f.Method == zip.Deflate && c.w.inflate != nil:
-		unpacked := make([]byte, size)
+		unpacked := c.w.buffers.get(int(size))
 		if !c.w.inflate(unpacked, data) {
 			return nil, false
 		}
