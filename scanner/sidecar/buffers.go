@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	bufferMin  = 32 << 10 // bytes; smaller ones cost little
+	bufferMin  = 16 << 10 // bytes; smaller ones cost little
 	bufferMost = 8 << 20  // bytes that a worker keeps between mails
 )
 
