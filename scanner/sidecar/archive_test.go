@@ -4,10 +4,13 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/flate"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,6 +99,86 @@ func TestInflate(t *testing.T) {
 		if unpacked != tt.unpacked {
 			t.Errorf("%s: unpacked in one step %v, want %v", name, unpacked, tt.unpacked)
 		}
+	}
+}
+
+// A stored file is looked at where it lies. Where anything is wrong with it, it is
+// looked at all the same, and the archive does not open.
+func TestZip_Stored(t *testing.T) {
+	t.Parallel()
+	data := junk(7, 1000)
+	stored := func(name string, flags uint16, sum, behind uint32, size uint64) []byte {
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		w, err := z.CreateRaw(&zip.FileHeader{Name: name, Flags: flags, CRC32: sum, CompressedSize64: uint64(len(data)), UncompressedSize64: size})
+		if err == nil {
+			_, err = w.Write(data)
+		}
+		if err == nil {
+			err = z.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if folder, ok := strings.CutSuffix(name, "-"); ok { // The writer makes none with bytes.
+			b = *bytes.NewBuffer(bytes.ReplaceAll(b.Bytes(), []byte(name), []byte(folder+"/")))
+		}
+		// The writer puts the directory's checksum behind the bytes.
+		if at := bytes.Index(b.Bytes(), []byte(zipDescriptor)); at >= 0 {
+			binary.LittleEndian.PutUint32(b.Bytes()[at+4:], behind)
+		}
+		return b.Bytes()
+	}
+	size, sum := uint64(len(data)), crc32.ChecksumIEEE(data)
+	for name, tt := range map[string]struct {
+		archive      []byte
+		seen, locked bool
+	}{
+		"as it says":                 {stored("f.bin", 0, sum, 0, size), true, false},
+		"checksum behind it":         {stored("f.bin", 8, sum, sum, size), true, false},
+		"another checksum behind it": {stored("f.bin", 8, sum, sum^1, size), true, true},
+		"wrong checksum":             {stored("f.bin", 0, sum^1, 0, size), true, true},
+		"no checksum":                {stored("f.bin", 0, 0, 0, size), true, false},
+		"less than it says":          {stored("f.bin", 0, sum, 0, size+1), true, true},
+		"a folder with bytes":        {stored("folder-", 0, sum, 0, size), false, true},
+	} {
+		m := &countingMatcher{}
+		r, err := (&Worker{Matcher: m, Limits: DefaultLimits()}).scan(attached("a.zip", tt.archive))
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := fmt.Sprintf("%x", sha256.Sum256(data))
+		seen := slices.ContainsFunc(r.Parts, func(p policy.Part) bool { return p.SHA256 == whole })
+		locked := slices.ContainsFunc(r.Findings, func(f policy.Finding) bool { return f.Name == "Mailward.Locked" })
+		if seen != tt.seen || locked != tt.locked {
+			t.Errorf("%s: seen %v, locked %v: %+v", name, seen, locked, r.Findings)
+		}
+	}
+}
+
+// What lies in an archive is no part of the mail that another engine could be given
+// on its own, also where the archive stands in the mail as it is.
+func TestZip_StoredMailIsNotCut(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, err := z.CreateHeader(&zip.FileHeader{Name: "a.eml", Method: zip.Store})
+	if err == nil {
+		_, err = w.Write(attached("b.bin", junk(8, 2*cutMin)))
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	mail := append([]byte("From: a@b.example\r\nDate: Thu, 01 Jan 2026 00:00:00 +0000\r\nContent-Type: application/zip; name=a.zip\r\nContent-Transfer-Encoding: binary\r\n\r\n"), b.Bytes()...)
+	r, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits()}).scan(mail)
+	if err != nil || len(r.Cuts) > 0 {
+		t.Errorf("cuts %+v, error %v", r.Cuts, err)
+	}
+	if !slices.ContainsFunc(r.Parts, func(p policy.Part) bool { return p.Name == "b.bin" }) {
+		t.Errorf("the mail in the archive was not read: %+v", r.Parts)
 	}
 }
 

@@ -40,7 +40,9 @@ func decodeSteps(dst, src []byte) (n int, err error) {
 			line := src[:min(len(src), base64Step-at)]
 			used := len(line)
 			if i := bytes.IndexByte(line, '\n'); i >= 0 {
-				line, used = bytes.TrimSuffix(line[:i], []byte{'\r'}), i+1
+				if line, used = line[:i], i+1; i > 0 && line[i-1] == '\r' {
+					line = line[:i-1]
+				}
 			}
 			at += copy(step[at:], line)
 			src = src[used:]

@@ -38,8 +38,8 @@ func hiddenIn(text []byte) (out [][]byte) {
 	var block []byte
 	end := func() {
 		if len(block) >= blockMin && len(out) <= uuMost {
-			all, _ := decodeBase64(block)
-			out = append(out, all[0])
+			data, _ := decodeCTE("base64", block)
+			out = append(out, data)
 		}
 		block = nil
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -89,6 +90,6 @@ func writeFrame(w io.Writer, v any) error {
 	if len(b) > maxResponse {
 		return errFrame
 	}
-	_, err = w.Write(append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(b)), uint32(len(b))), b...))
+	_, err = (&net.Buffers{binary.BigEndian.AppendUint32(nil, uint32(len(b))), b}).WriteTo(w)
 	return err
 }

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"bytes"
 	"encoding/base64"
 	"net/url"
 	"regexp"
@@ -74,19 +75,33 @@ func (p *page) read(text string) {
 			}
 			raw = p.start(z)
 		case html.EndTagToken:
-			name, _ := z.TagName()
-			p.end(tagName(name))
+			p.end(tagName(z))
 			raw = ""
 		}
 	}
 }
 
-// tagName avoids a copy of the names that HTML knows.
-func tagName(b []byte) string {
-	if a := atom.Lookup(b); a != 0 {
+// tagName is the name of a tag. Those that HTML knows are nearly all, and are read
+// where they stand: the tokenizer makes a copy of each.
+func tagName(z *html.Tokenizer) string {
+	name := bytes.TrimLeft(z.Raw(), "</")
+	if i := bytes.IndexFunc(name, endsName); i >= 0 {
+		name = name[:i]
+	}
+	if a := atom.Lookup(name); a != 0 {
 		return a.String()
 	}
-	return string(b)
+	name, _ = z.TagName()
+	return string(name)
+}
+
+// endsName is what stands behind the name of a tag (WHATWG HTML §13.2.5.8).
+func endsName(r rune) bool {
+	switch r {
+	case ' ', '\n', '\r', '\t', '\f', '/', '>':
+		return true
+	}
+	return false
 }
 
 // words takes text between tags, which belongs to the element raw where that
@@ -138,9 +153,9 @@ var relevant = map[string]bool{"href": true, "src": true, "action": true, "forma
 	"background": true, "http-equiv": true, "content": true, "colspan": true, "onclick": true, "onload": true, "data": true, "width": true, "height": true, "xlink:href": true}
 
 // read takes those of a tag, in place of those of the one before.
-func (a attributes) read(z *html.Tokenizer, more bool) {
+func (a attributes) read(z *html.Tokenizer) {
 	clear(a)
-	for n := 0; more && n < 100; n++ {
+	for n, more := 0, true; more && n < 100; n++ {
 		var k, v []byte
 		k, v, more = z.TagAttr()
 		if !relevant[string(k)] {
@@ -154,9 +169,8 @@ func (a attributes) read(z *html.Tokenizer, more bool) {
 
 // start opens an element, and returns its name where its text is raw.
 func (p *page) start(z *html.Tokenizer) (raw string) {
-	name, more := z.TagName()
-	tag := tagName(name)
-	p.attributes.read(z, more)
+	tag := tagName(z)
+	p.attributes.read(z)
 	a := p.attributes
 	p.layout(tag)
 	p.closeImplied(tag)

@@ -25,7 +25,7 @@ type PartOut struct {
 // another way than the one that has seen the mail arrive.
 func (s *Worker) part(data []byte, sum string) *PartOut {
 	out := &PartOut{}
-	w := &walker{lim: s.Limits, mail: data, match: nothing{}, inflate: s.Inflate, end: time.Now().Add(s.Limits.Time), resp: &Response{}, anomaly: map[string]bool{}}
+	w := &walker{lim: s.Limits, mail: data, match: nothing{}, inflate: s.Inflate, buffers: &s.buffers, end: time.Now().Add(s.Limits.Time), resp: &Response{}, anomaly: map[string]bool{}}
 	w.take = func(p policy.Part, b []byte) {
 		if p.SHA256 == sum && !out.Found && len(b) <= MaxPart {
 			out.Part, out.Found, out.data = p, true, slices.Clone(b)

@@ -123,9 +123,11 @@ func (g *grid) cell(ground int, span string) {
 	if len(g.rows) == 0 || len(g.rows) > codeGrid {
 		return
 	}
-	n, err := strconv.Atoi(span)
-	if err != nil || n < 1 {
-		n = 1
+	n := 1
+	if span != "" { // which it seldom is, and an error costs more than all else here
+		if v, err := strconv.Atoi(span); err == nil {
+			n = max(v, 1)
+		}
 	}
 	last := &g.rows[len(g.rows)-1]
 	for range min(n, codeGrid-len(*last)) {

@@ -98,13 +98,18 @@ func otherBoundaries(line string) (all []string) {
 // longerLines says whether body has lines that start with a boundary and go on,
 // without being the boundary of a part inside: some clients cut there too.
 func longerLines(body []byte, boundary string) bool {
-	sep := []byte("\n--" + boundary)
-	for at, n := 0, 0; n < 1000; n++ {
+	sep := []byte("--" + boundary)
+	for at, n := 0, 0; n < 1000; {
 		i := bytes.Index(body[at:], sep)
 		if i < 0 {
 			return false
 		}
-		at += i + len(sep)
+		if i += at; i == 0 || body[i-1] != '\n' {
+			at = i + 1
+			continue
+		}
+		n++
+		at = i + len(sep)
 		line := body[at:]
 		if end := bytes.IndexByte(line, '\n'); end >= 0 {
 			line = line[:end]

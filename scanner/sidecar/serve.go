@@ -27,8 +27,9 @@ type Worker struct {
 	// Requests after which Run returns, so that a new process takes over. 0: never.
 	MaxRequests int
 
-	known *memory
-	tried *tried // nil: nothing was tried yet
+	known   *memory
+	buffers buffers
+	tried   *tried // nil: nothing was tried yet
 }
 
 // grace is what a worker gets beyond the time limit of a mail.
@@ -115,7 +116,7 @@ func (w *Worker) answer(req Request, files []*os.File) (resp Response, done func
 // answerMail does what was asked about a mail, the first of the files.
 func (w *Worker) answerMail(req Request, files []*os.File) (resp Response, done func()) {
 	resp = w.about()
-	data, done, err := mapped(append(files, nil)[0])
+	data, done, err := w.load(append(files, nil)[0])
 	if err != nil {
 		resp.Error = "the mail cannot be read"
 		w.Log.Error("mail not mapped", "error", err)
@@ -159,6 +160,21 @@ func (w *Worker) answerTry(resp *Response, data []byte, files []*os.File) error 
 	}
 	resp.Trial, err = w.try(data, c)
 	return err
+}
+
+// mailRead is the size from which a mail is mapped: up to there, to read it into
+// memory that is there costs less than to map its pages and to take them away.
+const mailRead = 1 << 20
+
+// load returns a mail. done frees all that it and its parts are in.
+func (w *Worker) load(f *os.File) (data []byte, done func(), err error) {
+	if st, err := f.Stat(); err == nil && st.Size() > 0 && st.Size() <= mailRead {
+		data = w.buffers.get(int(st.Size()))
+		_, err = f.ReadAt(data, 0)
+		return data, w.buffers.reset, err
+	}
+	data, unmap, err := mapped(f)
+	return data, func() { unmap(); w.buffers.reset() }, err
 }
 
 // mapped shows a file as memory, without a copy. The mail cannot change or

@@ -272,7 +272,11 @@ func isWordByte(b byte) bool {
 // marks of direction. Words that were cut in two by them are returned beside the
 // text, as they were.
 func unsalt(s string) (visible, salted string) {
-	if !strings.ContainsFunc(s, invisible) {
+	ascii := 0 // of which there is much, and all of it is visible
+	for ascii < len(s) && s[ascii] < utf8.RuneSelf {
+		ascii++
+	}
+	if !strings.ContainsFunc(s[ascii:], invisible) {
 		return s, ""
 	}
 	var out, words strings.Builder
@@ -323,11 +327,8 @@ func invisible(r rune) bool {
 
 // htmlCharset is the charset of a page: what the mail says, else the page itself.
 func htmlCharset(data []byte, label string) string {
-	if label == "" {
+	if label == "" && !utf8.Valid(data) {
 		_, label, _ = charset.DetermineEncoding(data[:min(len(data), 1024)], "")
-		if utf8.Valid(data) {
-			return ""
-		}
 	}
 	return label
 }

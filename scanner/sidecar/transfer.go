@@ -65,10 +65,10 @@ func looksBase64(body []byte) bool {
 
 // decodings undoes a transfer encoding, in each way that mail clients have. odd
 // names what a strict reader would have stumbled over.
-func decodings(name string, body []byte) (data [][]byte, odd string) {
+func (b *buffers) decodings(name string, body []byte) (data [][]byte, odd string) {
 	switch name {
 	case "base64":
-		return decodeBase64(body)
+		return b.decodeBase64(body)
 	case "quoted-printable":
 		return [][]byte{decodeQP(body)}, ""
 	case "uuencode":
@@ -83,7 +83,7 @@ func decodings(name string, body []byte) (data [][]byte, odd string) {
 
 // decodeCTE is the most usual of the decodings.
 func decodeCTE(cte string, body []byte) (data []byte, odd string) {
-	all, odd := decodings(cte, body)
+	all, odd := (*buffers)(nil).decodings(cte, body)
 	return all[0], odd
 }
 
@@ -100,9 +100,9 @@ var base64Table = func() (t [256]int8) {
 // decodeBase64 reads on where strict decoders stop. Where the body is no clean
 // base64, there are more readings: one that stops at the padding, and one that
 // takes padding for junk.
-func decodeBase64(body []byte) (data [][]byte, odd string) {
+func (b *buffers) decodeBase64(body []byte) (data [][]byte, odd string) {
 	// The usual case is clean, and fast: lines of base64 that end in CRLF.
-	out := make([]byte, base64.StdEncoding.DecodedLen(len(body)))
+	out := b.get(base64.StdEncoding.DecodedLen(len(body)))
 	if n, err := DecodeLines(out, body); err == nil {
 		return [][]byte{out[:n]}, ""
 	}

@@ -37,8 +37,9 @@ type walker struct {
 	lim      Limits
 	mail     []byte // all of it; what is walked through are pieces of it, or decoded
 	match    Matcher
-	inflate  func(dst, src []byte) bool // may be nil, as may be known
+	inflate  func(dst, src []byte) bool // may be nil, as may be known and buffers
 	known    *memory
+	buffers  *buffers
 	end      time.Time
 	resp     *Response
 	parts    int
@@ -63,7 +64,7 @@ type walker struct {
 const extraBytes = 8 << 20
 
 func (s *Worker) walker(data []byte) *walker {
-	return &walker{lim: s.Limits, mail: data, match: s.Matcher, inflate: s.Inflate, known: s.known, end: time.Now().Add(s.Limits.Time), resp: &Response{}, anomaly: map[string]bool{}}
+	return &walker{lim: s.Limits, mail: data, match: s.Matcher, inflate: s.Inflate, known: s.known, buffers: &s.buffers, end: time.Now().Add(s.Limits.Time), resp: &Response{}, anomaly: map[string]bool{}}
 }
 
 // scan takes a mail apart and matches every piece. Limits that are hit and
@@ -220,7 +221,7 @@ func (w *walker) leaf(p string, h header, types []contentType, body []byte, dept
 		ctes, odd := encodings(h, t.kind, body)
 		w.odd(odd)
 		for _, cte := range ctes {
-			all, odd := decodings(cte, body)
+			all, odd := w.buffers.decodings(cte, body)
 			w.odd(odd)
 			for _, data := range all {
 				if n++; n > w.lim.Readings {

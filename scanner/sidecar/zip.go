@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/flate"
@@ -30,8 +31,9 @@ const (
 )
 
 const (
-	zipLocal     = "PK\x03\x04"
-	zipDirectory = "PK\x01\x02"
+	zipLocal      = "PK\x03\x04"
+	zipDirectory  = "PK\x01\x02"
+	zipDescriptor = "PK\x07\x08"
 )
 
 // endsAsZip says whether data has something else in front of a zip archive, which
@@ -225,19 +227,23 @@ func (c *container) unlisted(broken error) error {
 	slices.SortFunc(seen, func(a, b span) int { return cmp.Compare(a.start, b.start) })
 	at, n := int64(0), 0
 	for {
-		i := bytes.Index(c.data[at:], []byte(zipLocal))
-		if i < 0 {
-			return nil
-		}
-		at += int64(i)
 		// What lies in a file that was looked at is its own affair.
 		for n < len(seen) && seen[n].end <= at {
 			n++
 		}
-		if n < len(seen) && seen[n].start <= at {
+		end := int64(len(c.data))
+		if n < len(seen) {
+			end = max(at, min(end, seen[n].start+int64(len(zipLocal))-1))
+		}
+		i := bytes.Index(c.data[at:end], []byte(zipLocal))
+		switch {
+		case i < 0 && n == len(seen):
+			return nil
+		case i < 0:
 			at = seen[n].end
 			continue
 		}
+		at += int64(i)
 		l, ok := readLocal(c.data, at)
 		at += 4
 		if !ok || listed(seen, l.start) {
@@ -352,7 +358,7 @@ func (c *container) zipFile(f *zip.File) error {
 	if f.UncompressedSize64 > uint64(limit) {
 		return errRatioLimit // It says so itself.
 	}
-	if data, ok := c.inflated(f, limit); ok {
+	if data, ok := c.whole(f, limit); ok {
 		return c.unpacked(f.Name, data)
 	}
 	r, err := f.Open()
@@ -373,21 +379,38 @@ func claimed(f *zip.File) int64 {
 	return int64(min(f.UncompressedSize64, min(f.CompressedSize64, growMost)*deflateMost, growMost))
 }
 
-// inflated unpacks a file in one step where all is as the archive says: its
-// sizes, which are within the limits, and its checksum. For the others there is
-// the reader, which knows how to fail.
-func (c *container) inflated(f *zip.File, limit int64) ([]byte, bool) {
-	size, packed := claimed(f), int64(f.CompressedSize64)
-	if c.w.inflate == nil || f.Method != zip.Deflate || uint64(size) != f.UncompressedSize64 || size == 0 || size > limit || packed <= 0 || packed > int64(len(c.data)) {
-		return nil, false
-	}
+// whole is a file in one step where all is as the archive says: its sizes, which
+// are within the limits, and its checksum. For the others there is the reader,
+// which knows how to fail.
+func (c *container) whole(f *zip.File, limit int64) ([]byte, bool) {
 	at, err := f.DataOffset()
-	if err != nil || at < 0 || at > int64(len(c.data))-packed {
+	packed, all := int64(f.CompressedSize64), int64(len(c.data))
+	// Something stands behind the last file of an archive. So what is taken out as it
+	// is ends before the mail does, and no part in it is one of the mail's own (see cut).
+	if err != nil || packed <= 0 || packed >= all || at < 0 || at >= all-packed {
 		return nil, false
 	}
-	data := make([]byte, size)
-	if !c.w.inflate(data, c.data[at:at+packed]) || crc32.ChecksumIEEE(data) != f.CRC32 {
+	data := c.data[at : at+packed : at+packed]
+	switch size := claimed(f); {
+	case uint64(size) != f.UncompressedSize64 || size > limit:
+		return nil, false
+	case f.Method == zip.Store && size == packed && described(f, c.data[at+packed:]):
+	case f.Method == zip.Deflate && c.w.inflate != nil:
+		unpacked := c.w.buffers.get(int(size))
+		if !c.w.inflate(unpacked, data) {
+			return nil, false
+		}
+		data = unpacked
+	default:
 		return nil, false
 	}
-	return data, true
+	return data, crc32.ChecksumIEEE(data) == f.CRC32
+}
+
+// described says whether a stored file is one that the reader has no objection to
+// but its checksum: no folder, and where its header left the checksum to what
+// stands behind it, that is the directory's (APPNOTE 4.3.9).
+func described(f *zip.File, behind []byte) bool {
+	behind = bytes.TrimPrefix(behind, []byte(zipDescriptor))
+	return !strings.HasSuffix(f.Name, "/") && (f.Flags&8 == 0 || len(behind) >= 12 && binary.LittleEndian.Uint32(behind) == f.CRC32)
 }
