@@ -180,7 +180,7 @@ func (s *Server) stepUp(ctx context.Context, p identity.Principal) error {
 	return nil
 }
 
-var errStepUp = huma.Error403Forbidden("step_up_required: confirm your password first")
+var errStepUp = huma.Error403Forbidden("step_up_required: confirm who you are first")
 
 // shownLately says whether somebody has shown lately who they are.
 func (s *Server) shownLately(p identity.Principal) bool {

@@ -80,10 +80,10 @@ func (s *Server) registerSignInAPI() {
 
 // fresh wants a person at a browser to have shown lately who they are.
 func (s *Server) fresh(p identity.Principal) error {
-	if p.TokenID == uuid.Nil && s.now().Sub(p.AuthenticatedAt) > stepUpAge {
-		return huma.Error403Forbidden("step_up_required: confirm who you are first")
+	if s.shownLately(p) {
+		return nil
 	}
-	return nil
+	return errStepUp
 }
 
 // mayManage says whether p may change how an account signs in. That is to become

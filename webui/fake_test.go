@@ -402,7 +402,6 @@ func newSite(t testing.TB) *site {
 			}
 			return s.accounts.person
 		},
-		clientIP: func(echo.Context) addr { return netip.MustParseAddr("192.0.2.7") },
 	}
 	s.echo.Use(func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {

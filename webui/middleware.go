@@ -84,8 +84,7 @@ func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
 		if !ok {
 			method = r.Method
 		}
-		from, via := s.origin(r)
-		req := pg.Request{ID: id, Method: method, Path: template(c.Path()), Application: "web-ui", TraceID: traceID(r.Header.Get("Traceparent")), UserAgentClass: agentClass(r.UserAgent()), SourceIP: from, TrustedProxy: via}
+		req := pg.Request{ID: id, Method: method, Path: template(c.Path()), Application: "web-ui", TraceID: traceID(r.Header.Get("Traceparent")), UserAgentClass: agentClass(r.UserAgent()), SourceIP: clientIP(c), TrustedProxy: proxyOf(c)}
 		if isAPI(r) {
 			req.Application = "api"
 		}

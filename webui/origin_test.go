@@ -5,13 +5,16 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/labstack/echo/v4"
+
 	"mailward/audit"
 	"mailward/identity"
 )
 
 func TestOrigin_BelievesOnlyTrustedProxies(t *testing.T) {
 	t.Parallel()
-	s := &Server{cfg: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}}}
+	e := echo.New()
+	e.IPExtractor = behind([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")})
 	for _, c := range []struct {
 		peer      string
 		header    []string
@@ -24,14 +27,17 @@ func TestOrigin_BelievesOnlyTrustedProxies(t *testing.T) {
 		{"10.0.0.5:5", []string{"6.6.6.6, 198.51.100.7"}, "198.51.100.7", "10.0.0.5"}, // the first was made up
 		{"10.0.0.5:5", []string{"6.6.6.6", "198.51.100.7, 10.1.1.1"}, "198.51.100.7", "10.0.0.5"},
 		{"10.0.0.5:5", []string{"10.1.1.1"}, "10.1.1.1", "10.0.0.5"},
-		{"10.0.0.5:5", []string{"198.51.100.7:443"}, "198.51.100.7", "10.0.0.5"},
-		{"[::ffff:10.0.0.5]:5", []string{"[2001:db8::7]:443"}, "2001:db8::7", "10.0.0.5"},
+		{"10.0.0.5:5", []string{"198.51.100.7:443"}, "10.0.0.5", ""},
+		{"[::ffff:10.0.0.5]:5", []string{"[2001:db8::7]"}, "2001:db8::7", "10.0.0.5"},
+		{"127.0.0.1:5", []string{"198.51.100.7"}, "127.0.0.1", ""},
+		{"192.168.0.1:5", []string{"198.51.100.7"}, "192.168.0.1", ""},
 		{"[fd00::1]:5", []string{"2001:db8::7"}, "2001:db8::7", "fd00::1"},
 		{"10.0.0.5:5", []string{"198.51.100.7, unknown"}, "10.0.0.5", ""},
 		{"10.0.0.5:5", []string{"198.51.100.7\x00"}, "10.0.0.5", ""},
 		{"nonsense", []string{"198.51.100.7"}, "", ""},
 	} {
-		from, via := s.origin(&http.Request{RemoteAddr: c.peer, Header: http.Header{"X-Forwarded-For": c.header}})
+		call := e.NewContext(&http.Request{RemoteAddr: c.peer, Header: http.Header{"X-Forwarded-For": c.header}}, nil)
+		from, via := clientIP(call), proxyOf(call)
 		text := func(a netip.Addr) string {
 			if !a.IsValid() {
 				return ""
@@ -57,7 +63,7 @@ func TestOrigin_IsOnRecord(t *testing.T) {
 	if m := source(1); m["ip"] != "127.0.0.1" || m["trusted_proxy"] != nil {
 		t.Errorf("without a trusted proxy: %v", m)
 	}
-	s.srv.cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	s.srv.echo.IPExtractor = behind([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	if m := source(2); m["ip"] != "198.51.100.7" || m["trusted_proxy"] != "127.0.0.1" {
 		t.Errorf("by a trusted proxy: %v", m)
 	}

@@ -44,7 +44,7 @@ func (s *pages) getLogin(c echo.Context) error {
 
 func (s *pages) postLogin(c echo.Context) error {
 	v := loginView{Email: short(c.FormValue("email")), Next: ownPath(c.FormValue("next"))}
-	token, who, err := s.accounts.Login(c.Request().Context(), v.Email, c.FormValue("password"), s.clientIP(c), c.Request().UserAgent())
+	token, who, err := s.accounts.Login(c.Request().Context(), v.Email, c.FormValue("password"), clientIP(c), c.Request().UserAgent())
 	var throttled throttledError
 	var second *identity.SecondFactorError
 	switch {

@@ -114,7 +114,7 @@ func (s *pages) getSecond(c echo.Context) error {
 
 func (s *pages) postSecond(c echo.Context) error {
 	v := s.secondView(c)
-	token, _, err := s.ids.FinishLogin(c.Request().Context(), cookieValue(c, s.stepCookie()), c.FormValue("code"), s.clientIP(c), c.Request().UserAgent())
+	token, _, err := s.ids.FinishLogin(c.Request().Context(), cookieValue(c, s.stepCookie()), c.FormValue("code"), clientIP(c), c.Request().UserAgent())
 	var throttled *identity.ThrottledError
 	p := s.frame(c, "")
 	switch {
@@ -161,7 +161,7 @@ func (s *pages) postPasskeyBegin(c echo.Context) error {
 
 func (s *pages) postPasskeyLogin(c echo.Context) error {
 	next := ownPath(c.FormValue("next"))
-	token, who, err := s.ids.PasskeyLogin(c.Request().Context(), c.FormValue("step"), []byte(c.FormValue("answer")), s.clientIP(c), c.Request().UserAgent())
+	token, who, err := s.ids.PasskeyLogin(c.Request().Context(), c.FormValue("step"), []byte(c.FormValue("answer")), clientIP(c), c.Request().UserAgent())
 	if err != nil {
 		return s.loginProblem(c, loginView{Next: next}, err)
 	}
@@ -206,7 +206,7 @@ func (s *pages) getSSOCallback(c echo.Context) error {
 		p = v.principal
 	}
 	q := c.QueryParams()
-	res, err := s.ids.FinishSSO(c.Request().Context(), c.Param("provider"), cookieValue(c, s.stepCookie()), q.Get("state"), q.Get("code"), q.Get("error"), p, s.clientIP(c), c.Request().UserAgent())
+	res, err := s.ids.FinishSSO(c.Request().Context(), c.Param("provider"), cookieValue(c, s.stepCookie()), q.Get("state"), q.Get("code"), q.Get("error"), p, clientIP(c), c.Request().UserAgent())
 	setCookie(c, s.stepCookie(), "", -1, s.secure)
 	if errors.Is(err, identity.ErrNoProvider) {
 		return s.fail(c, http.StatusNotFound, err)

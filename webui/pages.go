@@ -97,7 +97,6 @@ type pages struct {
 	setSession   func(c echo.Context, token string)
 	clearSession func(c echo.Context)
 	person       func(c echo.Context) *Person
-	clientIP     func(c echo.Context) addr
 }
 
 // router is how pages are registered: each with the right that it takes and
