@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	netmail "net/mail"
 	"strings"
 	"unicode/utf8"
 )
@@ -22,20 +23,8 @@ func mailbox(a string) (string, error) {
 	if i < 1 || len(a) > pathLimit || !utf8.ValidString(a) || strings.ContainsFunc(a, control) || !isDomain(a[i+1:]) {
 		return "", errAddress
 	}
-	if local := a[:i]; !isDotString(local) {
-		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(local) + `"` + a[i:], nil
-	}
-	return a, nil
-}
-
-// isDotString: atoms with dots between them (RFC 5321 §4.1.2, RFC 6531 §3.3).
-func isDotString(local string) bool {
-	for atom := range strings.SplitSeq(local, ".") {
-		if atom == "" || strings.ContainsAny(atom, ` "(),:;<>@[\]`) {
-			return false
-		}
-	}
-	return true
+	path := (&netmail.Address{Address: a}).String() // in its brackets
+	return path[1 : len(path)-1], nil
 }
 
 // isDomain: a name, also one that is not in the DNS, or an address literal.
