@@ -11,6 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"mailward/incident"
 )
 
@@ -34,11 +36,18 @@ type incidentDeadlinesCmd struct {
 	Zone         string `default:"${zone}" help:"Where times are read and shown, and months counted. Default: ${default}."`
 	At           string `help:"How it stands at this time. Default: now." placeholder:"TIME"`
 
-	TargetEarlyWarning time.Duration `default:"8h" help:"Own target, from awareness. Default: ${default}." placeholder:"DURATION"`
-	TargetNotification time.Duration `default:"48h" help:"Own target, from awareness. Default: ${default}." placeholder:"DURATION"`
-	TargetFinal        time.Duration `default:"504h" help:"Own target, from the notification. Default: ${default} (21 days)." placeholder:"DURATION"`
+	TargetEarlyWarning time.Duration `default:"${target_early_warning}" help:"Own target, from awareness. Default: ${default}." placeholder:"DURATION"`
+	TargetNotification time.Duration `default:"${target_notification}" help:"Own target, from awareness. Default: ${default}." placeholder:"DURATION"`
+	TargetFinal        time.Duration `default:"${target_final}" help:"Own target, from the notification. Default: ${default} (21 days)." placeholder:"DURATION"`
 
 	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// incidentVars are what the flags say that the package knows.
+func incidentVars() kong.Vars {
+	t := incident.DefaultTargets()
+	return kong.Vars{"zone": incident.DefaultZone, "stages": incident.StageList(),
+		"target_early_warning": t.EarlyWarning.String(), "target_notification": t.Notification.String(), "target_final": t.Final.String()}
 }
 
 // Exit codes of incident deadlines; codeNoCheck is the third.

@@ -20,7 +20,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"mailward/incident"
 	"mailward/internal/timerslack"
 )
 
@@ -96,7 +95,7 @@ func run(ctx context.Context, e env) int {
 	var c cli
 	stopped := -1
 	parser, err := kong.New(&c, kong.Name("mailward"), kong.Description("Mail security gateway."),
-		kong.Vars{"config": defaultConfigFile, "zone": incident.DefaultZone, "stages": incident.StageList()}, kong.Writers(e.out, e.err), kong.Exit(func(code int) { stopped = code }),
+		kong.Vars{"config": defaultConfigFile}, incidentVars(), kong.Writers(e.out, e.err), kong.Exit(func(code int) { stopped = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(&e), kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	if err != nil {
 		fmt.Fprintln(e.err, "mailward:", err)
