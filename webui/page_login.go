@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -16,8 +15,6 @@ import (
 
 	"mailward/identity"
 )
-
-type addr = netip.Addr
 
 // loginView is the login form. What was wrong is said in one way for every
 // cause, so that it tells nobody which accounts exist.
