@@ -69,7 +69,7 @@ func (r Reaction) Active(now time.Time) bool { return r.EndedAt.IsZero() && now.
 // Reactions lists the newest, those in force first. The filter's ID is of one
 // reaction; those of the whole installation are seen by everybody.
 func (s *Store) Reactions(ctx context.Context, f AlertFilter, alert uuid.UUID) ([]Reaction, error) {
-	rows, err := s.db.Query(ctx, reactionsSQL, f.workspaces(), f.Open, nullable(f.ID), nullable(alert))
+	rows, err := s.db.Query(ctx, reactionsSQL, pg.PlanAnew, f.workspaces(), f.Open, nullable(f.ID), nullable(alert))
 	if err != nil {
 		return nil, fmt.Errorf("read reactions: %w", err)
 	}

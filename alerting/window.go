@@ -147,7 +147,7 @@ func (s *Store) usual(ctx context.Context, r rule.Rule, at time.Time) (map[rule.
 // Past reads what a backtest looks at.
 func (s *Store) past(ctx context.Context, r rule.Rule, from, to time.Time, step time.Duration) (rule.Past, error) {
 	begin := from.Add(-max(r.Spec.Window, step))
-	rows, err := s.db.Query(ctx, seriesSQL, r.Spec.Metric, int(step/time.Second), begin, to, r.Workspace, r.Spec.Each)
+	rows, err := s.db.Query(ctx, seriesSQL, pg.PlanAnew, r.Spec.Metric, int(step/time.Second), begin, to, r.Workspace, r.Spec.Each)
 	if err != nil {
 		return rule.Past{}, fmt.Errorf("read buckets of %s: %w", r.Spec.Metric, err)
 	}
@@ -214,7 +214,7 @@ func (s *Store) Series(ctx context.Context, metric string, workspaces []uuid.UUI
 		return nil, &rule.InvalidError{Field: "step", Problem: "must fit 10000 times between from and to at most, in whole buckets of 10s, 5m or 1h"}
 	}
 	from = from.UTC().Truncate(time.Duration(level) * time.Second)
-	rows, err := s.db.Query(ctx, seriesSQL, metric, level, from, to, uuid.Nil, subject != "")
+	rows, err := s.db.Query(ctx, seriesSQL, pg.PlanAnew, metric, level, from, to, uuid.Nil, subject != "")
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", metric, err)
 	}

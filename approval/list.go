@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"mailward/internal/pg"
 )
 
 // Request is one act that waits or waited, as the inbox shows it.
@@ -62,7 +64,7 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 	if f.ID != uuid.Nil {
 		only = &f.ID
 	}
-	rows, err := s.db.Query(ctx, listSQL, f.Workspaces, f.Installation, string(f.Kind), f.State, f.Query, after, f.Limit+1, only)
+	rows, err := s.db.Query(ctx, listSQL, pg.PlanAnew, f.Workspaces, f.Installation, string(f.Kind), f.State, f.Query, after, f.Limit+1, only)
 	if err != nil {
 		return Page{}, fmt.Errorf("list requests: %w", err)
 	}

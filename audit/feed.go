@@ -73,7 +73,7 @@ func (l *Log) Feed(ctx context.Context, next int64, f Filter) (FeedPage, error) 
 	if end <= next {
 		return p, nil
 	}
-	rows, err := l.db.Query(ctx, feedSQL, next, end, f.Workspaces, !f.NoInstallation, actions, clean(f.Outcome), f.Limit)
+	rows, err := l.db.Query(ctx, feedSQL, pg.PlanAnew, next, end, f.Workspaces, !f.NoInstallation, actions, clean(f.Outcome), f.Limit)
 	if err != nil {
 		return p, fmt.Errorf("read audit feed: %w", err)
 	}

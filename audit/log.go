@@ -29,6 +29,7 @@ var (
 	getSQL            = pg.Query(queryFiles, "get")
 	piiSQL            = pg.Query(queryFiles, "pii")
 	sequenceSQL       = pg.Query(queryFiles, "sequence")
+	unsequencedSQL    = pg.Query(queryFiles, "unsequenced")
 	cursorSQL         = pg.Query(queryFiles, "cursor")
 	streamSQL         = pg.Query(queryFiles, "stream")
 	streamedSQL       = pg.Query(queryFiles, "streamed")

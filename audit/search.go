@@ -12,6 +12,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
+
+	"mailward/internal/pg"
 )
 
 // search is a filter as list.sql takes it. What can be one of several values
@@ -85,7 +87,7 @@ const holdingMost = 20_000
 
 // holding sets ids to the newest n events that hold the value.
 func (s *search) holding(ctx context.Context, l *Log, n int) error {
-	rows, err := l.db.Query(ctx, holdingSQL, s.value, s.from, s.to, s.cursor, s.newer, n)
+	rows, err := l.db.Query(ctx, holdingSQL, pg.PlanAnew, s.value, s.from, s.to, s.cursor, s.newer, n)
 	if err != nil {
 		return fmt.Errorf("list audit events that hold a value: %w", err)
 	}
@@ -100,7 +102,7 @@ func (s search) page(ctx context.Context, l *Log) ([]Row, error) {
 	if len(s.actions) > 0 {
 		action = s.actions[0]
 	}
-	rows, err := l.db.Query(ctx, listSQL, s.args(action)...)
+	rows, err := l.db.Query(ctx, listSQL, append([]any{pg.PlanAnew}, s.args(action)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("list audit events: %w", err)
 	}

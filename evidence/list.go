@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"mailward/evidence/store"
+	"mailward/internal/pg"
 )
 
 // The states of an export.
@@ -124,7 +125,7 @@ func (s *Store) List(ctx context.Context, f Filter) (Page, error) {
 		}
 		after = &id
 	}
-	rows, err := s.DB.Query(ctx, listSQL, f.Workspaces, clean(f.Query), f.State, after, f.Limit+1, ptr(f.id), ptr(f.Item))
+	rows, err := s.DB.Query(ctx, listSQL, pg.PlanAnew, f.Workspaces, clean(f.Query), f.State, after, f.Limit+1, ptr(f.id), ptr(f.Item))
 	if err != nil {
 		return Page{}, fmt.Errorf("list exports: %w", err)
 	}

@@ -281,7 +281,7 @@ func (s *Store) ListUsers(ctx context.Context, f UserFilter) ([]Account, string,
 	if f.ID != uuid.Nil {
 		only = &f.ID
 	}
-	rows, err := s.db.Query(ctx, listUsersSQL, f.Workspaces, f.Viewer, f.Query, f.State, string(f.Role), f.Cursor, f.Limit+1, only)
+	rows, err := s.db.Query(ctx, listUsersSQL, pg.PlanAnew, f.Workspaces, f.Viewer, f.Query, f.State, string(f.Role), f.Cursor, f.Limit+1, only)
 	if err != nil {
 		return nil, "", fmt.Errorf("list accounts: %w", err)
 	}

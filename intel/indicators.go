@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"mailward/internal/pg"
 	"mailward/policy"
 )
 
@@ -154,7 +155,7 @@ func (s *Store) List(ctx context.Context, f Filter) (list []Indicator, next stri
 		cursor, source = &n, rest
 	}
 	limit := min(cmp.Or(max(f.Limit, 0), 50), 500)
-	rows, err := s.db.Query(ctx, listSQL, keys, f.Kind, f.Source, f.Class, s.now(), cursor, source, limit+1)
+	rows, err := s.db.Query(ctx, listSQL, pg.PlanAnew, keys, f.Kind, f.Source, f.Class, s.now(), cursor, source, limit+1)
 	if err != nil {
 		return nil, "", fmt.Errorf("list indicators: %w", err)
 	}

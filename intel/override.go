@@ -152,7 +152,7 @@ func (s *Store) Overrides(ctx context.Context, f OverrideFilter) (list []Overrid
 	if q := strings.ToValidUTF8(strings.ReplaceAll(strings.TrimSpace(f.Query), "\x00", ""), ""); q != "" {
 		like = "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(refang.Replace(q))) + "%"
 	}
-	rows, err := s.db.Query(ctx, listOverridesSQL, append([]uuid.UUID{}, f.Workspaces...), f.State, s.now(), cursor, limit+1, like)
+	rows, err := s.db.Query(ctx, listOverridesSQL, pg.PlanAnew, append([]uuid.UUID{}, f.Workspaces...), f.State, s.now(), cursor, limit+1, like)
 	if err != nil {
 		return nil, "", fmt.Errorf("list overrides: %w", err)
 	}

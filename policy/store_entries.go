@@ -128,7 +128,7 @@ func (s *Store) ListEntries(ctx context.Context, f EntryFilter) (list []Entry, n
 	if f.Workspaces == nil {
 		f.Workspaces = []uuid.UUID{}
 	}
-	rows, err := s.db.Query(ctx, listEntriesSQL, f.Workspaces, like, f.Kind, f.Match, f.State, cursor, f.Limit+1)
+	rows, err := s.db.Query(ctx, listEntriesSQL, pg.PlanAnew, f.Workspaces, like, f.Kind, f.Match, f.State, cursor, f.Limit+1)
 	if err != nil {
 		return nil, "", fmt.Errorf("list entries: %w", err)
 	}

@@ -122,7 +122,7 @@ func (b *Bulks) Start(ctx context.Context, who Asker, ask BulkAsk) (Bulk, error)
 func (b *Bulks) choose(ctx context.Context, ask BulkAsk) (items []uuid.UUID, cut bool, err error) {
 	if len(ask.Items) > 0 {
 		items = ask.Items[:min(len(ask.Items), BulkMax)]
-		rows, err := b.s.db.Query(ctx, bulkChooseSQL, items, ask.Workspaces)
+		rows, err := b.s.db.Query(ctx, bulkChooseSQL, pg.PlanAnew, items, ask.Workspaces)
 		if err != nil {
 			return nil, false, fmt.Errorf("read selected items: %w", err)
 		}
@@ -259,7 +259,7 @@ func (b *Bulks) List(ctx context.Context, owner uuid.UUID) ([]Bulk, error) {
 }
 
 func (b *Bulks) list(ctx context.Context, owner uuid.UUID, id *uuid.UUID) ([]Bulk, error) {
-	rows, err := b.s.db.Query(ctx, bulkListSQL, owner, id)
+	rows, err := b.s.db.Query(ctx, bulkListSQL, pg.PlanAnew, owner, id)
 	if err != nil {
 		return nil, fmt.Errorf("read acts on many items: %w", err)
 	}

@@ -63,7 +63,7 @@ func (c *Coverage) Start(ctx context.Context, actor pg.Actor, ask CoverageAsk) (
 	if id, err = uuid.NewV7(); err != nil {
 		return id, err
 	}
-	rows, err := c.s.db.Query(ctx, coverageChooseSQL, ask.Workspaces, ask.From, ask.To, CoverageMax+1)
+	rows, err := c.s.db.Query(ctx, coverageChooseSQL, pg.PlanAnew, ask.Workspaces, ask.From, ask.To, CoverageMax+1)
 	if err != nil {
 		return id, fmt.Errorf("look for mail without an engine: %w", err)
 	}
@@ -161,7 +161,7 @@ func (s *Store) LateHits(ctx context.Context, f LateFilter) ([]LateHit, error) {
 	if f.All {
 		spaces = nil
 	}
-	rows, err := s.db.Query(ctx, lateHitsSQL, f.Since, spaces, f.Domain, f.Sandbox, f.Held, f.Limit)
+	rows, err := s.db.Query(ctx, lateHitsSQL, pg.PlanAnew, f.Since, spaces, f.Domain, f.Sandbox, f.Held, f.Limit)
 	if err != nil {
 		return nil, fmt.Errorf("read late hits: %w", err)
 	}

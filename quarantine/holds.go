@@ -29,7 +29,7 @@ func (s *Store) Holds(ctx context.Context, workspaces []uuid.UUID, after HoldPla
 	if !after.At.IsZero() {
 		at = &after.At
 	}
-	rows, err := s.db.Query(ctx, holdsSQL, workspaces, at, after.ID, limit+1)
+	rows, err := s.db.Query(ctx, holdsSQL, pg.PlanAnew, workspaces, at, after.ID, limit+1)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read legal holds: %w", err)
 	}

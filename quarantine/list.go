@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"mailward/internal/pg"
 	"mailward/policy"
 )
 
@@ -236,7 +237,7 @@ func (s *Store) count(ctx context.Context, f Filter, limit int) (Counts, error) 
 			}
 		}
 		args[0] = here
-		rows, err := s.db.Query(ctx, countsSQL, append(args, limit-c.Total)...)
+		rows, err := s.db.Query(ctx, countsSQL, append(append([]any{pg.PlanAnew}, args...), limit-c.Total)...)
 		if err != nil {
 			return c, fmt.Errorf("count items: %w", err)
 		}

@@ -241,7 +241,7 @@ func (s search) gather(ctx context.Context, db *pg.DB, workspaces []uuid.UUID) (
 }
 
 func ask(ctx context.Context, db *pg.DB, sql string, args []any) ([]place, error) {
-	rows, err := db.Query(ctx, sql, args...)
+	rows, err := db.Query(ctx, sql, append([]any{pg.PlanAnew}, args...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -182,7 +182,7 @@ type Receipt struct {
 // Receipts lists tries, newest first, before the one with the id (nil: from the
 // newest on).
 func (s *Sealer) Receipts(ctx context.Context, before *uuid.UUID, most int, onlyOK bool) ([]Receipt, error) {
-	rows, err := s.DB.Query(ctx, receiptsSQL, most, before, onlyOK)
+	rows, err := s.DB.Query(ctx, receiptsSQL, pg.PlanAnew, most, before, onlyOK)
 	if err != nil {
 		return nil, fmt.Errorf("read receipts of anchors: %w", err)
 	}

@@ -138,7 +138,7 @@ func (b *bundle) bounds(ctx context.Context) error {
 		return nil
 	}
 	var first, end *uint64
-	if err := b.s.DB.QueryRow(ctx, bundleRangeSQL, bound(b.part.From), bound(b.part.To), b.man.Size).Scan(&first, &end); err != nil {
+	if err := b.s.DB.QueryRow(ctx, bundleRangeSQL, pg.PlanAnew, bound(b.part.From), bound(b.part.To), b.man.Size).Scan(&first, &end); err != nil {
 		return fmt.Errorf("look for the first and last event: %w", err)
 	}
 	if first != nil {
@@ -187,7 +187,7 @@ func (b *bundle) events(ctx context.Context) error {
 }
 
 func (b *bundle) page(ctx context.Context, from uint64, ws *uuid.UUID) (page []*proof.BundleEvent, ids []uuid.UUID, err error) {
-	rows, err := b.s.DB.Query(ctx, bundleEventsSQL, from, b.man.EndSeq, ws, eventBatch)
+	rows, err := b.s.DB.Query(ctx, bundleEventsSQL, pg.PlanAnew, from, b.man.EndSeq, ws, eventBatch)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read events: %w", err)
 	}

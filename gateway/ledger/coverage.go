@@ -28,7 +28,7 @@ type Gap struct {
 // Coverage lists which engines were missing when mails were decided, the latest
 // stretch first.
 func (l *Ledger) Coverage(ctx context.Context, workspaces []uuid.UUID, from, to time.Time) ([]Gap, error) {
-	rows, err := l.db.Query(ctx, coverageSQL, workspaces, from, to)
+	rows, err := l.db.Query(ctx, coverageSQL, pg.PlanAnew, workspaces, from, to)
 	if err != nil {
 		return nil, fmt.Errorf("read coverage: %w", err)
 	}

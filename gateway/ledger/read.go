@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"mailward/internal/pg"
 	"mailward/policy"
 )
 
@@ -62,7 +63,7 @@ func (l *Ledger) List(ctx context.Context, f Filter) (Page, error) {
 	if f.Workspaces == nil {
 		f.Workspaces = []uuid.UUID{}
 	}
-	rows, err := l.db.Query(ctx, listSQL, f.Workspaces, q, like, classes, actions, nilTime(f.From), nilTime(f.To), cursor, f.Limit+1, string(f.Direction))
+	rows, err := l.db.Query(ctx, listSQL, pg.PlanAnew, f.Workspaces, q, like, classes, actions, nilTime(f.From), nilTime(f.To), cursor, f.Limit+1, string(f.Direction))
 	if err != nil {
 		return Page{}, fmt.Errorf("list mails: %w", err)
 	}
@@ -108,7 +109,7 @@ func (l *Ledger) Decisions(ctx context.Context, workspaces []uuid.UUID, from tim
 	if cursor != uuid.Nil {
 		before = &cursor
 	}
-	rows, err := l.db.Query(ctx, decisionsSQL, workspaces, from, before, limit)
+	rows, err := l.db.Query(ctx, decisionsSQL, pg.PlanAnew, workspaces, from, before, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read decisions: %w", err)
 	}
@@ -153,7 +154,7 @@ func (l *Ledger) Stats(ctx context.Context, workspaces []uuid.UUID, from, to tim
 	if step < time.Second || to.Sub(from)/step > 2000 {
 		return nil, fmt.Errorf("ledger: %v in steps of %v is too much", to.Sub(from), step)
 	}
-	rows, err := l.db.Query(ctx, statsSQL, workspaces, from, to, step)
+	rows, err := l.db.Query(ctx, statsSQL, pg.PlanAnew, workspaces, from, to, step)
 	if err != nil {
 		return nil, fmt.Errorf("count mails: %w", err)
 	}

@@ -130,7 +130,7 @@ func (q *Queue) List(ctx context.Context, f Filter) (Page, error) {
 	if f.Oldest {
 		query = oldestSQL
 	}
-	rows, err := q.deps.DB.Query(ctx, query, f.Workspaces, f.States, f.Kinds, f.Destination, mail, text, like, cursor, f.Limit+1)
+	rows, err := q.deps.DB.Query(ctx, query, pg.PlanAnew, f.Workspaces, f.States, f.Kinds, f.Destination, mail, text, like, cursor, f.Limit+1)
 	if err != nil {
 		return Page{}, fmt.Errorf("list deliveries: %w", err)
 	}

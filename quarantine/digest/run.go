@@ -143,7 +143,7 @@ func (s *Store) sendAll(ctx context.Context, workspace uuid.UUID, set Timetable,
 }
 
 func (s *Store) due(ctx context.Context, workspace uuid.UUID, set Timetable, after string) ([]string, error) {
-	rows, err := s.deps.DB.Query(ctx, dueSQL, workspace, set.classes(), s.now().Add(-lookBack), after, rcptsPage)
+	rows, err := s.deps.DB.Query(ctx, dueSQL, pg.PlanAnew, workspace, set.classes(), s.now().Add(-lookBack), after, rcptsPage)
 	if err != nil {
 		return nil, fmt.Errorf("look who has something new: %w", err)
 	}
