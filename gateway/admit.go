@@ -69,9 +69,34 @@ func (s *Server) carries() hop.Features {
 	return all
 }
 
+// largest is the size of the largest mail that can be passed on at all, as far
+// as the routes are known. Where they differ it is the largest one's: what is too
+// big for a recipient's own is refused at RCPT.
+func (s *Server) largest() int64 {
+	routes := s.deps.Policies.NextHops()
+	if len(routes) == 0 || len(s.cfg.OutboundFrom) > 0 {
+		return s.cfg.MaxMessageSize // The world's servers are not known beforehand.
+	}
+	var most int64
+	for _, r := range routes {
+		f, ok := s.deps.Hops.Features(r)
+		if !ok || f.Size == 0 {
+			return s.cfg.MaxMessageSize
+		}
+		most = max(most, f.Size)
+	}
+	return min(most, s.cfg.MaxMessageSize)
+}
+
+// tooBigFor says whether a route is known not to take a mail of a size.
+func (s *Server) tooBigFor(route string, size int64) bool {
+	f, ok := s.deps.Hops.Features(route)
+	return ok && f.Size > 0 && size > f.Size
+}
+
 // features are what EHLO offers now.
 func (s *Server) features() []string {
-	list := []string{"PIPELINING", fmt.Sprintf("SIZE %d", s.cfg.MaxMessageSize), "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"}
+	list := []string{"PIPELINING", fmt.Sprintf("SIZE %d", s.largest()), "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"}
 	can := s.carries()
 	if can.SMTPUTF8 {
 		list = append(list, "SMTPUTF8")

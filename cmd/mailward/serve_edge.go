@@ -29,16 +29,19 @@ func (p *program) buildEdge() error {
 	return nil
 }
 
-// verify asks a next hop about a recipient, for package limit.
-func (p *program) verify(ctx context.Context, route, rcpt string) (bool, *limit.Refusal, error) {
-	known, reply, err := p.hops.Verify(ctx, route, rcpt)
-	if known || reply == nil {
-		return known, nil, err
+// verify asks a next hop about recipients, for package limit.
+func (p *program) verify(ctx context.Context, route string, rcpts []string) ([]*limit.Refusal, error) {
+	replies, err := p.hops.Verify(ctx, route, rcpts...)
+	refusals := make([]*limit.Refusal, len(replies))
+	for i, r := range replies {
+		if r.Code/100 != 2 {
+			refusals[i] = refusalOf(r)
+		}
 	}
-	return known, refusalOf(reply), err
+	return refusals, err
 }
 
-func refusalOf(r *hop.Reply) *limit.Refusal {
+func refusalOf(r hop.Reply) *limit.Refusal {
 	no := &limit.Refusal{Code: r.Code, Text: r.Text, Kind: limit.KindRecipient}
 	// Without an enhanced code the zero value says so.
 	_, _ = fmt.Sscanf(r.Enhanced, "%d.%d.%d", &no.Enhanced[0], &no.Enhanced[1], &no.Enhanced[2])
