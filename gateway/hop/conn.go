@@ -256,6 +256,11 @@ func refusal(code int, lines []string) error {
 		return fmt.Errorf("%w: %d is not the answer to this command", errNonsense, code)
 	}
 	h := newReply(code, lines)
+	if code == 530 {
+		// RFC 3207 §4, RFC 4954 §6: it wants TLS or a login. That is between the two of
+		// us and says nothing about the mail, so it is not its last word (no *Reply).
+		return fmt.Errorf("%w: it wants TLS or a login before mail: %s", ErrConnect, h.Error())
+	}
 	return &h
 }
 

@@ -129,6 +129,19 @@ func TestSend_RefusalsEndAConnection(t *testing.T) {
 	}
 }
 
+// TestSend_WantsTLS: a hop that wants TLS or a login first has not refused the mail.
+func TestSend_WantsTLS(t *testing.T) {
+	t.Parallel()
+	h := testenv.NextHop(t)
+	h.Say("MAIL", "530 5.7.0 Must issue a STARTTLS command first\r\n")
+	s := New(Config{Hostname: "mx.ours.example"})
+	defer s.Close()
+	var no *Reply
+	if res := s.Send(t.Context(), h.Addr, bob()); !errors.Is(res.Err, ErrConnect) || errors.As(res.Err, &no) {
+		t.Errorf("%+v", res)
+	}
+}
+
 // TestSend_AnotherHostCarriesIt: what one host of a route cannot carry is offered
 // to the others, and is not refused for good while one of them is away.
 func TestSend_AnotherHostCarriesIt(t *testing.T) {
