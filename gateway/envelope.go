@@ -32,7 +32,7 @@ func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
 	if (opts.Return != "" || opts.EnvelopeID != "") && !ss.s.carries().DSN {
 		return reply(errParameter)
 	}
-	if opts.Size > ss.s.largest() {
+	if ss.s.tooBig(ss.clientIP, opts.Size) {
 		return reply(message.ErrTooBig)
 	}
 	if from != "" {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -271,4 +272,12 @@ func TestSize_OfTheRoutes(t *testing.T) {
 	f.wantReply(c.say("MAIL FROM:<a@sender.example> SIZE=5001"), 552)
 	f.wantReply(c.say("MAIL FROM:<a@sender.example> SIZE=5000"), 250)
 	f.wantReply(c.say("RCPT TO:<bob@ours.example>"), 250)
+
+	f.listen(func(c *Config) { c.OutboundFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	c = f.dial()
+	if r := c.say("EHLO x"); !strings.Contains(r, "SIZE 8388608\n") {
+		t.Errorf("who may send to the world: %q", r)
+	}
+	f.wantReply(c.say("MAIL FROM:<a@sender.example> SIZE=6000"), 250)
+	f.wantReply(c.say("RCPT TO:<bob@ours.example>"), 552)
 }

@@ -43,7 +43,7 @@ type wireOptions struct {
 	// greet is asked before the greeting. An error is the reply that ends the session.
 	greet func(*wire) error
 	// features are the EHLO keywords, STARTTLS apart.
-	features func() []string
+	features func(c *wire) []string
 	// patience is how long a client may be silent.
 	patience func() time.Duration
 	// largest is the size of a mail that is too big by itself. 0: none.

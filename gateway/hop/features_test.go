@@ -165,3 +165,14 @@ func TestSend_AnotherHostCarriesIt(t *testing.T) {
 		t.Errorf("no other one: %+v", res)
 	}
 }
+
+// TestRoute_FewerConnectionsThanPostfixTakes: with both defaults, a Postfix behind
+// us turns no connection of ours away (421).
+func TestRoute_FewerConnectionsThanPostfixTakes(t *testing.T) {
+	t.Parallel()
+	const takes = 50 // smtpd_client_connection_count_limit
+	r, err := parseHosts("10.0.0.5:25")
+	if err != nil || r.MaxConnections >= takes {
+		t.Errorf("%d connections, %v", r.MaxConnections, err)
+	}
+}
