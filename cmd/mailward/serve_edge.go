@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
 	"mailward/gateway/hop"
 	"mailward/gateway/limit"
@@ -27,6 +29,29 @@ func (p *program) buildEdge() error {
 		p.onStop(func(context.Context) { p.recipients.Close() })
 	}
 	return nil
+}
+
+const (
+	meetLimit  = 3 * time.Second
+	meetAtOnce = 32
+)
+
+// meetRoutes asks the next hops what they can carry before the first client is
+// greeted: as long as that is not known, SMTPUTF8 and DSN are not offered, and a client
+// bounces the mail that needs them. One that is away holds us up for a moment only.
+func meetRoutes(hops *hop.Sender, routes []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), meetLimit)
+	defer cancel()
+	var wg sync.WaitGroup
+	free := make(chan struct{}, meetAtOnce)
+	for _, r := range routes {
+		wg.Go(func() {
+			free <- struct{}{}
+			defer func() { <-free }()
+			_, _ = hops.Check(ctx, r) // Health says what is wrong with it.
+		})
+	}
+	wg.Wait()
 }
 
 // verify asks a next hop about recipients, for package limit.
