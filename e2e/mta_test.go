@@ -161,7 +161,7 @@ func (p *postfix) mailbox(name string) (mails [][]byte) {
 
 const mailboxes = `virtual_mailbox_domains = ours.example
 virtual_mailbox_base = DIR/mail
-virtual_mailbox_maps = inline:{ {bob@ours.example=bob/} {postmaster@ours.example=bob/} }
+virtual_mailbox_maps = inline:{ {bob@ours.example=bob/} {postmaster@ours.example=bob/} {jürgen@ours.example=utf/} }
 virtual_uid_maps = static:UID
 virtual_gid_maps = static:GID
 virtual_minimum_uid = 1
@@ -248,6 +248,28 @@ func TestPostfix_BeforeAndBehind(t *testing.T) {
 			t.Errorf("%s: %q, want %s (%v)", step[0], r, step[1], err)
 		}
 	}
+	// Postfix slows a client down that asks for many whom it does not know; ours
+	// must not wait for that, nor the mail that comes next.
+	begin := time.Now()
+	var guesses strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&guesses, "RCPT TO:<guess%d@ours.example>\r\n", i)
+	}
+	r, err := c.send(guesses.String())
+	for i := 0; i < 29 && err == nil && strings.HasPrefix(r, "550 5.1.1"); i++ {
+		r, err = c.reply()
+	}
+	if d := time.Since(begin); err != nil || !strings.HasPrefix(r, "550 5.1.1") || d > 10*time.Second {
+		t.Errorf("many who are unknown: %q (%v) after %v", r, err, d)
+	}
+	// Postfix writes ORCPT of an address outside of ASCII in its own way.
+	c = dialSMTP(t, before.addr)
+	for _, step := range [][2]string{{"MAIL FROM:<erika@sender.example> SMTPUTF8 BODY=8BITMIME", "250"}, {"RCPT TO:<jürgen@ours.example>", "250"}, {"DATA", "354"}, {"Subject: Grüße\r\n\r\nHallo\r\n.", "250"}} {
+		if r, err := c.send(step[0] + "\r\n"); err != nil || !strings.HasPrefix(r, step[1]) {
+			t.Fatalf("%s: %q, want %s (%v)", step[0], r, step[1], err)
+		}
+	}
+	eventually(t, 60*time.Second, "a mail for jürgen", func() bool { return len(behind.mailbox("utf")) == 1 })
 }
 
 // TestSwaks drives the edge with a client that others test mail servers with.

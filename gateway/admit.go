@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 
 	proxyproto "github.com/pires/go-proxyproto"
 
@@ -69,9 +71,48 @@ func (s *Server) carries() hop.Features {
 	return all
 }
 
+// largest is the size of the largest mail that can be passed on at all, as far
+// as the routes are known. Where they differ it is the largest one's: what is too
+// big for a recipient's own is refused at RCPT. Who may send to the world is told
+// ours: its servers are not known beforehand.
+func (s *Server) largest(client netip.Addr) int64 {
+	routes := s.deps.Policies.NextHops()
+	if len(routes) == 0 || s.relaysFor(client) {
+		return s.cfg.MaxMessageSize
+	}
+	var most int64
+	for _, r := range routes {
+		f, ok := s.deps.Hops.Features(r)
+		if !ok || f.Size == 0 {
+			return s.cfg.MaxMessageSize
+		}
+		most = max(most, f.Size)
+	}
+	return min(most, s.cfg.MaxMessageSize)
+}
+
+// tooBig says whether a mail of a size, 0 where none is declared, is larger than
+// what the client was offered.
+func (s *Server) tooBig(client netip.Addr, size int64) bool {
+	routes := s.deps.Policies.NextHops()
+	if size > s.cfg.MaxMessageSize || size == 0 || len(routes) == 0 || s.relaysFor(client) {
+		return size > s.cfg.MaxMessageSize
+	}
+	return !slices.ContainsFunc(routes, func(r string) bool { return !s.tooBigFor(r, size) }) // mostly the first one takes it
+}
+
+// tooBigFor says whether a route is known not to take a mail of a size.
+func (s *Server) tooBigFor(route string, size int64) bool {
+	if size == 0 {
+		return false
+	}
+	f, ok := s.deps.Hops.Features(route)
+	return ok && f.Size > 0 && size > f.Size
+}
+
 // features are what EHLO offers now.
-func (s *Server) features() []string {
-	list := []string{"PIPELINING", fmt.Sprintf("SIZE %d", s.cfg.MaxMessageSize), "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"}
+func (s *Server) features(c *wire) []string {
+	list := []string{"PIPELINING", fmt.Sprintf("SIZE %d", s.largest(c.client())), "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"}
 	can := s.carries()
 	if can.SMTPUTF8 {
 		list = append(list, "SMTPUTF8")

@@ -2,8 +2,13 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/hex"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"mailward/internal/message"
 )
 
 // verbs are what a client may say. go-smtp answers each of them.
@@ -57,26 +62,71 @@ func chunkSize(line []byte) (int64, error) {
 	return n, nil
 }
 
-// hugeSize says whether MAIL declares a size of more digits than any limit has.
-func hugeSize(line []byte) bool {
-	for _, word := range bytes.Fields(line) {
-		if digits, ok := bytes.CutPrefix(bytes.ToUpper(word), []byte("SIZE=")); ok {
-			digits = bytes.TrimLeft(digits, "0")
-			return len(digits) > 9 && len(bytes.Trim(digits, "0123456789")) == 0
+// Lengths of parameters (RFC 3461 §4.2 and §4.4), as they are on the wire.
+const (
+	envIDLimit = 100
+	orcptLimit = 500
+)
+
+// badParameter says what is wrong with the parameters of MAIL or RCPT that
+// go-smtp would not mind, or would take for another mistake.
+func badParameter(line []byte) error {
+	var seen []string
+	for word := range bytes.FieldsSeq(line[pathEnd(line):]) {
+		name, value, _ := strings.Cut(string(word), "=")
+		name = strings.ToUpper(name)
+		if slices.Contains(seen, name) {
+			return errTwice // Which of them counts would be anybody's guess.
+		}
+		seen = append(seen, name)
+		switch {
+		case name == "SIZE" && isHuge(value):
+			return message.ErrTooBig // RFC 1870 §6.1: too big, however big.
+		case name == "ENVID" && len(value) > envIDLimit, name == "ORCPT" && len(value) > orcptLimit:
+			return errLongParameter
 		}
 	}
-	return false
+	return nil
 }
 
-// takeORCPT takes an ORCPT of a type out of RCPT that go-smtp does not know, such
-// as x400: the types are an open list, and are passed on as they are (RFC 3461
-// §4.2).
+// isHuge says whether a size has more digits than any limit.
+func isHuge(digits string) bool {
+	digits = strings.TrimLeft(digits, "0")
+	return len(digits) > 9 && strings.Trim(digits, "0123456789") == ""
+}
+
+// pathEnd is where the path of MAIL or RCPT ends and its parameters begin. A
+// quoted local part may have a > in it, and so may a parameter (AUTH=<>).
+func pathEnd(line []byte) int {
+	i, quoted := bytes.IndexByte(line, '<'), false
+	if _, rest, ok := bytes.Cut(line, []byte{':'}); ok && i < 0 {
+		rest = bytes.TrimLeft(rest, blanks) // without brackets, as some say it
+		return len(line) - len(rest) + max(0, bytes.IndexAny(append(rest, ' '), blanks))
+	}
+	for ; i >= 0 && i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == '>' && !quoted:
+			return i + 1
+		}
+	}
+	return len(line) // No path: go-smtp says so.
+}
+
+// takeORCPT takes ORCPT out of RCPT, to be passed on as it is. go-smtp knows few
+// of its types, such as x400, and they are an open list (RFC 3461 §4.2); nor does
+// it know bytes above 127 in xtext, as Postfix writes them for an address that
+// needs SMTPUTF8. What is malformed it is left to refuse, and so is utf-8, which is no
+// xtext (RFC 6533 §3).
 func takeORCPT(line []byte) (rest []byte, orcpt string) {
-	path := bytes.LastIndexByte(line, '>') + 1
+	path := pathEnd(line)
 	for word := range bytes.FieldsSeq(line[path:]) {
 		name, value, _ := strings.Cut(string(word), "=")
 		kind, address, ok := strings.Cut(value, ";")
-		if !strings.EqualFold(name, "ORCPT") || !ok || strings.EqualFold(kind, "rfc822") || strings.EqualFold(kind, "utf-8") || !isAtom(kind) || !isXtext(address) {
+		if !strings.EqualFold(name, "ORCPT") || !ok || strings.EqualFold(kind, "utf-8") || !isAtom(kind) || !isXtext(address) {
 			continue
 		}
 		at := path + bytes.Index(line[path:], word)
@@ -85,15 +135,53 @@ func takeORCPT(line []byte) (rest []byte, orcpt string) {
 	return line, ""
 }
 
-func isAtom(s string) bool { return s != "" && strings.Trim(s, letters) == "" }
+// wholePostmaster gives the postmaster without a domain (RFC 5321 §4.5.1) ours:
+// go-smtp knows no address without one.
+func (c *wire) wholePostmaster(line []byte) []byte {
+	const short = "<postmaster>"
+	if i := bytes.IndexByte(line, '<'); i >= 0 && len(line) >= i+len(short) && bytes.EqualFold(line[i:i+len(short)], []byte(short)) {
+		return slices.Concat(line[:i], []byte("<postmaster@"+c.opt.hostname+">"), line[i+len(short):])
+	}
+	return line
+}
 
-// isXtext: RFC 3461 §4.
-func isXtext(s string) bool {
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c == '+' && (i+2 >= len(s) || strings.Trim(s[i+1:i+3], "0123456789ABCDEF") != ""), c < '!', c > '~', c == '=':
-			return false
+// pathsAhead are the recipients that the client has sent already, as they are
+// on the wire, up to the first command that is another one. They are not taken,
+// and those that are not simple are left out. Only the goroutine that reads may call it.
+func (c *wire) pathsAhead() (paths []string) {
+	for rest := c.buf[c.r:c.w]; ; {
+		line, more, ok := bytes.Cut(rest, []byte{'\n'})
+		if !ok || verbOf(line[:min(len(line), len("RCPT "))]) != "RCPT" {
+			return paths
+		}
+		rest = more
+		_, path, _ := bytes.Cut(line, []byte{'<'})
+		path, _, ok = bytes.Cut(path, []byte{'>'})
+		if ok && !bytes.ContainsAny(path, `"\`) {
+			paths = append(paths, string(path))
 		}
 	}
-	return s != ""
+}
+
+func isAtom(s string) bool { return s != "" && strings.Trim(s, letters) == "" }
+
+// isXtext: RFC 3461 §4. What it stands for may be UTF-8, but has no control
+// characters.
+func isXtext(s string) bool {
+	var b []byte
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c < '!', c > '~', c == '=':
+			return false
+		case c == '+':
+			v, err := hex.DecodeString(s[i+1 : min(i+3, len(s))])
+			if err != nil || len(v) != 1 || strings.ToUpper(s[i+1:i+3]) != s[i+1:i+3] {
+				return false
+			}
+			c, i = v[0], i+2
+		}
+		b = append(b, c)
+	}
+	return len(b) > 0 && utf8.Valid(b) && !bytes.ContainsFunc(b, unicode.IsControl)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ import (
 //	-> a line that the client says        => "quoted bytes" as they are; then N "again" repeats
 //	<- how the next reply begins, or EOF  =  what the last reply must have in it
 //	hop "the mail as it ends at the hop"  with PROTOCOL in our Received line
+//	said a command that the hop has heard
 //	! lmtp, or ! features X Y of the hop, before anything is said
 func TestDialog(t *testing.T) {
 	t.Parallel()
@@ -76,6 +78,10 @@ func (d *dialog) play(line string) {
 		m := d.hop.Messages()
 		if len(m) == 0 || !bytes.HasSuffix(m[len(m)-1].Data, []byte(want)) {
 			d.t.Fatalf("%s: the hop has %d mails, the last one is not as it should be", d.where, len(m))
+		}
+	case "said":
+		if !slices.Contains(d.hop.Commands(), arg) {
+			d.t.Errorf("%s: the hop has heard\n%s", d.where, strings.Join(d.hop.Commands(), "\n"))
 		}
 	case "with":
 		m := d.hop.Messages()

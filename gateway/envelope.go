@@ -32,7 +32,7 @@ func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
 	if (opts.Return != "" || opts.EnvelopeID != "") && !ss.s.carries().DSN {
 		return reply(errParameter)
 	}
-	if opts.Size > ss.s.cfg.MaxMessageSize {
+	if ss.s.tooBig(ss.clientIP, opts.Size) {
 		return reply(message.ErrTooBig)
 	}
 	if from != "" {
@@ -47,7 +47,7 @@ func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
 	if err := ss.admitMail(from, opts.Size); err != nil {
 		return reply(err)
 	}
-	ss.envelope = envelope{open: true, from: from, eightBit: opts.Body == smtp.Body8BitMIME, utf8: opts.UTF8, ret: string(opts.Return), envID: xtext(opts.EnvelopeID)}
+	ss.envelope = envelope{open: true, from: from, size: opts.Size, eightBit: opts.Body == smtp.Body8BitMIME, utf8: opts.UTF8, ret: string(opts.Return), envID: xtext(opts.EnvelopeID)}
 	return nil
 }
 
@@ -83,6 +83,9 @@ func (ss *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	}
 	if err := ss.admitRecipient(r); err != nil {
 		return reply(err)
+	}
+	if ss.s.tooBigFor(r.Domain.NextHop, ss.size) {
+		return reply(errRouteSize) // RFC 1870 §6.1: the size is not only the server's to take.
 	}
 	ss.recipients = append(ss.recipients, recipient{Recipient: r, notify: notify(opts.Notify), orcpt: orcpt})
 	ss.said = append(ss.said, said{to, r.Address})
@@ -127,11 +130,40 @@ func (ss *session) admitRecipient(r policy.Recipient) error {
 		return nil
 	}
 	if d.Recipients != nil {
+		ss.lookAhead(r)
 		if no := d.Recipients.Known(ss.s.base, r.Domain.NextHop, r.Address); no != nil {
 			return no
 		}
 	}
 	return nil
+}
+
+// lookAhead has the next hop asked about a recipient and about those that the
+// client has named behind it without waiting for our replies (RFC 2920), all
+// together.
+func (ss *session) lookAhead(r policy.Recipient) {
+	if ss.ahead > 0 {
+		ss.ahead--
+		return
+	}
+	list := []string{r.Address}
+	paths := ss.wire.pathsAhead()
+	for _, p := range paths {
+		a, err := mailbox(p)
+		if err != nil || limit.Exempt(a) || routed(a) {
+			continue
+		}
+		if _, listed := ss.s.deps.Lists.Known(a); listed {
+			continue
+		}
+		if next, ok := ss.s.deps.Policies.Lookup(a); ok && sameWay(r, next) {
+			list = append(list, next.Address)
+		}
+	}
+	ss.ahead = len(paths)
+	if len(list) > 1 {
+		ss.s.deps.Recipients.Expect(r.Domain.NextHop, list...)
+	}
 }
 
 func (ss *session) admitMail(from string, size int64) error {

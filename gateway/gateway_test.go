@@ -187,6 +187,9 @@ func TestRelay_SomeRecipientsRefused(t *testing.T) {
 	if n := f.count("SELECT count(*) FROM delivery WHERE kind = 'dsn' AND recipient = 'erika@sender.example' AND envelope_from = ''"); n != 1 {
 		t.Errorf("%d notifications to the sender", n)
 	}
+	if n := f.count("SELECT count(*) FROM delivery WHERE (kind = 'dsn') = (next_attempt_at <= now()) AND next_attempt_at < now() + interval '1 minute'"); n != 2 {
+		t.Errorf("%d rows begin in time: the notification at once, the other after the first wait", n)
+	}
 	f.hop.RefuseRcpt("later@ours.example", 0)
 	_, err := f.db.Admin(t).Exec(context.Background(), "UPDATE delivery SET next_attempt_at = now()")
 	fatal(t, err)

@@ -4,12 +4,16 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -166,15 +170,19 @@ func TestRecipients(t *testing.T) {
 	fatal(t, lists.Load(map[string]string{"sender.example": list}))
 	f.srv.deps.Lists = lists
 	asked := 0
-	f.srv.deps.Recipients = limit.NewRecipients(nil, func(_ context.Context, _, rcpt string) (bool, *limit.Refusal, error) {
+	f.srv.deps.Recipients = limit.NewRecipients(nil, func(_ context.Context, _ string, rcpts []string) (replies []*limit.Refusal, err error) {
 		asked++
-		switch rcpt {
-		case "gone@ours.example":
-			return false, &limit.Refusal{Code: 550, Enhanced: [3]int{5, 1, 1}}, nil
-		case "slow@ours.example":
-			return false, nil, errors.New("no answer")
+		for _, rcpt := range rcpts {
+			switch rcpt {
+			case "gone@ours.example":
+				replies = append(replies, &limit.Refusal{Code: 550, Enhanced: [3]int{5, 1, 1}})
+			case "slow@ours.example":
+				return replies, errors.New("no answer")
+			default:
+				replies = append(replies, nil)
+			}
 		}
-		return true, nil, nil
+		return replies, nil
 	}, slog.New(slog.DiscardHandler))
 	t.Cleanup(f.srv.deps.Recipients.Close)
 	f.listen(func(*Config) {})
@@ -192,4 +200,84 @@ func TestRecipients(t *testing.T) {
 	c.say("MAIL FROM:<a@sender.example>")
 	f.wantReply(c.say("RCPT TO:<erika@sender.example>"), 250)
 	f.wantReply(c.say("RCPT TO:<max@sender.example>"), 550)
+}
+
+// TestRecipients_Pipelined: the next hop is asked once about recipients that come
+// together, and each gets its own reply.
+func TestRecipients_Pipelined(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	var mu sync.Mutex
+	var asked [][]string
+	f.srv.deps.Recipients = limit.NewRecipients(nil, func(_ context.Context, _ string, rcpts []string) ([]*limit.Refusal, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, rcpts)
+		replies := make([]*limit.Refusal, len(rcpts))
+		for i, r := range rcpts {
+			if strings.HasPrefix(r, "gone") {
+				replies[i] = &limit.Refusal{Code: 550, Enhanced: [3]int{5, 1, 1}}
+			}
+		}
+		return replies, nil
+	}, slog.New(slog.DiscardHandler))
+	t.Cleanup(f.srv.deps.Recipients.Close)
+	f.listen(func(*Config) {})
+	c := f.dial()
+	var lines strings.Builder
+	lines.WriteString("MAIL FROM:<a@sender.example>\r\n")
+	rcpts := []string{"<al@ours.example>", "<gone1@ours.example>", "<postmaster@ours.example>", "<x@elsewhere.example>", "<y@other.example>", `<"b o"@ours.example>`, "<gone2@OURS.example>", "<di@ours.example> NOTIFY"}
+	for _, r := range rcpts {
+		lines.WriteString("RCPT TO:" + r + "\r\n")
+	}
+	lines.WriteString("RSET\r\nMAIL FROM:<a@sender.example>\r\nRCPT TO:<later@ours.example>\r\n")
+	io.WriteString(c, lines.String())
+	for i, want := range []int{250, 250, 550, 250, 550, 452, 250, 550, 501, 250, 250, 250} {
+		if r := c.reply(); !strings.HasPrefix(r, strconv.Itoa(want)) {
+			t.Errorf("reply %d: %q, want %d", i, r, want)
+		}
+	}
+	want := "[[al@ours.example gone1@ours.example gone2@OURS.example di@ours.example] [\"b o\"@ours.example] [later@ours.example]]"
+	if got := fmt.Sprint(asked); got != want {
+		t.Errorf("asked %s, want %s", got, want)
+	}
+}
+
+// TestSize_OfTheRoutes: what is offered is what some route takes, and a mail that
+// is too big for its own is refused before it is sent.
+func TestSize_OfTheRoutes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.hop.Features("PIPELINING", "8BITMIME", "SIZE 5000")
+	c := f.dial()
+	f.wantReply(c.say("MAIL FROM:<a@sender.example> SIZE=6000"), 250)
+	f.wantReply(c.say("RCPT TO:<bob@ours.example>"), 250) // The hop has not been spoken to.
+	_, err := f.srv.deps.Hops.Check(t.Context(), f.hop.Addr)
+	fatal(t, err)
+	if r := c.say("RCPT TO:<al@ours.example>"); !strings.HasPrefix(r, "552 5.3.4 Mail is too big for its destination") {
+		t.Errorf("%q", r)
+	}
+	f.wantReply(c.say("RSET"), 250)
+	if r := c.say("EHLO x"); !strings.Contains(r, "SIZE 8388608\n") {
+		t.Errorf("a route that nobody knows may take more: %q", r)
+	}
+	f.wantReply(c.say("MAIL FROM:<a@sender.example> SIZE=6000"), 250)
+	f.wantReply(c.say("RCPT TO:<x@other.example>"), 250)
+	f.wantReply(c.say("RSET"), 250)
+
+	f.srv.deps.Policies.SetStatic(routesTo(f.hop.Addr))
+	if r := c.say("EHLO x"); !strings.Contains(r, "SIZE 5000\n") {
+		t.Errorf("all routes are known: %q", r)
+	}
+	f.wantReply(c.say("MAIL FROM:<a@sender.example> SIZE=5001"), 552)
+	f.wantReply(c.say("MAIL FROM:<a@sender.example> SIZE=5000"), 250)
+	f.wantReply(c.say("RCPT TO:<bob@ours.example>"), 250)
+
+	f.listen(func(c *Config) { c.OutboundFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	c = f.dial()
+	if r := c.say("EHLO x"); !strings.Contains(r, "SIZE 8388608\n") {
+		t.Errorf("who may send to the world: %q", r)
+	}
+	f.wantReply(c.say("MAIL FROM:<a@sender.example> SIZE=6000"), 250)
+	f.wantReply(c.say("RCPT TO:<bob@ours.example>"), 552)
 }

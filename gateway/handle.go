@@ -257,9 +257,11 @@ func (s *Server) refusedBesideHeld(ctx context.Context, log *slog.Logger, m *mai
 	for _, r := range who {
 		refused = append(refused, queue.Refusal{Recipient: m.rcpt(r.Address), Reply: *no})
 	}
-	if _, err := s.deps.Queue.Undeliverable(ctx, m.queued(), route, refused); err != nil {
+	var err error
+	if m.kept, err = s.deps.Queue.Undeliverable(ctx, m.queued(), route, refused); err != nil {
 		return s.refuse(log, m, err)
 	}
+	s.beginKept(ctx, m)
 	s.outcomes(m, who, ledger.Refused, route, no.Code, no.Text)
 	return accepted(m.env.ID, "Accepted in part")
 }
@@ -280,12 +282,13 @@ func (s *Server) relayed(ctx context.Context, log *slog.Logger, m *mail, route s
 	}
 	switch {
 	case res.Err == nil:
+		s.beginKept(ctx, m)
 		if !res.DSN {
 			s.tellRelayed(ctx, log, m, rest)
 		}
 		s.outcomes(m, rest, ledger.Relayed, route, res.Reply.Code, res.Reply.Text)
 		s.metrics.mails.WithLabelValues("relayed").Inc()
-		log.Info("mail relayed", "next_hop", route, "host", res.Host, "tls", res.TLS, "reply", res.Reply.Text)
+		log.Info("mail relayed", "next_hop", route, "host", res.Host, "tls", res.TLS, "verified", res.Verified, "reply", res.Reply.Text)
 		return accepted(m.env.ID, "Accepted: "+res.Reply.Text)
 	case res.ReplyLost:
 		// It may have the mail. The client tries again: a double at worst, never a loss.

@@ -75,6 +75,19 @@ func (s *Server) dropKept(ctx context.Context, m *mail) {
 	}
 }
 
+// beginKept ends the wait of the rows of keepRefused: the session is over for
+// them. If this fails they begin two minutes later.
+func (s *Server) beginKept(ctx context.Context, m *mail) {
+	if len(m.kept) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := s.deps.Queue.Begin(ctx, m.env.ID, m.kept); err != nil {
+		s.log.Warn("deliveries of a mail begin late", "mail", m.env.ID, "error", err)
+	}
+}
+
 // mailReject is the act of refusing a mail for good.
 const mailReject = "mail.reject"
 

@@ -25,6 +25,7 @@ var (
 	errOtherRoute    = errors.New("gateway: recipient has another route")
 	errHeaderSize    = errors.New("gateway: the header is too big")
 	errNoRecipient   = errors.New("gateway: the recipient is not on the list")
+	errRouteSize     = errors.New("gateway: too big for the recipient's route")
 	errParameter     = errors.New("gateway: parameter of an extension that is not offered")
 	errLoop          = errors.New("gateway: too many hops")
 	errEngines       = errors.New("gateway: an engine gave no answer")
@@ -54,6 +55,8 @@ var (
 	errChunkSize       = errors.New("gateway: BDAT without a usable size")
 	errTLSAlready      = errors.New("gateway: TLS is on already")
 	errTLSArgument     = errors.New("gateway: STARTTLS with an argument")
+	errTwice           = errors.New("gateway: a parameter stands there twice")
+	errLongParameter   = errors.New("gateway: a parameter is too long")
 	errSlowBody        = errors.New("gateway: the mail takes too long to come")
 	errEarlyTalker     = errors.New("gateway: talked before the greeting")
 	errNoGreeting      = errors.New("gateway: gone before the greeting")
@@ -135,6 +138,10 @@ func dialogReply(err error) *smtp.SMTPError {
 		return say(503, 5, 5, 1, "TLS is on already")
 	case errors.Is(err, errTLSArgument):
 		return say(501, 5, 5, 4, "STARTTLS takes no argument")
+	case errors.Is(err, errTwice):
+		return say(501, 5, 5, 4, "A parameter stands there twice")
+	case errors.Is(err, errLongParameter):
+		return say(501, 5, 5, 4, "A parameter is too long: ENVID has at most 100 characters, ORCPT 500")
 	case errors.Is(err, errSlowBody):
 		return say(421, 4, 4, 2, "The mail takes too long, try again later")
 	case errors.Is(err, errEarlyTalker):
@@ -172,6 +179,8 @@ func mailReply(err error) *smtp.SMTPError {
 		return say(554, 5, 6, 0, "A line of the mail is too long")
 	case errors.Is(err, message.ErrBareNewline), errors.Is(err, hop.ErrBareNewline):
 		return say(554, 5, 6, 0, "Bare CR or LF in the mail: lines must end in CRLF")
+	case errors.Is(err, errRouteSize):
+		return say(552, 5, 3, 4, "Mail is too big for its destination")
 	case errors.Is(err, message.ErrTooBig):
 		return say(552, 5, 3, 4, "Mail is too big")
 	case errors.Is(err, message.ErrBudget):

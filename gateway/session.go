@@ -28,11 +28,13 @@ type session struct {
 type envelope struct {
 	open       bool // MAIL was taken
 	from       string
+	size       int64 // as declared
 	eightBit   bool
 	utf8       bool
 	ret, envID string
 	recipients []recipient
 	said       []said
+	ahead      int // recipients to come that the next hop was asked about
 }
 
 // recipient is one RCPT that was taken. notify and orcpt are what the client

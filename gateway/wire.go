@@ -43,7 +43,7 @@ type wireOptions struct {
 	// greet is asked before the greeting. An error is the reply that ends the session.
 	greet func(*wire) error
 	// features are the EHLO keywords, STARTTLS apart.
-	features func() []string
+	features func(c *wire) []string
 	// patience is how long a client may be silent.
 	patience func() time.Duration
 	// largest is the size of a mail that is too big by itself. 0: none.
@@ -73,7 +73,7 @@ type wire struct {
 	mode    wireMode
 	chunk   int64  // octets of a BDAT chunk that go-smtp has yet to read
 	cut     error  // why no more of it comes
-	orcpt   string // of a RCPT: what go-smtp would refuse
+	orcpt   string // of a RCPT, as it was said
 	dots    dots
 	bodyEnd time.Time // zero: no octet of it is there
 	hello   bool      // EHLO was said since the connection, or TLS, began
@@ -198,11 +198,13 @@ func (c *wire) next() error {
 		}
 	case "DATA":
 		c.empty = 0
-	case "MAIL":
-		if hugeSize(line) {
-			// RFC 1870 §6.1: too big, however big. go-smtp takes it for a mistake.
-			c.say(replyFor(message.ErrTooBig).line())
+	case "MAIL", "RCPT":
+		switch err := badParameter(line); {
+		case errors.Is(err, message.ErrTooBig):
+			c.say(replyFor(err).line())
 			return nil
+		case err != nil:
+			return c.refuse(err)
 		}
 	}
 	c.mu.Lock()
@@ -214,16 +216,6 @@ func (c *wire) next() error {
 	}
 	c.line = append(line, '\r', '\n')
 	return nil
-}
-
-// wholePostmaster gives the postmaster without a domain (RFC 5321 §4.5.1) ours:
-// go-smtp knows no address without one.
-func (c *wire) wholePostmaster(line []byte) []byte {
-	const short = "<postmaster>"
-	if i := bytes.IndexByte(line, '<'); i >= 0 && len(line) >= i+len(short) && bytes.EqualFold(line[i:i+len(short)], []byte(short)) {
-		return slices.Concat(line[:i], []byte("<postmaster@"+c.opt.hostname+">"), line[i+len(short):])
-	}
-	return line
 }
 
 // sequence checks what may follow what.

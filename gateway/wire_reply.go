@@ -108,7 +108,7 @@ func (c *wire) replyLine(l []byte) {
 func (c *wire) helloReply() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "250-%s\r\n", c.opt.hostname)
-	words := c.opt.features()
+	words := c.opt.features(c)
 	if c.opt.tls != nil && c.tls == "" {
 		words = append(words, "STARTTLS")
 	}

@@ -83,7 +83,7 @@ func (b *bodies) Data(r io.Reader) error {
 func converse(t testing.TB, said []byte) (mails []string, replies string) {
 	t.Helper()
 	c := &script{in: bytes.NewReader(said), end: make(chan struct{})}
-	opt := &wireOptions{hostname: "mx.ours.example", features: func() []string { return []string{"PIPELINING", "CHUNKING"} },
+	opt := &wireOptions{hostname: "mx.ours.example", features: func(*wire) []string { return []string{"PIPELINING", "CHUNKING"} },
 		patience: func() time.Duration { return time.Minute }, bad: func(_ *wire, n int) error {
 			if n > 5 {
 				return errTooManyCommands

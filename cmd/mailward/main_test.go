@@ -267,6 +267,30 @@ func (s *server) waitReady(t *testing.T) {
 	})
 }
 
+// firstEHLO is what the first client is offered.
+func (s *server) firstEHLO(t *testing.T) string {
+	t.Helper()
+	var c net.Conn
+	eventually(t, "the port is open", func() (ok bool) {
+		var err error
+		c, err = net.Dial("tcp", s.smtp)
+		return err == nil
+	})
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	r := bufio.NewReader(c)
+	r.ReadString('\n')
+	fmt.Fprint(c, "EHLO x.example\r\n")
+	var offers strings.Builder
+	for {
+		l, err := r.ReadString('\n')
+		offers.WriteString(l)
+		if err != nil || len(l) < 4 || l[3] == ' ' {
+			return offers.String()
+		}
+	}
+}
+
 // rcpt asks whether mail for an address would be taken.
 func (s *server) rcpt(t *testing.T, to string) string {
 	t.Helper()
@@ -288,6 +312,7 @@ func (s *server) rcpt(t *testing.T, to string) string {
 func TestServe_WholeLife(t *testing.T) {
 	testenv.Require(t, "redis-server", "clamd")
 	sidecar, hop := testenv.Sidecar(t), testenv.NextHop(t)
+	hop.Features("PIPELINING", "8BITMIME", "SIZE 104857600", "ENHANCEDSTATUSCODES", "DSN")
 	dir := shortDir(t)
 	extra := fmt.Sprintf("scanner: {socket: %q}\nbootstrap: {admin_email: boss@ours.example}\nrelay: {domains: {", sidecar.Address)
 	s := startServe(t, dir, testenv.FreeAddr(t), extra+fmt.Sprintf("ours.example: %q}}\n", hop.Addr))
@@ -298,6 +323,9 @@ func TestServe_WholeLife(t *testing.T) {
 			<-s.ended
 		}
 	})
+	if r := s.firstEHLO(t); !strings.Contains(r, "DSN") {
+		t.Errorf("what the next hop carries is not offered to the first client:\n%s", r)
+	}
 	s.waitReady(t)
 	for _, want := range []string{"Web UI", "boss@ours.example", "one time", "only the EICAR test file"} {
 		eventually(t, "the banner says "+want, func() bool { return strings.Contains(s.err.String(), want) })

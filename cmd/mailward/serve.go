@@ -343,6 +343,7 @@ func (p *program) serveSMTP(failed chan<- error) error {
 			p.log.Warn("SMTP broken off", "error", err)
 		}
 	})
+	meetRoutes(p.hops, p.policies.NextHops())
 	p.accepting.Store(true)
 	if p.mailcow != nil && p.conf.Mailcow.Recipients {
 		p.loop("recipients of mailcow", failed, p.learnRecipients)

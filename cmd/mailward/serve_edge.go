@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
+	"time"
 
 	"mailward/gateway/hop"
 	"mailward/gateway/limit"
@@ -29,16 +31,42 @@ func (p *program) buildEdge() error {
 	return nil
 }
 
-// verify asks a next hop about a recipient, for package limit.
-func (p *program) verify(ctx context.Context, route, rcpt string) (bool, *limit.Refusal, error) {
-	known, reply, err := p.hops.Verify(ctx, route, rcpt)
-	if known || reply == nil {
-		return known, nil, err
+const (
+	meetLimit  = 3 * time.Second
+	meetAtOnce = 32
+)
+
+// meetRoutes asks the next hops what they can carry before the first client is
+// greeted: as long as that is not known, SMTPUTF8 and DSN are not offered, and a client
+// bounces the mail that needs them. One that is away holds us up for a moment only.
+func meetRoutes(hops *hop.Sender, routes []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), meetLimit)
+	defer cancel()
+	var wg sync.WaitGroup
+	free := make(chan struct{}, meetAtOnce)
+	for _, r := range routes {
+		wg.Go(func() {
+			free <- struct{}{}
+			defer func() { <-free }()
+			_, _ = hops.Check(ctx, r) // Health says what is wrong with it.
+		})
 	}
-	return known, refusalOf(reply), err
+	wg.Wait()
 }
 
-func refusalOf(r *hop.Reply) *limit.Refusal {
+// verify asks a next hop about recipients, for package limit.
+func (p *program) verify(ctx context.Context, route string, rcpts []string) ([]*limit.Refusal, error) {
+	replies, err := p.hops.Verify(ctx, route, rcpts...)
+	refusals := make([]*limit.Refusal, len(replies))
+	for i, r := range replies {
+		if r.Code/100 != 2 {
+			refusals[i] = refusalOf(r)
+		}
+	}
+	return refusals, err
+}
+
+func refusalOf(r hop.Reply) *limit.Refusal {
 	no := &limit.Refusal{Code: r.Code, Text: r.Text, Kind: limit.KindRecipient}
 	// Without an enhanced code the zero value says so.
 	_, _ = fmt.Sscanf(r.Enhanced, "%d.%d.%d", &no.Enhanced[0], &no.Enhanced[1], &no.Enhanced[2])

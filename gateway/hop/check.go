@@ -82,12 +82,20 @@ func (p *Sender) check(ctx context.Context, ep endpoint) Checked {
 	return out
 }
 
-// Verify asks the route whether it takes mail for an address, without sending
-// any (call-forward). The reply is the one to RCPT; one that is temporary says
-// nothing. An error means that the question could not be put.
-func (p *Sender) Verify(ctx context.Context, route, rcpt string) (known bool, reply *Reply, err error) {
-	if !fits(rcpt) {
-		return false, nil, errAddress
+// askedMost is how many addresses are asked about before the replies are read.
+// With those that a kept connection may have had refused, a hop's patience is not at
+// its end (see refusalsMost) when it knows none of them.
+const askedMost = 6
+
+// Verify asks the route whether it takes mail for addresses, without sending any
+// (call-forward). The replies are those to RCPT, in the same order; one that is
+// temporary says nothing. An error means that the question could not be put, or
+// no further: the replies are to the first addresses then.
+func (p *Sender) Verify(ctx context.Context, route string, rcpts ...string) (replies []Reply, err error) {
+	for _, r := range rcpts {
+		if !fits(r) {
+			return nil, errAddress
+		}
 	}
 	last := ErrNoRoute
 	for ep, err := range p.endpoints(ctx, route) {
@@ -95,28 +103,33 @@ func (p *Sender) Verify(ctx context.Context, route, rcpt string) (known bool, re
 			last = err
 			continue
 		}
-		var how stage
-		if err := p.with(ctx, ep, func(c *conn) stage {
-			reply, how, last = c.verify(ctx, rcpt)
-			return how
-		}); err != nil {
-			last = err
-			continue
-		}
-		if last == nil {
-			return reply.Code/100 == 2, reply, nil
+		for had := -1; had < len(replies) && ctx.Err() == nil; {
+			had = len(replies)
+			err := p.with(ctx, ep, func(c *conn) (how stage) {
+				var more []Reply
+				more, how, last = c.verify(ctx, rcpts[had:])
+				replies = append(replies[:had], more...)
+				return how
+			})
+			if err != nil {
+				last = err
+			}
+			if len(replies) == len(rcpts) {
+				return replies, nil
+			}
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return false, nil, fmt.Errorf("ask next hop about a recipient: %w", last)
+	return replies, fmt.Errorf("ask next hop about a recipient: %w", last)
 }
 
-// verify needs the null sender: any other could be refused for its own sake.
-func (c *conn) verify(ctx context.Context, rcpt string) (*Reply, stage, error) {
+// verify asks about as many as the connection is good for. It needs the null
+// sender: any other could be refused for its own sake.
+func (c *conn) verify(ctx context.Context, rcpts []string) (replies []Reply, how stage, err error) {
 	utf8 := ""
-	if !message.IsASCII(rcpt) {
+	if !message.IsASCII(strings.Join(rcpts, "")) {
 		if !c.has("SMTPUTF8") {
 			return nil, open, ErrUTF8
 		}
@@ -124,30 +137,63 @@ func (c *conn) verify(ctx context.Context, rcpt string) (*Reply, stage, error) {
 	}
 	c.clean = false
 	c.command("MAIL FROM:<>", utf8)
-	pipelined := c.has("PIPELINING")
-	if pipelined {
-		c.command("RCPT TO:<", rcpt, ">")
-	}
-	var how stage
-	if err := c.sender(ctx, &how); err != nil {
-		var no *Reply
-		if errors.As(err, &no) && no.Code != 421 {
-			c.settle(ctx)
-		}
+	group := 1
+	if c.has("PIPELINING") {
+		group = askedMost
+	} else if err := c.asker(ctx, &how); err != nil {
 		return nil, how, err
 	}
-	if !pipelined {
-		c.command("RCPT TO:<", rcpt, ">")
+	for rest := rcpts; len(rest) > 0 && (len(replies) == 0 || c.refusals < refusalsMost); {
+		these := rest[:min(group, len(rest))]
+		rest = rest[len(these):]
+		for _, r := range these {
+			c.command("RCPT TO:<", r, ">")
+		}
+		done := group > 1 && len(rest) == 0
+		if done {
+			c.command("RSET") // in the same group: one round trip
+		}
+		if group > 1 && len(replies) == 0 {
+			if err := c.asker(ctx, &how); err != nil {
+				return nil, how, err
+			}
+		}
+		for range these {
+			reply, err := c.known(ctx)
+			if err != nil {
+				return replies, open, err
+			}
+			replies = append(replies, reply)
+		}
+		if done {
+			_, err := c.expect(ctx, 250)
+			c.clean = err == nil
+			return replies, open, nil
+		}
 	}
-	lines, err := c.expect(ctx, 250, 251, 252)
-	reply := &Reply{Code: 250}
-	if err == nil {
-		*reply = newReply(250, lines)
-	} else if !errors.As(err, &reply) {
-		return nil, open, err
-	}
-	if reply.Code != 421 {
+	c.settle(ctx)
+	return replies, open, nil
+}
+
+// asker reads the reply to the MAIL of a question.
+func (c *conn) asker(ctx context.Context, how *stage) error {
+	err := c.sender(ctx, how)
+	var no *Reply
+	if errors.As(err, &no) && no.Code != 421 {
 		c.settle(ctx)
 	}
-	return reply, open, nil
+	return err
+}
+
+// known reads the reply to the RCPT of a question. The end of the session is none.
+func (c *conn) known(ctx context.Context) (Reply, error) {
+	lines, err := c.expect(ctx, 250, 251, 252)
+	var no *Reply
+	switch {
+	case err == nil:
+		return newReply(250, lines), nil
+	case errors.As(err, &no) && no.Code != 421:
+		return *no, nil
+	}
+	return Reply{}, err
 }

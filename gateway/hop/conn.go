@@ -27,7 +27,9 @@ var (
 	errUnasked  = errors.New("the next hop replied to a command that was not sent")
 	errTLS      = errors.New("no TLS with the next hop")
 	errNobody   = errors.New("hop: a mail without recipients")
-	errAddress  = errors.New("hop: an address or parameter that does not fit into a command")
+	// errSize is said for a hop that has told the size of what it takes.
+	errSize    = &Reply{Code: 552, Enhanced: "5.3.4", Text: "Mail is too big for its destination", Ours: true}
+	errAddress = errors.New("hop: an address or parameter that does not fit into a command")
 )
 
 // longAgo is the deadline of what must end now.
@@ -42,6 +44,7 @@ type conn struct {
 	owed     int    // replies that are to come
 	clean    bool   // no transaction is open: fit for the next mail
 	mails    int
+	refusals int // commands refused since a mail was taken
 	times    Timeouts
 	features map[string]string
 	tls      *tls.ConnectionState
@@ -244,6 +247,7 @@ func (c *conn) expect(ctx context.Context, want ...int) ([]string, error) {
 			return lines, nil
 		}
 	}
+	c.refusals++
 	return nil, refusal(code, lines)
 }
 
@@ -252,6 +256,11 @@ func refusal(code int, lines []string) error {
 		return fmt.Errorf("%w: %d is not the answer to this command", errNonsense, code)
 	}
 	h := newReply(code, lines)
+	if code == 530 {
+		// RFC 3207 §4, RFC 4954 §6: it wants TLS or a login. That is between the two of
+		// us and says nothing about the mail, so it is not its last word (no *Reply).
+		return fmt.Errorf("%w: it wants TLS or a login before mail: %s", ErrConnect, h.Error())
+	}
 	return &h
 }
 

@@ -29,6 +29,8 @@ func TestSend_FailsOver(t *testing.T) {
 		{"it refuses EHLO", func(h *testenv.Hop) { h.Say("EHLO", "421 4.7.0 no\r\n") }, 0, false},
 		{"MAIL 4xx", func(h *testenv.Hop) { h.Say("MAIL", "452 4.3.1 disk full\r\n") }, 0, false},
 		{"MAIL 421", func(h *testenv.Hop) { h.Say("MAIL", "421 4.3.1 bye\r\n") }, 0, false},
+		{"MAIL 530", func(h *testenv.Hop) { h.Say("MAIL", "530 5.7.0 Must issue a STARTTLS command first\r\n") }, 0, false},
+		{"RCPT 530", func(h *testenv.Hop) { h.Say("RCPT", "530 5.7.1 Client was not authenticated\r\n") }, 0, false},
 		{"MAIL breaks off", func(h *testenv.Hop) { h.Fail(testenv.DropAtMail) }, 0, false},
 		{"MAIL 5xx", func(h *testenv.Hop) { h.Say("MAIL", "550 5.7.1 not you\r\n") }, 550, false},
 		{"RCPT 4xx", func(h *testenv.Hop) { h.RefuseRcpt("bob@ours.example", 450) }, 450, false},

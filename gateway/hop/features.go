@@ -12,14 +12,15 @@ type Features struct {
 	DSN          bool
 	EightBitMIME bool
 	Chunking     bool
-	Size         int64 // the largest mail in octets; 0: not said
+	Size         int64 // the largest mail in octets that one of them takes; 0: not said
 }
 
-// and is what both can carry.
+// and is what both can carry. The size is that of either: what one host does not
+// take is offered to the next.
 func (f Features) and(g Features) Features {
-	size := f.Size
-	if size == 0 || g.Size != 0 && g.Size < size {
-		size = g.Size
+	size := max(f.Size, g.Size)
+	if f.Size == 0 || g.Size == 0 {
+		size = 0
 	}
 	return Features{SMTPUTF8: f.SMTPUTF8 && g.SMTPUTF8, DSN: f.DSN && g.DSN, EightBitMIME: f.EightBitMIME && g.EightBitMIME,
 		Chunking: f.Chunking && g.Chunking, Size: size}

@@ -70,23 +70,23 @@ func TestSend(t *testing.T) {
 func TestSend_AllRefused(t *testing.T) {
 	t.Parallel()
 	for _, features := range []string{"PIPELINING", "SIZE"} {
-		h := testenv.NextHop(t)
-		h.Features(features)
-		h.RefuseRcpt("eve@ours.example", 550)
-		h.RefuseRcpt("later@ours.example", 452)
-		s := sender(t, Config{})
 		for to, code := range map[string]int{"eve@ours.example": 550, "later@ours.example eve@ours.example": 452, "eve@ours.example later@ours.example": 452} {
+			h := testenv.NextHop(t)
+			h.Features(features)
+			h.RefuseRcpt("eve@ours.example", 550)
+			h.RefuseRcpt("later@ours.example", 452)
+			s := sender(t, Config{})
 			var no *Reply
 			res := s.Send(context.Background(), h.Addr, transfer(strings.Fields(to)...))
 			if !errors.As(res.Err, &no) || no.Code != code || len(res.Refused) != len(strings.Fields(to)) {
 				t.Errorf("%s: %+v, want %d", to, res, code)
 			}
-		}
-		if res := s.Send(context.Background(), h.Addr, bob()); res.Err != nil {
-			t.Error(res.Err)
-		}
-		if n := h.Connections(); n != 1 {
-			t.Errorf("%s: %d connections, want one for all", features, n)
+			if res := s.Send(context.Background(), h.Addr, bob()); res.Err != nil {
+				t.Error(res.Err)
+			}
+			if n := h.Connections(); n != 1 {
+				t.Errorf("%s: %s: %d connections, want one for both", features, to, n)
+			}
 		}
 	}
 }

@@ -59,7 +59,7 @@ type Route struct {
 	Auth         *Auth
 	Bind         netip.Addr // the address that we connect from
 
-	MaxConnections        int           // to one host at a time. Default: 100
+	MaxConnections        int           // to one host at a time. Default: 40
 	MaxMailsPerConnection int           // Default: 100
 	MaxMailsPerMinute     int           // to one host; 0: no limit
 	Idle                  time.Duration // how long an unused connection is kept. Default: 10s
@@ -103,7 +103,7 @@ func orElse[T comparable](v *T, other T) {
 }
 
 func (r Route) withDefaults() Route {
-	orElse(&r.MaxConnections, 100)
+	orElse(&r.MaxConnections, 40) // Postfix takes 50 of one client, and answers 421 beyond (smtpd_client_connection_count_limit)
 	orElse(&r.MaxMailsPerConnection, 100)
 	orElse(&r.Idle, 10*time.Second)
 	orElse(&r.Timeouts.Connect, 10*time.Second)

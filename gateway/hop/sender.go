@@ -108,12 +108,19 @@ const (
 	final                  // it is decided, or the mail has begun to go out
 )
 
+// refusalsMost is how many commands a hop may refuse on a connection that is
+// kept. Postfix slows down all its replies from the tenth on, to whomever they
+// are, and breaks off at the twentieth (smtpd_soft_error_limit and
+// smtpd_hard_error_limit); a mail that it takes begins the count anew.
+const refusalsMost = 4
+
 // Send hands a mail to a route.
 //
 // It fails over to the next host only as long as no byte of the mail is out,
 // so that no mail is doubled by us: when a host cannot be reached, does not
 // greet us, does not meet the demands on TLS or our login, breaks off, or
-// answers MAIL or DATA with 4xx, which are about the host and its state. Final
+// answers MAIL or DATA with 4xx, which are about the host and its state, or cannot
+// carry the mail. Final
 // are a 5xx to anything, which is about the mail; the refusal of all recipients,
 // also with 4xx, which is about them (a full mailbox, greylisting) and would only
 // be asked again elsewhere; and any trouble once the mail has begun to go out.
@@ -141,13 +148,26 @@ func (p *Sender) Send(ctx context.Context, route string, t Transfer) Result {
 	return last
 }
 
-// worsen keeps what tells the most when all hosts have failed: a hop's own
-// words before our trouble, and the later before the earlier.
+// worsen keeps what tells the most when all hosts have failed: a hop's own words
+// before our trouble, that before what a hop cannot carry (one that was away may be
+// able to), and the later before the earlier.
 func (r *Result) worsen(next Result) {
-	var no *Reply
-	if !errors.As(r.Err, &no) || errors.As(next.Err, &no) {
+	if weight(next.Err) >= weight(r.Err) {
 		*r = next
 	}
+}
+
+func weight(err error) int {
+	var no *Reply
+	switch {
+	case err == ErrNoRoute:
+		return 0
+	case errors.Is(err, ErrEightBit), errors.Is(err, ErrUTF8), errors.Is(err, errSize):
+		return 1
+	case errors.As(err, &no):
+		return 3
+	}
+	return 2
 }
 
 // with runs f on a connection to a host. A kept one that turns out to be dead
@@ -182,7 +202,7 @@ func (p *Sender) run(ctx context.Context, ep endpoint, pe *peer, c *conn, f func
 	switch {
 	case !stop() || !c.clean || c.owed != 0 || c.r.Buffered() > 0:
 		c.Close()
-	case c.mails >= ep.route.MaxMailsPerConnection:
+	case c.mails >= ep.route.MaxMailsPerConnection, c.refusals >= refusalsMost:
 		c.quit()
 	default:
 		pe.keep(c, ep.route.Idle)

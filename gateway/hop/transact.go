@@ -21,7 +21,7 @@ func (c *conn) transact(ctx context.Context, t *Transfer) (Result, stage) {
 		res.TLS = describeTLS(c.tls)
 	}
 	if res.Err = c.canCarry(t); res.Err != nil {
-		return res, final
+		return res, open // Another host may be able to.
 	}
 	c.clean = false
 	var how stage
@@ -47,7 +47,7 @@ func (c *conn) canCarry(t *Transfer) error {
 	case t.needsUTF8() && !c.has("SMTPUTF8"):
 		return ErrUTF8
 	case limit > 0 && t.Size > limit: // RFC 1870 §6.1
-		return &Reply{Code: 552, Enhanced: "5.3.4", Text: "Mail is too big for its destination", Ours: true}
+		return errSize
 	}
 	for _, to := range t.To {
 		if !fits(to.Address) {
@@ -186,6 +186,9 @@ func (c *conn) settle(ctx context.Context) {
 		if err != nil || code == 354 || code == 421 {
 			return
 		}
+		if code/100 != 2 {
+			c.refusals++
+		}
 	}
 	c.command("RSET")
 	_, err := c.expect(ctx, 250)
@@ -264,9 +267,11 @@ func (c *conn) deliver(ctx context.Context, t *Transfer, res *Result) {
 	c.clean = code != 421
 	h := newReply(code, lines)
 	if code/100 != 2 {
+		c.refusals++
 		res.Err = &h
 		return
 	}
+	c.refusals = 0
 	res.Reply = h
 }
 

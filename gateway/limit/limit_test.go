@@ -285,7 +285,7 @@ func TestRedisHoldsNoAddresses(t *testing.T) {
 	g.Mail(ctx, who, from, 1)
 	g.Rcpt(ctx, who, from, to)
 	g.Sent(ctx, who, from, 1)
-	r := NewRecipients(rdb, func(context.Context, string, string) (bool, *Refusal, error) { return true, nil, nil }, quiet())
+	r := NewRecipients(rdb, func(context.Context, string, []string) ([]*Refusal, error) { return []*Refusal{nil}, nil }, quiet())
 	t.Cleanup(r.Close)
 	r.Known(ctx, "route.example", to)
 	keys, err := rdb.Keys(ctx, keyPrefix+"*").Result()

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -12,9 +13,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Verifier asks a route's next hop about a recipient. reply is its answer where
-// it said no. err is trouble on the way, from which nothing is learned.
-type Verifier func(ctx context.Context, route, rcpt string) (known bool, reply *Refusal, err error)
+// Verifier asks a route's next hop about recipients. A reply is its answer where
+// it said no, or nil. err is trouble on the way: there are replies to the first
+// recipients alone then, or none.
+type Verifier func(ctx context.Context, route string, rcpts []string) (replies []*Refusal, err error)
 
 const (
 	knownKeep   = 2 * time.Hour
@@ -25,7 +27,8 @@ const (
 	restAfter  = 30 * time.Second
 	restRoutes = 10_000
 	// verifyMost bounds the answers of each kind: who guesses names must not
-	// make us forget those that exist. verifyBusy bounds questions at a time.
+	// make us forget those that exist. verifyBusy bounds questions at a time, each
+	// about one recipient or several.
 	verifyMost = 50_000
 	verifyBusy = 64
 )
@@ -44,6 +47,7 @@ type Recipients struct {
 	unknown *simplelru.LRU[id, time.Time]
 	flights map[id]*flight
 	resting *simplelru.LRU[string, time.Time] // routes, until when they are not asked
+	busy    int                               // questions under way
 	closed  bool
 	wg      sync.WaitGroup
 	ctx     context.Context // of the questions, which outlive their first asker
@@ -52,8 +56,10 @@ type Recipients struct {
 
 // flight is one question under way; known is set once done is closed.
 type flight struct {
-	done  chan struct{}
-	known bool
+	key         id
+	about, rcpt string
+	done        chan struct{}
+	known       bool
 }
 
 // NewRecipients returns the cache before verify. rdb may be nil, or down. Close
@@ -86,9 +92,10 @@ func recipientOf(route, rcpt string) string {
 
 // Known is asked at RCPT. nil means: take it.
 func (r *Recipients) Known(ctx context.Context, route, rcpt string) *Refusal {
-	about := recipientOf(route, rcpt)
-	key := r.salt.hash(about)
-	f, known := r.begin(key, about, route, rcpt)
+	r.Expect(route, rcpt)
+	r.mu.Lock()
+	f, known, _ := r.answer(r.salt.hash(recipientOf(route, rcpt)))
+	r.mu.Unlock()
 	if f != nil {
 		t := time.NewTimer(verifyTime)
 		defer t.Stop()
@@ -105,62 +112,95 @@ func (r *Recipients) Known(ctx context.Context, route, rcpt string) *Refusal {
 	return refuse(KindRecipient)
 }
 
-// begin gives what is remembered, or the question under way, begun here if need
-// be. Without either the recipient counts as known.
-func (r *Recipients) begin(key id, about, route, rcpt string) (*flight, bool) {
+// Expect has a route asked about recipients of whom [Recipients.Known] is going
+// to hear, all of them together. It waits for nothing.
+func (r *Recipients) Expect(route string, rcpts ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if until, ok := r.resting.Get(route); ok && r.now().Before(until) || r.closed || r.busy >= verifyBusy {
+		return
+	}
+	var ask []*flight
+	for _, rcpt := range rcpts {
+		about := recipientOf(route, rcpt)
+		key := r.salt.hash(about)
+		if _, _, ok := r.answer(key); ok {
+			continue
+		}
+		f := &flight{key: key, about: about, rcpt: rcpt, done: make(chan struct{}), known: true}
+		r.flights[key] = f
+		ask = append(ask, f)
+	}
+	if len(ask) > 0 {
+		r.busy++
+		r.wg.Go(func() { r.find(route, ask) })
+	}
+}
+
+// answer gives what is remembered, or the question under way. Without either the
+// recipient counts as known, and ok is false. r.mu is held.
+func (r *Recipients) answer(key id) (f *flight, known, ok bool) {
 	now := r.now()
 	if until, ok := r.known.Get(key); ok && now.Before(until) {
-		return nil, true
+		return nil, true, true
 	}
 	if until, ok := r.unknown.Get(key); ok && now.Before(until) {
-		return nil, false
+		return nil, false, true
 	}
-	if f, ok := r.flights[key]; ok {
-		return f, true
-	}
-	if until, ok := r.resting.Get(route); ok && now.Before(until) || r.closed || len(r.flights) >= verifyBusy {
-		return nil, true
-	}
-	f := &flight{done: make(chan struct{}), known: true}
-	r.flights[key] = f
-	r.wg.Go(func() {
-		f.known = r.find(key, about, route, rcpt)
-		r.mu.Lock()
-		delete(r.flights, key)
-		r.mu.Unlock()
-		close(f.done)
-	})
-	return f, true
+	f = r.flights[key]
+	return f, true, f != nil
 }
 
 // find asks the other processes' memory, then the next hop.
-func (r *Recipients) find(key id, about, route, rcpt string) (known bool) {
+func (r *Recipients) find(route string, ask []*flight) {
 	ctx, cancel := context.WithTimeout(r.ctx, verifyTime)
 	defer cancel()
-	if known, left := r.recall(ctx, about); left > 0 {
-		r.remember(key, known, left)
-		return known
+	defer func() { // Whatever has no answer counts as known.
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.busy--
+		for _, f := range ask {
+			delete(r.flights, f.key)
+			close(f.done)
+		}
+	}()
+	var open []*flight
+	var rcpts []string
+	for i, a := range r.recall(ctx, ask) {
+		f := ask[i]
+		if a.left <= 0 {
+			open, rcpts = append(open, f), append(rcpts, f.rcpt)
+			continue
+		}
+		f.known = a.known
+		r.remember(f.key, a.known, a.left)
 	}
-	known, reply, err := r.verify(ctx, route, rcpt)
-	switch {
-	case err != nil:
-		r.log.Debug("recipient not checked", "route", route, "error", err)
+	if len(open) == 0 {
+		return
+	}
+	replies, err := r.verify(ctx, route, rcpts)
+	if err != nil {
+		r.log.Debug("recipients not checked", "route", route, "asked", len(rcpts), "answered", len(replies), "error", err)
 		r.mu.Lock()
 		r.resting.Add(route, r.now().Add(restAfter))
 		r.mu.Unlock()
-		return true
-	case known:
-		r.remember(key, true, knownKeep)
-		r.tell(ctx, about, true, knownKeep)
-		return true
-	case !unknownRecipient(reply):
-		return true
 	}
-	r.remember(key, false, unknownKeep)
-	r.tell(ctx, about, false, unknownKeep)
-	return false
+	for i, no := range replies[:min(len(replies), len(open))] {
+		r.learn(ctx, open[i], no)
+	}
+}
+
+// learn remembers what a next hop said of a recipient.
+func (r *Recipients) learn(ctx context.Context, f *flight, no *Refusal) {
+	switch {
+	case no == nil:
+		r.remember(f.key, true, knownKeep)
+		r.tell(ctx, f.about, true, knownKeep)
+	case unknownRecipient(no):
+		f.known = false
+		r.remember(f.key, false, unknownKeep)
+		r.tell(ctx, f.about, false, unknownKeep)
+	}
 }
 
 // unknownRecipient says whether a refusal is about the recipient. Another one
@@ -197,27 +237,37 @@ const (
 	saidNo  = "0"
 )
 
-// recall gives what another process learned, and how long that is good for.
-func (r *Recipients) recall(ctx context.Context, about string) (known bool, left time.Duration) {
-	err := r.redis.do(ctx, func(ctx context.Context, c *redis.Client, salt salt) error {
-		key := salt.key(about)
+// recalled is what another process learned, and how long that is good for; not
+// at all: nothing.
+type recalled struct {
+	known bool
+	left  time.Duration
+}
+
+// recall asks Redis about recipients, in one go.
+func (r *Recipients) recall(ctx context.Context, ask []*flight) []recalled {
+	list := make([]recalled, len(ask))
+	_ = r.redis.do(ctx, func(ctx context.Context, c *redis.Client, salt salt) error {
 		pipe := c.Pipeline()
-		value, ttl := pipe.Get(ctx, key), pipe.PTTL(ctx, key)
-		if _, err := pipe.Exec(ctx); err != nil {
-			return fmt.Errorf("get a recipient from Redis: %w", err)
+		values, ttls := make([]*redis.StringCmd, len(ask)), make([]*redis.DurationCmd, len(ask))
+		for i, f := range ask {
+			key := salt.key(f.about)
+			values[i], ttls[i] = pipe.Get(ctx, key), pipe.PTTL(ctx, key)
 		}
-		switch value.Val() {
-		case saidYes:
-			known, left = true, min(ttl.Val(), knownKeep)
-		case saidNo:
-			left = min(ttl.Val(), unknownKeep)
+		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+			return fmt.Errorf("get recipients from Redis: %w", err)
+		}
+		for i := range ask {
+			switch values[i].Val() {
+			case saidYes:
+				list[i] = recalled{true, min(ttls[i].Val(), knownKeep)}
+			case saidNo:
+				list[i] = recalled{false, min(ttls[i].Val(), unknownKeep)}
+			}
 		}
 		return nil
 	})
-	if err != nil {
-		return false, 0
-	}
-	return known, left
+	return list
 }
 
 // tell lets other processes know. An error costs them a question of their own.

@@ -5,6 +5,7 @@ import (
 	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,16 +23,25 @@ type hop struct {
 	err   error
 }
 
-func (h *hop) verify(ctx context.Context, route, rcpt string) (bool, *Refusal, error) {
+func (h *hop) verify(ctx context.Context, route string, rcpts []string) ([]*Refusal, error) {
 	h.asked.Add(1)
 	if h.hold != nil {
 		select {
 		case <-h.hold:
 		case <-ctx.Done():
-			return false, nil, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
-	return h.known, h.reply, h.err
+	if h.err != nil {
+		return nil, h.err
+	}
+	replies := make([]*Refusal, len(rcpts))
+	for i := range replies {
+		if !h.known {
+			replies[i] = h.reply
+		}
+	}
+	return replies, nil
 }
 
 func recipients(t *testing.T, h *hop, rdb *redis.Client) (*Recipients, *clock) {
@@ -69,9 +79,7 @@ func TestRecipients_Answers(t *testing.T) {
 		{"554 without an enhanced code", &hop{reply: no(554)}, "", false},
 		{"503", &hop{reply: no(503)}, "", false},
 		{"999", &hop{reply: no(999, 5, 1, 1)}, "", false},
-		{"no without a reply", &hop{}, "", false},
 		{"error", &hop{err: errors.New("dial 10.0.0.7: refused")}, "", true},
-		{"error beside a no", &hop{err: errors.New("x"), reply: no(550, 5, 1, 1)}, "", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -260,5 +268,41 @@ func TestRecipients_RedisStopsOrTalksNonsense(t *testing.T) {
 	}
 	if r.Known(ctx, "r", "carol@ours.example") == nil || h.asked.Load() != 2 {
 		t.Error("without Redis nothing is remembered")
+	}
+}
+
+// TestRecipients_Expected: those that are announced are asked about together,
+// without those that are known, and an answer that breaks off is good for those
+// that it came to.
+func TestRecipients_Expected(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var asked []string
+	r := NewRecipients(nil, func(_ context.Context, _ string, rcpts []string) (replies []*Refusal, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		asked = append(asked, strings.Join(rcpts, " "))
+		for _, to := range rcpts {
+			switch to {
+			case "gone@ours.example":
+				replies = append(replies, &Refusal{Code: 550, Enhanced: [3]int{5, 1, 1}})
+			case "cut@ours.example":
+				return replies, errors.New("no more")
+			default:
+				replies = append(replies, nil)
+			}
+		}
+		return replies, nil
+	}, quiet())
+	defer r.Close()
+	r.Known(t.Context(), "r", "al@ours.example")
+	r.Expect("r", "al@ours.example", "bo@ours.example", "gone@ours.example", "bo@ours.example", "cut@ours.example", "di@ours.example")
+	for who, want := range map[string]bool{"al": true, "bo": true, "gone": false, "cut": true, "di": true} {
+		if got := r.Known(t.Context(), "r", who+"@ours.example") == nil; got != want {
+			t.Errorf("%s: taken %v", who, got)
+		}
+	}
+	if got := strings.Join(asked, "; "); got != "al@ours.example; bo@ours.example gone@ours.example cut@ours.example di@ours.example" {
+		t.Errorf("asked about %s", got)
 	}
 }

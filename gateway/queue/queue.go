@@ -41,6 +41,7 @@ var queryFiles embed.FS
 
 var (
 	insertSQL          = pg.Query(queryFiles, "insert_delivery")
+	beginSQL           = pg.Query(queryFiles, "begin")
 	cancelSQL          = pg.Query(queryFiles, "cancel")
 	unroutedSQL        = pg.Query(queryFiles, "unrouted")
 	setDestinationSQL  = pg.Query(queryFiles, "set_destination")
@@ -137,7 +138,8 @@ type Mail struct {
 }
 
 // notBegun is how long the rows of a session wait, until it is surely over: if
-// the next hop does not take the mail for the others after all, they are taken back.
+// the next hop does not take the mail for the others after all, they are taken
+// back, and if it does, [Queue.Begin] ends the wait.
 const notBegun = 2 * time.Minute
 
 // Later keeps a mail for recipients that were refused for now. After an error
@@ -170,6 +172,21 @@ func (q *Queue) Cancel(ctx context.Context, mail uuid.UUID, ids []uuid.UUID) err
 		}
 		return nil
 	})
+}
+
+// Begin ends the wait of rows that [Queue.Later] and [Queue.Undeliverable] have
+// made: the mail is ours to answer for. Without it they begin by themselves, later.
+func (q *Queue) Begin(ctx context.Context, mail uuid.UUID, ids []uuid.UUID) error {
+	err := q.deps.DB.Act(ctx, pg.System("gateway", "mail "+mail.String()), func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, beginSQL, ids, backoff(1)); err != nil {
+			return fmt.Errorf("begin deliveries: %w", err)
+		}
+		return nil
+	})
+	if err == nil {
+		q.nudge()
+	}
+	return err
 }
 
 // row is a delivery that is not in the database yet.
