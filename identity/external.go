@@ -3,11 +3,11 @@ package identity
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 
 	"github.com/google/uuid"
@@ -71,9 +71,18 @@ func (s *Store) provider(name string) (SSO, error) {
 	return s.providers[i], nil
 }
 
+// browserToken is what ties steps to a browser; see [Store.StartSSO].
+var browserToken = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+
+// stateStep names a step by the browser that began it and by the state that comes
+// back (RFC 6749 §10.12). So several tabs can be at the provider at a time, and an
+// answer that somebody made up uses up no step.
+func stateStep(browser, state string) string { return browser + "." + state }
+
 // StartSSO makes the address of the provider to which the browser is sent, and
-// the step that it brings back in a cookie. p is nobody for a login.
-func (s *Store) StartSSO(ctx context.Context, name, purpose, next string, p Principal) (address, stepToken string, err error) {
+// what ties the answer to this browser, for a cookie. browser is what the cookie
+// holds already, from another tab, or "". p is nobody for a login.
+func (s *Store) StartSSO(ctx context.Context, name, purpose, next, browser string, p Principal) (address, cookie string, err error) {
 	prov, err := s.provider(name)
 	if err != nil {
 		return "", "", err
@@ -87,8 +96,11 @@ func (s *Store) StartSSO(ctx context.Context, name, purpose, next string, p Prin
 	if err != nil {
 		return "", "", err
 	}
-	stepToken, err = s.newStep(ctx, stepSSO, step{User: p.User.ID, Session: p.SessionID}, ssoStep{Provider: name, Purpose: purpose, Next: next, Request: req})
-	return address, stepToken, err
+	if !browserToken.MatchString(browser) {
+		browser, _ = newSecret()
+	}
+	err = s.putStep(ctx, stepSSO, stateStep(browser, req.State), step{User: p.User.ID, Session: p.SessionID}, ssoStep{Provider: name, Purpose: purpose, Next: next, Request: req})
+	return address, browser, err
 }
 
 // SSOResult is what came of a trip to the provider.
@@ -97,24 +109,23 @@ type SSOResult struct {
 	Purpose, Next string
 }
 
-// FinishSSO ends what [Store.StartSSO] began. problem is the provider's own word
-// where it refused. p is who is signed in here.
-func (s *Store) FinishSSO(ctx context.Context, name, stepToken, state, code, problem string, p Principal, from netip.Addr, userAgent string) (res SSOResult, err error) {
+// FinishSSO ends what [Store.StartSSO] began. browser is what its cookie holds,
+// problem the provider's own word where it refused. p is who is signed in here.
+func (s *Store) FinishSSO(ctx context.Context, name, browser, state, code, problem string, p Principal, from netip.Addr, userAgent string) (res SSOResult, err error) {
 	prov, err := s.provider(name)
 	if err != nil {
 		return res, err
 	}
 	who := attempt{from: from, method: "sso", target: audit.Target{Type: "provider", ID: name}, action: audit.LoginFailed}
 	var kept ssoStep
-	of, err := s.takeStep(ctx, stepSSO, stepToken, &kept)
+	of, err := s.takeStep(ctx, stepSSO, stateStep(browser, state), &kept)
+	if errors.Is(err, ErrStep) || err == nil && kept.Provider != name {
+		return res, s.failedSSO(ctx, who, prov, "bad_state", ErrStep)
+	}
 	if err != nil {
 		return res, err
 	}
 	res.Purpose, res.Next = kept.Purpose, kept.Next
-	// The state ties the answer to this browser (RFC 6749 §10.12).
-	if kept.Provider != name || subtle.ConstantTimeCompare([]byte(kept.Request.State), []byte(state)) != 1 {
-		return res, s.failedSSO(ctx, who, prov, "bad_state", ErrStep)
-	}
 	if problem != "" || code == "" {
 		return res, s.failedSSO(ctx, who, prov, "provider_refused", fmt.Errorf("%w: %.100q", sso.ErrRefused, problem))
 	}
@@ -139,9 +150,16 @@ func (s *Store) FinishSSO(ctx context.Context, name, stepToken, state, code, pro
 	return res, err
 }
 
-// failedSSO records a failure, with the provider.
+// failedSSO records a failure, with the provider. Anybody can make up answers of a
+// provider: beyond a number from one network only the lock-out is on record.
 func (s *Store) failedSSO(ctx context.Context, a attempt, prov SSO, code string, cause error) error {
 	ev := a.event(code)
+	switch v := s.throttle.Address(ctx, "sso", a.from); {
+	case v.First:
+		ev = lockout(a, v)
+	case !v.OK():
+		return &ThrottledError{Until: v.Until}
+	}
 	ev.Actor.Provider, ev.Actor.Protocol, ev.Actor.Issuer = prov.Name(), "oidc", prov.Issuer()
 	if err := s.recordOrSpool(ctx, ev); err != nil {
 		return fmt.Errorf("record failed login: %w", err)
@@ -175,14 +193,22 @@ func (s *Store) loginSSO(ctx context.Context, prov SSO, c sso.Claims, who attemp
 	if !known {
 		if len(wanted) == 0 {
 			code := "no_role"
-			if !c.GroupsKnown {
+			if len(c.Groups) == 0 {
 				code = "groups_missing"
 			}
 			return "", s.failedSSO(ctx, who, prov, code, ErrNoRole)
 		}
-		if id, err = s.createExternal(ctx, c); errors.Is(err, ErrTaken) {
+		id, err = s.createExternal(ctx, c)
+		if errors.Is(err, ErrTaken) {
+			// By themselves, in another tab?
+			if other, again := s.owner(ctx, c); again == nil {
+				id, err = other, nil
+			}
+		}
+		if errors.Is(err, ErrTaken) {
 			return "", s.failedSSO(ctx, who, prov, "address_taken", err)
-		} else if err != nil {
+		}
+		if err != nil {
 			return "", err
 		}
 	}
@@ -244,7 +270,11 @@ func (s *Store) rolesFor(ctx context.Context, prov SSO, groups []string) (map[gr
 }
 
 // ssoActor is the program that does what the provider's word leads to.
-func ssoActor(provider, cause string) pg.Actor { return pg.System("sso "+provider, cause) }
+func ssoActor(provider, issuer, cause string) pg.Actor {
+	a := pg.System("sso "+provider, cause)
+	a.Provider, a.Protocol, a.Issuer = provider, "oidc", issuer
+	return a
+}
 
 // placeholderAddress stands in for a person whose address the provider does not
 // vouch for; nobody can have it (RFC 2606 §2).
@@ -263,7 +293,7 @@ func (s *Store) createExternal(ctx context.Context, c sso.Claims) (uuid.UUID, er
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("make account id: %w", err)
 	}
-	return id, s.db.Act(ctx, ssoActor(c.Provider, "first sign-in"), func(ctx context.Context, tx pgx.Tx) error {
+	return id, s.db.Act(ctx, ssoActor(c.Provider, c.Issuer, "first sign-in"), func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, insertUserSQL, id, email, c.Name, "", false, "sso:"+c.Provider)
 		if pg.IsUnique(err, "user_account_email_idx") {
 			return ErrTaken
@@ -294,7 +324,7 @@ func (s *Store) insertExternal(ctx context.Context, tx pgx.Tx, user uuid.UUID, c
 // Roles that people gave stay.
 func (s *Store) syncRoles(ctx context.Context, c sso.Claims, user uuid.UUID, wanted map[grantKey]bool) error {
 	by := "sso:" + c.Provider
-	return s.db.Act(ctx, ssoActor(c.Provider, "groups"), func(ctx context.Context, tx pgx.Tx) error {
+	return s.db.Act(ctx, ssoActor(c.Provider, c.Issuer, "groups"), func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, touchExternalSQL, c.Issuer, c.Subject, s.now()); err != nil {
 			return fmt.Errorf("note use of link: %w", err)
 		}
@@ -435,8 +465,7 @@ func (s *Store) FrontChannelLogout(ctx context.Context, name, issuer, session st
 }
 
 func (s *Store) endAtProvider(ctx context.Context, name string, l sso.Logout, cause string, first func(pgx.Tx) error) error {
-	actor := ssoActor(name, cause)
-	actor.Provider, actor.Protocol, actor.Issuer = name, "oidc", l.Issuer
+	actor := ssoActor(name, l.Issuer, cause)
 	return s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
 		if err := first(tx); err != nil {
 			return err
