@@ -94,7 +94,8 @@ func (s *Store) StartSSO(ctx context.Context, name, purpose, next, browser strin
 	}
 	address, req, err := prov.Start(ctx, purpose == ForConfirm)
 	if err != nil {
-		return "", "", err
+		r, _ := pg.RequestFrom(ctx)
+		return "", "", s.failedSSO(ctx, ssoAttempt(prov, r.SourceIP), prov, problemCode(err), err)
 	}
 	if !browserToken.MatchString(browser) {
 		browser, _ = newSecret()
@@ -116,7 +117,7 @@ func (s *Store) FinishSSO(ctx context.Context, name, browser, state, code, probl
 	if err != nil {
 		return res, err
 	}
-	who := attempt{from: from, method: "sso", target: audit.Target{Type: "provider", ID: name}, action: audit.LoginFailed}
+	who := ssoAttempt(prov, from)
 	var kept ssoStep
 	of, err := s.takeStep(ctx, stepSSO, stateStep(browser, state), &kept)
 	if errors.Is(err, ErrStep) || err == nil && kept.Provider != name {
@@ -131,13 +132,13 @@ func (s *Store) FinishSSO(ctx context.Context, name, browser, state, code, probl
 	}
 	c, err := prov.Finish(ctx, kept.Request, code)
 	if err != nil {
-		return res, s.failedSSO(ctx, who, prov, "bad_answer", err)
+		return res, s.failedSSO(ctx, who, prov, problemCode(err), err)
 	}
 	if missing := prov.Missing(c); missing != "" {
 		return res, s.failedSSO(ctx, who, prov, missing, fmt.Errorf("%w: it shows no second factor", sso.ErrRefused))
 	}
 	if kept.Purpose != ForLogin && (p.SessionID == uuid.Nil || of.Session != p.SessionID) {
-		return res, ErrStep
+		return res, s.failedSSO(ctx, who, prov, "other_session", ErrStep)
 	}
 	switch kept.Purpose {
 	case ForConfirm:
@@ -148,6 +149,21 @@ func (s *Store) FinishSSO(ctx context.Context, name, browser, state, code, probl
 		res.Token, err = s.loginSSO(ctx, prov, c, who, userAgent)
 	}
 	return res, err
+}
+
+func ssoAttempt(prov SSO, from netip.Addr) attempt {
+	return attempt{from: from, method: "sso", target: audit.Target{Type: "provider", ID: prov.Name()}, action: audit.LoginFailed}
+}
+
+// problemCode is what the record says of a provider that did not let somebody in.
+func problemCode(err error) string {
+	switch {
+	case errors.Is(err, sso.ErrUnavailable):
+		return "provider_unavailable"
+	case errors.Is(err, sso.ErrRefused):
+		return "provider_refused"
+	}
+	return "bad_answer"
 }
 
 // failedSSO records a failure, with the provider. Anybody can make up answers of a
@@ -213,6 +229,11 @@ func (s *Store) loginSSO(ctx context.Context, prov SSO, c sso.Claims, who attemp
 		}
 	}
 	who.target = audit.Target{Type: "user_account", ID: id.String()}
+	if known {
+		if err := s.replacePlaceholder(ctx, c, id); err != nil {
+			return "", err
+		}
+	}
 	// Groups that were left out are not groups that were lost.
 	if c.GroupsKnown {
 		if err := s.syncRoles(ctx, c, id, wanted); err != nil {
@@ -305,6 +326,27 @@ func (s *Store) createExternal(ctx context.Context, c sso.Claims) (uuid.UUID, er
 	})
 }
 
+// replacePlaceholder gives an account the address that its provider vouches for by
+// now. One that it has stays: what it gets in mail must not move with a claim.
+func (s *Store) replacePlaceholder(ctx context.Context, c sso.Claims, id uuid.UUID) error {
+	u, err := s.user(ctx, userByIDSQL, id)
+	if err != nil || u.Email != placeholderAddress(c) {
+		return err
+	}
+	email, err := NormaliseEmail(c.Email)
+	if err != nil {
+		return nil // it vouches for none
+	}
+	err = s.db.Act(ctx, ssoActor(c.Provider, c.Issuer, "verified address"), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, setEmailSQL, id, email)
+		return err
+	})
+	if err != nil && !pg.IsUnique(err, "user_account_email_idx") {
+		return fmt.Errorf("store a verified address: %w", err)
+	}
+	return nil // of another account: it stays there
+}
+
 func (s *Store) insertExternal(ctx context.Context, tx pgx.Tx, user uuid.UUID, c sso.Claims) error {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -383,9 +425,17 @@ func (s *Store) link(ctx context.Context, p Principal, c sso.Claims) error {
 	if err := s.fresh(p); err != nil {
 		return err
 	}
-	return s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
+	err := s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
 		return s.insertExternal(ctx, tx, p.User.ID, c)
 	})
+	if errors.Is(err, ErrTaken) {
+		ev := audit.Event{Action: audit.LoginFailed, Outcome: "refused", OutcomeCode: "linked_already", Severity: "warning", Actor: p.Actor(), Roles: p.RoleNames(),
+			Targets: []audit.Target{{Type: "provider", ID: c.Provider}}}
+		if failed := s.record.Record(ctx, ev); failed != nil {
+			return fmt.Errorf("record a refused link: %w", failed)
+		}
+	}
+	return err
 }
 
 // Linked names the providers that an account is linked with.
@@ -399,91 +449,4 @@ func (s *Store) Linked(ctx context.Context, user uuid.UUID) ([]string, error) {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
 	return list, nil
-}
-
-// providerLogout is where the browser ends its session at the provider.
-func (s *Store) providerLogout(ctx context.Context, p Principal, back string) string {
-	if p.Protocol != "oidc" {
-		return ""
-	}
-	var name string
-	var sealed []byte
-	if err := s.db.QueryRow(ctx, sessionTokenSQL, p.SessionID).Scan(&name, &sealed); err != nil {
-		s.log.Warn("provider of a session not read", "error", err)
-		return ""
-	}
-	prov, err := s.provider(name)
-	if err != nil {
-		return ""
-	}
-	var hint string
-	if sealed != nil {
-		if hint, err = s.unseal(ctx, p.User.ID, "id_token", sealed); err != nil {
-			s.log.Warn("logout at the provider goes without a hint", "error", err)
-		}
-	}
-	return prov.LogoutURL(ctx, hint, back)
-}
-
-// BackChannelLogout ends what the provider says has ended (Back-Channel Logout
-// 1.0 §2.5). Sessions that are not there are no error.
-func (s *Store) BackChannelLogout(ctx context.Context, name, logoutToken string) error {
-	prov, err := s.provider(name)
-	if err != nil {
-		return err
-	}
-	l, err := prov.Logout(ctx, logoutToken)
-	if err != nil {
-		return err
-	}
-	return s.endAtProvider(ctx, name, l, "back-channel logout", func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, purgeLogoutTokensSQL, s.now()); err != nil {
-			return fmt.Errorf("take out old logout tokens: %w", err)
-		}
-		tag, err := tx.Exec(ctx, insertLogoutTokenSQL, hashOf(l.Issuer+"\x00"+l.ID), l.Expires)
-		if err != nil {
-			return fmt.Errorf("note logout token: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return fmt.Errorf("%w: this logout token was used already", sso.ErrInvalid)
-		}
-		return nil
-	})
-}
-
-// FrontChannelLogout ends the sessions of a provider's session, which a hidden
-// frame names. Entra ID leaves the issuer out; a session's name cannot be guessed.
-func (s *Store) FrontChannelLogout(ctx context.Context, name, issuer, session string) error {
-	prov, err := s.provider(name)
-	if err != nil {
-		return err
-	}
-	if session == "" || issuer != "" && issuer != prov.Issuer() {
-		return fmt.Errorf("%w: it names no session of this provider", sso.ErrInvalid)
-	}
-	return s.endAtProvider(ctx, name, sso.Logout{Issuer: prov.Issuer(), Session: session}, "front-channel logout", func(pgx.Tx) error { return nil })
-}
-
-func (s *Store) endAtProvider(ctx context.Context, name string, l sso.Logout, cause string, first func(pgx.Tx) error) error {
-	actor := ssoActor(name, l.Issuer, cause)
-	return s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		if err := first(tx); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, providerSessionsSQL, l.Issuer, l.Session, l.Subject)
-		if err != nil {
-			return fmt.Errorf("find sessions: %w", err)
-		}
-		type open struct{ Session, User uuid.UUID }
-		list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[open])
-		if err != nil {
-			return fmt.Errorf("find sessions: %w", err)
-		}
-		for _, o := range list {
-			if err := s.endOne(ctx, tx, actor, nil, o.User, o.Session, endedByProvider); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }

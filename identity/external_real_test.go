@@ -172,3 +172,64 @@ func TestSSO_ProviderIsAskedAnew(t *testing.T) {
 		}
 	}
 }
+
+// An account whose address was not verified at first gets it when it is, and never
+// that of another account.
+func TestSSO_AddressVerifiedLater(t *testing.T) {
+	t.Parallel()
+	s := newSSO(t, nil)
+	ctx := context.Background()
+	_, p := s.mustLogin("ursel")
+	c := sso.Claims{Provider: "corp", Issuer: s.idp.Issuer, Subject: "ursel"}
+	for _, step := range []struct{ says, has string }{{"", p.User.Email}, {"erika@ours.example", p.User.Email}, {"Ursel@ours.example", "ursel@ours.example"}, {"another@ours.example", "ursel@ours.example"}} {
+		c.Email = step.says
+		if err := s.store.replacePlaceholder(ctx, c, p.User.ID); err != nil {
+			t.Fatal(err)
+		}
+		if u, err := s.store.user(ctx, userByIDSQL, p.User.ID); err != nil || u.Email != step.has {
+			t.Errorf("after %q: %s, %v", step.says, u.Email, err)
+		}
+	}
+	if rows := count(t, s.store, "user.update", "success"); len(rows) == 0 || rows[0].Fields()["auth"].(map[string]any)["provider"] != "corp" {
+		t.Errorf("on record: %v", rows)
+	}
+}
+
+// What a provider could not or would not do is on record too.
+func TestSSO_RefusalsOnRecord(t *testing.T) {
+	t.Parallel()
+	s := newSSO(t, nil)
+	ctx := context.Background()
+	raw := s.idp.Sign(t, map[string]any{"iss": s.idp.Issuer, "aud": "mailward", "sub": "anna", "iat": time.Now().Unix(), "jti": uuid.NewString(),
+		"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": nil}})
+	if err := s.store.BackChannelLogout(ctx, "corp", raw); !errors.Is(err, sso.ErrInvalid) {
+		t.Errorf("an event that is no object: %v", err)
+	}
+	if err := s.store.FrontChannelLogout(ctx, "corp", "https://evil.example", "x"); !errors.Is(err, sso.ErrInvalid) {
+		t.Errorf("another issuer: %v", err)
+	}
+	rows := count(t, s.store, audit.SSOLogout, "refused")
+	if len(rows) != 2 {
+		t.Fatalf("%d refused logouts on record", len(rows))
+	}
+	if auth := rows[0].Fields()["auth"].(map[string]any); auth["provider"] != "corp" {
+		t.Errorf("%v", auth)
+	}
+	_, admin := signIn(t, s.store)
+	if err := s.store.link(ctx, admin, sso.Claims{Provider: "corp", Issuer: s.idp.Issuer, Subject: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.store.link(ctx, admin, sso.Claims{Provider: "corp", Issuer: s.idp.Issuer, Subject: "x"}); !errors.Is(err, ErrTaken) {
+		t.Errorf("a link that is there: %v", err)
+	}
+	if rows := count(t, s.store, audit.LoginFailed, "refused"); len(rows) != 1 {
+		t.Errorf("%d refused links on record", len(rows))
+	}
+	s.store.providers[0].Provider = sso.New(sso.Config{Name: "corp", Issuer: "http://127.0.0.1:1", ClientID: "c"}, callback, nil, nil)
+	if _, _, err := s.store.StartSSO(ctx, "corp", ForLogin, "/", "", Principal{}); !errors.Is(err, sso.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	if rows := count(t, s.store, audit.LoginFailed, "failure"); len(rows) != 1 || rows[0].Fields()["outcome"].(map[string]any)["code"] != "provider_unavailable" {
+		t.Errorf("on record: %v", rows)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -28,6 +27,10 @@ const (
 	maxSequence = 2147483647
 )
 
+// DefaultMessage is a bit less than the 8 KiB that rsyslog takes where it is not told
+// otherwise, which are 8096 bytes.
+const DefaultMessage = 8000
+
 // severities of RFC 5424 §6.2.1.
 var severities = map[string]int{"info": 6, "notice": 5, "warning": 4, "critical": 2}
 
@@ -39,6 +42,10 @@ type Syslog struct {
 	Address  string
 	TLS      *tls.Config
 	Hostname string
+	// MaxMessage is how long a message may be; 0: DefaultMessage. What a server
+	// takes it has to say itself, and most cut off what is longer: RFC 5425 §4.3.1
+	// asks for 8192 bytes.
+	MaxMessage int
 
 	mu   sync.Mutex // guards conn, dead
 	conn *tls.Conn
@@ -150,17 +157,19 @@ func (s *Syslog) drain(ctx context.Context) error {
 
 // message is one event (RFC 5424 §6). Its number is in the standard element meta, too.
 func (s *Syslog) message(line audit.Line) (string, error) {
-	body, err := json.Marshal(line.Fields)
-	if err != nil {
-		return "", fmt.Errorf("encode event %d: %w", line.Seq, err)
-	}
 	severity, ok := severities[line.Severity]
 	if !ok {
 		severity = severities["notice"]
 	}
-	return fmt.Sprintf("<%d>1 %s %s mailward - %s [meta sequenceId=\"%s\"] \xef\xbb\xbf%s", facility*8+severity,
+	head := fmt.Sprintf("<%d>1 %s %s mailward - %s [meta sequenceId=\"%s\"] \xef\xbb\xbf", facility*8+severity,
 		line.Time.UTC().Format("2006-01-02T15:04:05.000000Z"), header(s.Hostname, 255), header(line.Action, 32),
-		strconv.FormatInt(line.Seq%maxSequence+1, 10), body), nil
+		strconv.FormatInt(line.Seq%maxSequence+1, 10))
+	limit := s.MaxMessage
+	if limit == 0 {
+		limit = DefaultMessage
+	}
+	body, err := fit(line, limit-len(head), func(fields map[string]any) any { return fields })
+	return head + string(body), err
 }
 
 // header is a field of the header: printable ASCII, or "-".

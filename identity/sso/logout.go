@@ -42,8 +42,8 @@ func (p *Provider) Logout(ctx context.Context, raw string) (Logout, error) {
 	if err := idt.Claims(&d); err != nil {
 		return Logout{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	var events document
-	if json.Unmarshal(d["events"], &events) != nil || events[logoutEvent] == nil {
+	var events, event document
+	if json.Unmarshal(d["events"], &events) != nil || json.Unmarshal(events[logoutEvent], &event) != nil || event == nil {
 		return Logout{}, fmt.Errorf("%w: the token is not about a logout", ErrInvalid)
 	}
 	// A nonce would make an ID token pass for a logout token.
