@@ -107,6 +107,27 @@ func TestSSO_LogoutTokenOfADraft(t *testing.T) {
 	}
 }
 
+// A provider that names its session in logout tokens and not in ID tokens.
+func TestSSO_LogoutOfASessionWithoutName(t *testing.T) {
+	t.Parallel()
+	s := newSSO(t, nil)
+	ctx := context.Background()
+	named, _ := s.mustLogin("anna")
+	s.idp.SetClaims("anna", map[string]any{"groups": []string{"soc"}})
+	unnamed, _ := s.mustLogin("anna")
+	raw := s.idp.Sign(t, map[string]any{"iss": s.idp.Issuer, "aud": "mailward", "sub": "anna", "sid": "another", "iat": time.Now().Unix(), "jti": uuid.NewString(),
+		"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": map[string]any{}}})
+	if err := s.store.BackChannelLogout(ctx, "corp", raw); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.Session(ctx, unnamed); !errors.Is(err, ErrNoSession) {
+		t.Errorf("the session without a name there: %v", err)
+	}
+	if _, err := s.store.Session(ctx, named); err != nil {
+		t.Errorf("that of another session there: %v", err)
+	}
+}
+
 func TestSSO_MadeUpAnswersDoNotFillTheRecord(t *testing.T) {
 	t.Parallel()
 	s := newSSO(t, nil)
