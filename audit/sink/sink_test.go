@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -243,6 +244,27 @@ func TestSyslog_OverTLS(t *testing.T) {
 	stranger := &Syslog{Address: srv.addr, TLS: &tls.Config{RootCAs: x509.NewCertPool()}, Hostname: "x"}
 	if err := stranger.Send(ctx, []audit.Line{line(4)}); err == nil {
 		t.Error("a server that nobody vouches for gets the record")
+	}
+}
+
+// TestSyslog_CertificateRefused: with TLS 1.3 the server says so when we have begun to
+// send already. Nothing may count as sent, however often it is tried.
+func TestSyslog_CertificateRefused(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	srv.conf.ClientAuth, srv.conf.MinVersion = tls.RequireAnyClientCert, tls.VersionTLS13
+	refuse := make(chan struct{})
+	time.AfterFunc(300*time.Millisecond, func() { close(refuse) }) // as far away as another continent
+	srv.conf.VerifyConnection = func(tls.ConnectionState) error { <-refuse; return errors.New("not you") }
+	srv.start()
+	key := srv.conf.Certificates[0]
+	s := &Syslog{Address: srv.addr, TLS: &tls.Config{RootCAs: srv.pool, Certificates: []tls.Certificate{key}}, Hostname: "x"}
+	defer s.Close()
+	if err := s.Send(context.Background(), []audit.Line{line(1)}); err == nil {
+		t.Fatal("events count as sent to a server that refused us")
+	}
+	if got := srv.messages(); len(got) != 0 {
+		t.Errorf("it has %q", got)
 	}
 }
 

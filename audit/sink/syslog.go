@@ -21,6 +21,10 @@ const (
 	dialLimit  = 10 * time.Second
 	writeLimit = 30 * time.Second
 	drainEvery = 5 * time.Millisecond
+	// settle is how long a new connection is watched before it gets an event. With TLS
+	// 1.3 a server refuses our certificate after our handshake is done (RFC 8446 §4.4.2),
+	// and a balancer hangs up when nobody is behind it; its TCP would take events all the same.
+	settle = time.Second
 	// facility is "log audit" (RFC 5424 §6.2.1).
 	facility = 13
 	// maxSequence is where sequenceId begins again (RFC 5424 §7.3.1).
@@ -119,7 +123,16 @@ func (s *Syslog) connect(ctx context.Context) error {
 		}
 	}()
 	s.conn, s.dead = conn, dead
-	return nil
+	watch := time.NewTimer(settle)
+	defer watch.Stop()
+	select {
+	case <-dead:
+		return fmt.Errorf("syslog at %s hung up at once: does it want a certificate (audit.syslog.cert_file)?", s.Address)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-watch.C:
+		return nil
+	}
 }
 
 // drain waits until the other side's TCP has taken all that was written.
