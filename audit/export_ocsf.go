@@ -110,6 +110,17 @@ func ocsf(r Row, m map[string]any) map[string]any {
 	return bare(out)
 }
 
+// accountOf is the account that an event is about.
+func accountOf(m map[string]any) any {
+	list, _ := m["targets"].([]any)
+	for _, x := range list {
+		if t, _ := x.(map[string]any); t["type"] == "user_account" {
+			return t["id"]
+		}
+	}
+	return nil
+}
+
 // ocsfRequired adds what a class asks for beside the base event.
 func ocsfRequired(class ocsfClass, m, out map[string]any) {
 	object := map[string]any{}
@@ -122,6 +133,10 @@ func ocsfRequired(class ocsfClass, m, out map[string]any) {
 	switch class.uid {
 	case authentication.uid:
 		out["user"], out["service"] = user, map[string]any{"name": "Mailward"}
+		// Whose session it is, or whose login, also where somebody else or a program acts.
+		if uid := accountOf(m); uid != nil && uid != user["uid"] {
+			out["user"] = map[string]any{"uid": uid}
+		}
 		out["is_mfa"] = deep(m, "auth", "mfa")
 	case accountChange.uid, userAccess.uid:
 		out["user"] = user

@@ -305,3 +305,16 @@ func TestViews_BelongToTheirPerson(t *testing.T) {
 		t.Errorf("one of those that are there: %v", err)
 	}
 }
+
+// A session that a provider or an administrator ends is its person's, not theirs.
+func TestOCSF_WhoseSession(t *testing.T) {
+	t.Parallel()
+	for actor, want := range map[string]string{"system": "u1", "user": "u1"} {
+		m := map[string]any{"action": SessionRevoke, "actor": map[string]any{"type": actor, "id": "u2", "display": "x"},
+			"targets": []any{map[string]any{"type": "session", "id": "s1"}, map[string]any{"type": "user_account", "id": "u1"}}}
+		user, _ := ocsf(Row{}, m)["user"].(map[string]any)
+		if user["uid"] != want {
+			t.Errorf("%s: %v", actor, user)
+		}
+	}
+}

@@ -55,6 +55,9 @@ func (l *Log) Feed(ctx context.Context, next int64, f Filter) (FeedPage, error) 
 	if next < 0 {
 		return FeedPage{}, ErrBadCursor
 	}
+	if err := f.Check(); err != nil {
+		return FeedPage{}, err
+	}
 	if f.Limit <= 0 {
 		f.Limit = 500
 	}

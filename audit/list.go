@@ -67,6 +67,20 @@ type Page struct {
 // ErrBadCursor means that a cursor is not one of ours.
 var ErrBadCursor = errors.New("audit: bad cursor")
 
+// ErrBadFilter means that a filter was given in which nothing is left to look for.
+// It must not count as none: that would select everything.
+var ErrBadFilter = errors.New("audit: a filter holds nothing that can be looked for, only space or NUL characters")
+
+// Check finds filters that are there and empty.
+func (f Filter) Check() error {
+	for _, v := range []string{f.Actor, f.Action, f.Target, f.Outcome, f.IP, f.Application, f.Route, f.Method, f.Provider, f.Approval, f.Link, f.Query} {
+		if v != "" && strings.TrimSpace(clean(v)) == "" {
+			return ErrBadFilter
+		}
+	}
+	return nil
+}
+
 // List reads a page of events.
 func (l *Log) List(ctx context.Context, f Filter) (Page, error) {
 	if f.Limit <= 0 {

@@ -138,6 +138,9 @@ func (s search) args(action any) []any {
 
 // searches are what a filter comes to; none where it can select nothing.
 func (l *Log) searches(ctx context.Context, f Filter) ([]search, error) {
+	if err := f.Check(); err != nil {
+		return nil, err
+	}
 	s := search{workspaces: f.Workspaces, installation: !f.NoInstallation, skip: f.Skip, target: clean(f.Target), link: strings.ToLower(clean(f.Link)),
 		outcome: clean(f.Outcome), application: clean(f.Application), route: clean(f.Route), method: clean(f.Method), provider: clean(f.Provider),
 		approval: clean(f.Approval), from: nilTime(f.From), to: nilTime(f.To), limit: f.Limit + 1}

@@ -3,11 +3,11 @@ package identity
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 
 	"github.com/google/uuid"
@@ -71,9 +71,18 @@ func (s *Store) provider(name string) (SSO, error) {
 	return s.providers[i], nil
 }
 
+// browserToken is what ties steps to a browser; see [Store.StartSSO].
+var browserToken = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+
+// stateStep names a step by the browser that began it and by the state that comes
+// back (RFC 6749 §10.12). So several tabs can be at the provider at a time, and an
+// answer that somebody made up uses up no step.
+func stateStep(browser, state string) string { return browser + "." + state }
+
 // StartSSO makes the address of the provider to which the browser is sent, and
-// the step that it brings back in a cookie. p is nobody for a login.
-func (s *Store) StartSSO(ctx context.Context, name, purpose, next string, p Principal) (address, stepToken string, err error) {
+// what ties the answer to this browser, for a cookie. browser is what the cookie
+// holds already, from another tab, or "". p is nobody for a login.
+func (s *Store) StartSSO(ctx context.Context, name, purpose, next, browser string, p Principal) (address, cookie string, err error) {
 	prov, err := s.provider(name)
 	if err != nil {
 		return "", "", err
@@ -85,10 +94,14 @@ func (s *Store) StartSSO(ctx context.Context, name, purpose, next string, p Prin
 	}
 	address, req, err := prov.Start(ctx, purpose == ForConfirm)
 	if err != nil {
-		return "", "", err
+		r, _ := pg.RequestFrom(ctx)
+		return "", "", s.failedSSO(ctx, ssoAttempt(prov, r.SourceIP), prov, problemCode(err), err)
 	}
-	stepToken, err = s.newStep(ctx, stepSSO, step{User: p.User.ID, Session: p.SessionID}, ssoStep{Provider: name, Purpose: purpose, Next: next, Request: req})
-	return address, stepToken, err
+	if !browserToken.MatchString(browser) {
+		browser, _ = newSecret()
+	}
+	err = s.putStep(ctx, stepSSO, stateStep(browser, req.State), step{User: p.User.ID, Session: p.SessionID}, ssoStep{Provider: name, Purpose: purpose, Next: next, Request: req})
+	return address, browser, err
 }
 
 // SSOResult is what came of a trip to the provider.
@@ -97,36 +110,35 @@ type SSOResult struct {
 	Purpose, Next string
 }
 
-// FinishSSO ends what [Store.StartSSO] began. problem is the provider's own word
-// where it refused. p is who is signed in here.
-func (s *Store) FinishSSO(ctx context.Context, name, stepToken, state, code, problem string, p Principal, from netip.Addr, userAgent string) (res SSOResult, err error) {
+// FinishSSO ends what [Store.StartSSO] began. browser is what its cookie holds,
+// problem the provider's own word where it refused. p is who is signed in here.
+func (s *Store) FinishSSO(ctx context.Context, name, browser, state, code, problem string, p Principal, from netip.Addr, userAgent string) (res SSOResult, err error) {
 	prov, err := s.provider(name)
 	if err != nil {
 		return res, err
 	}
-	who := attempt{from: from, method: "sso", target: audit.Target{Type: "provider", ID: name}, action: audit.LoginFailed}
+	who := ssoAttempt(prov, from)
 	var kept ssoStep
-	of, err := s.takeStep(ctx, stepSSO, stepToken, &kept)
+	of, err := s.takeStep(ctx, stepSSO, stateStep(browser, state), &kept)
+	if errors.Is(err, ErrStep) || err == nil && kept.Provider != name {
+		return res, s.failedSSO(ctx, who, prov, "bad_state", ErrStep)
+	}
 	if err != nil {
 		return res, err
 	}
 	res.Purpose, res.Next = kept.Purpose, kept.Next
-	// The state ties the answer to this browser (RFC 6749 §10.12).
-	if kept.Provider != name || subtle.ConstantTimeCompare([]byte(kept.Request.State), []byte(state)) != 1 {
-		return res, s.failedSSO(ctx, who, prov, "bad_state", ErrStep)
-	}
 	if problem != "" || code == "" {
 		return res, s.failedSSO(ctx, who, prov, "provider_refused", fmt.Errorf("%w: %.100q", sso.ErrRefused, problem))
 	}
 	c, err := prov.Finish(ctx, kept.Request, code)
 	if err != nil {
-		return res, s.failedSSO(ctx, who, prov, "bad_answer", err)
+		return res, s.failedSSO(ctx, who, prov, problemCode(err), err)
 	}
 	if missing := prov.Missing(c); missing != "" {
 		return res, s.failedSSO(ctx, who, prov, missing, fmt.Errorf("%w: it shows no second factor", sso.ErrRefused))
 	}
 	if kept.Purpose != ForLogin && (p.SessionID == uuid.Nil || of.Session != p.SessionID) {
-		return res, ErrStep
+		return res, s.failedSSO(ctx, who, prov, "other_session", ErrStep)
 	}
 	switch kept.Purpose {
 	case ForConfirm:
@@ -139,9 +151,31 @@ func (s *Store) FinishSSO(ctx context.Context, name, stepToken, state, code, pro
 	return res, err
 }
 
-// failedSSO records a failure, with the provider.
+func ssoAttempt(prov SSO, from netip.Addr) attempt {
+	return attempt{from: from, method: "sso", target: audit.Target{Type: "provider", ID: prov.Name()}, action: audit.LoginFailed}
+}
+
+// problemCode is what the record says of a provider that did not let somebody in.
+func problemCode(err error) string {
+	switch {
+	case errors.Is(err, sso.ErrUnavailable):
+		return "provider_unavailable"
+	case errors.Is(err, sso.ErrRefused):
+		return "provider_refused"
+	}
+	return "bad_answer"
+}
+
+// failedSSO records a failure, with the provider. Anybody can make up answers of a
+// provider: beyond a number from one network only the lock-out is on record.
 func (s *Store) failedSSO(ctx context.Context, a attempt, prov SSO, code string, cause error) error {
 	ev := a.event(code)
+	switch v := s.throttle.Address(ctx, "sso", a.from); {
+	case v.First:
+		ev = lockout(a, v)
+	case !v.OK():
+		return &ThrottledError{Until: v.Until}
+	}
 	ev.Actor.Provider, ev.Actor.Protocol, ev.Actor.Issuer = prov.Name(), "oidc", prov.Issuer()
 	if err := s.recordOrSpool(ctx, ev); err != nil {
 		return fmt.Errorf("record failed login: %w", err)
@@ -175,18 +209,31 @@ func (s *Store) loginSSO(ctx context.Context, prov SSO, c sso.Claims, who attemp
 	if !known {
 		if len(wanted) == 0 {
 			code := "no_role"
-			if !c.GroupsKnown {
+			if len(c.Groups) == 0 {
 				code = "groups_missing"
 			}
 			return "", s.failedSSO(ctx, who, prov, code, ErrNoRole)
 		}
-		if id, err = s.createExternal(ctx, c); errors.Is(err, ErrTaken) {
+		id, err = s.createExternal(ctx, c)
+		if errors.Is(err, ErrTaken) {
+			// By themselves, in another tab?
+			if other, again := s.owner(ctx, c); again == nil {
+				id, err = other, nil
+			}
+		}
+		if errors.Is(err, ErrTaken) {
 			return "", s.failedSSO(ctx, who, prov, "address_taken", err)
-		} else if err != nil {
+		}
+		if err != nil {
 			return "", err
 		}
 	}
 	who.target = audit.Target{Type: "user_account", ID: id.String()}
+	if known {
+		if err := s.replacePlaceholder(ctx, c, id); err != nil {
+			return "", err
+		}
+	}
 	// Groups that were left out are not groups that were lost.
 	if c.GroupsKnown {
 		if err := s.syncRoles(ctx, c, id, wanted); err != nil {
@@ -244,7 +291,11 @@ func (s *Store) rolesFor(ctx context.Context, prov SSO, groups []string) (map[gr
 }
 
 // ssoActor is the program that does what the provider's word leads to.
-func ssoActor(provider, cause string) pg.Actor { return pg.System("sso "+provider, cause) }
+func ssoActor(provider, issuer, cause string) pg.Actor {
+	a := pg.System("sso "+provider, cause)
+	a.Provider, a.Protocol, a.Issuer = provider, "oidc", issuer
+	return a
+}
 
 // placeholderAddress stands in for a person whose address the provider does not
 // vouch for; nobody can have it (RFC 2606 §2).
@@ -263,7 +314,7 @@ func (s *Store) createExternal(ctx context.Context, c sso.Claims) (uuid.UUID, er
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("make account id: %w", err)
 	}
-	return id, s.db.Act(ctx, ssoActor(c.Provider, "first sign-in"), func(ctx context.Context, tx pgx.Tx) error {
+	return id, s.db.Act(ctx, ssoActor(c.Provider, c.Issuer, "first sign-in"), func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, insertUserSQL, id, email, c.Name, "", false, "sso:"+c.Provider)
 		if pg.IsUnique(err, "user_account_email_idx") {
 			return ErrTaken
@@ -273,6 +324,27 @@ func (s *Store) createExternal(ctx context.Context, c sso.Claims) (uuid.UUID, er
 		}
 		return s.insertExternal(ctx, tx, id, c)
 	})
+}
+
+// replacePlaceholder gives an account the address that its provider vouches for by
+// now. One that it has stays: what it gets in mail must not move with a claim.
+func (s *Store) replacePlaceholder(ctx context.Context, c sso.Claims, id uuid.UUID) error {
+	u, err := s.user(ctx, userByIDSQL, id)
+	if err != nil || u.Email != placeholderAddress(c) {
+		return err
+	}
+	email, err := NormaliseEmail(c.Email)
+	if err != nil {
+		return nil // it vouches for none
+	}
+	err = s.db.Act(ctx, ssoActor(c.Provider, c.Issuer, "verified address"), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, setEmailSQL, id, email)
+		return err
+	})
+	if err != nil && !pg.IsUnique(err, "user_account_email_idx") {
+		return fmt.Errorf("store a verified address: %w", err)
+	}
+	return nil // of another account: it stays there
 }
 
 func (s *Store) insertExternal(ctx context.Context, tx pgx.Tx, user uuid.UUID, c sso.Claims) error {
@@ -294,7 +366,7 @@ func (s *Store) insertExternal(ctx context.Context, tx pgx.Tx, user uuid.UUID, c
 // Roles that people gave stay.
 func (s *Store) syncRoles(ctx context.Context, c sso.Claims, user uuid.UUID, wanted map[grantKey]bool) error {
 	by := "sso:" + c.Provider
-	return s.db.Act(ctx, ssoActor(c.Provider, "groups"), func(ctx context.Context, tx pgx.Tx) error {
+	return s.db.Act(ctx, ssoActor(c.Provider, c.Issuer, "groups"), func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, touchExternalSQL, c.Issuer, c.Subject, s.now()); err != nil {
 			return fmt.Errorf("note use of link: %w", err)
 		}
@@ -353,9 +425,17 @@ func (s *Store) link(ctx context.Context, p Principal, c sso.Claims) error {
 	if err := s.fresh(p); err != nil {
 		return err
 	}
-	return s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
+	err := s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
 		return s.insertExternal(ctx, tx, p.User.ID, c)
 	})
+	if errors.Is(err, ErrTaken) {
+		ev := audit.Event{Action: audit.LoginFailed, Outcome: "refused", OutcomeCode: "linked_already", Severity: "warning", Actor: p.Actor(), Roles: p.RoleNames(),
+			Targets: []audit.Target{{Type: "provider", ID: c.Provider}}}
+		if failed := s.record.Record(ctx, ev); failed != nil {
+			return fmt.Errorf("record a refused link: %w", failed)
+		}
+	}
+	return err
 }
 
 // Linked names the providers that an account is linked with.
@@ -369,92 +449,4 @@ func (s *Store) Linked(ctx context.Context, user uuid.UUID) ([]string, error) {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
 	return list, nil
-}
-
-// providerLogout is where the browser ends its session at the provider.
-func (s *Store) providerLogout(ctx context.Context, p Principal, back string) string {
-	if p.Protocol != "oidc" {
-		return ""
-	}
-	var name string
-	var sealed []byte
-	if err := s.db.QueryRow(ctx, sessionTokenSQL, p.SessionID).Scan(&name, &sealed); err != nil {
-		s.log.Warn("provider of a session not read", "error", err)
-		return ""
-	}
-	prov, err := s.provider(name)
-	if err != nil {
-		return ""
-	}
-	var hint string
-	if sealed != nil {
-		if hint, err = s.unseal(ctx, p.User.ID, "id_token", sealed); err != nil {
-			s.log.Warn("logout at the provider goes without a hint", "error", err)
-		}
-	}
-	return prov.LogoutURL(ctx, hint, back)
-}
-
-// BackChannelLogout ends what the provider says has ended (Back-Channel Logout
-// 1.0 §2.5). Sessions that are not there are no error.
-func (s *Store) BackChannelLogout(ctx context.Context, name, logoutToken string) error {
-	prov, err := s.provider(name)
-	if err != nil {
-		return err
-	}
-	l, err := prov.Logout(ctx, logoutToken)
-	if err != nil {
-		return err
-	}
-	return s.endAtProvider(ctx, name, l, "back-channel logout", func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, purgeLogoutTokensSQL, s.now()); err != nil {
-			return fmt.Errorf("take out old logout tokens: %w", err)
-		}
-		tag, err := tx.Exec(ctx, insertLogoutTokenSQL, hashOf(l.Issuer+"\x00"+l.ID), l.Expires)
-		if err != nil {
-			return fmt.Errorf("note logout token: %w", err)
-		}
-		if tag.RowsAffected() == 0 {
-			return fmt.Errorf("%w: this logout token was used already", sso.ErrInvalid)
-		}
-		return nil
-	})
-}
-
-// FrontChannelLogout ends the sessions of a provider's session, which a hidden
-// frame names. Entra ID leaves the issuer out; a session's name cannot be guessed.
-func (s *Store) FrontChannelLogout(ctx context.Context, name, issuer, session string) error {
-	prov, err := s.provider(name)
-	if err != nil {
-		return err
-	}
-	if session == "" || issuer != "" && issuer != prov.Issuer() {
-		return fmt.Errorf("%w: it names no session of this provider", sso.ErrInvalid)
-	}
-	return s.endAtProvider(ctx, name, sso.Logout{Issuer: prov.Issuer(), Session: session}, "front-channel logout", func(pgx.Tx) error { return nil })
-}
-
-func (s *Store) endAtProvider(ctx context.Context, name string, l sso.Logout, cause string, first func(pgx.Tx) error) error {
-	actor := ssoActor(name, cause)
-	actor.Provider, actor.Protocol, actor.Issuer = name, "oidc", l.Issuer
-	return s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		if err := first(tx); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, providerSessionsSQL, l.Issuer, l.Session, l.Subject)
-		if err != nil {
-			return fmt.Errorf("find sessions: %w", err)
-		}
-		type open struct{ Session, User uuid.UUID }
-		list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[open])
-		if err != nil {
-			return fmt.Errorf("find sessions: %w", err)
-		}
-		for _, o := range list {
-			if err := s.endOne(ctx, tx, actor, nil, o.User, o.Session, endedByProvider); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }

@@ -87,7 +87,7 @@ func (s *ssoSite) visit(address, user string) url.Values {
 
 func (s *ssoSite) login(user string) (string, error) {
 	s.t.Helper()
-	address, step, err := s.store.StartSSO(context.Background(), "corp", ForLogin, "/quarantine", Principal{})
+	address, step, err := s.store.StartSSO(context.Background(), "corp", ForLogin, "/quarantine", "", Principal{})
 	if err != nil {
 		return "", err
 	}
@@ -168,7 +168,7 @@ func TestSSO_WhoIsKeptOut(t *testing.T) {
 	}
 	// The admin links the two herself; then it opens hers.
 	_, admin := signIn(t, s.store)
-	address, step, err := s.store.StartSSO(ctx, "corp", ForLink, "/settings", admin)
+	address, step, err := s.store.StartSSO(ctx, "corp", ForLink, "/settings", "", admin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestSSO_OnlyTheBrowserThatBegan(t *testing.T) {
 	s := newSSO(t, nil)
 	ctx := context.Background()
 	start := func() (string, string) {
-		address, step, err := s.store.StartSSO(ctx, "corp", ForLogin, "/", Principal{})
+		address, step, err := s.store.StartSSO(ctx, "corp", ForLogin, "/", "", Principal{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -211,8 +211,18 @@ func TestSSO_OnlyTheBrowserThatBegan(t *testing.T) {
 	if err := finish(step, "another", back.Get("code")); !errors.Is(err, ErrStep) {
 		t.Errorf("another state: %v", err)
 	}
+	_, elsewhere := start()
+	if err := finish(elsewhere, back.Get("state"), back.Get("code")); !errors.Is(err, ErrStep) {
+		t.Errorf("another browser: %v", err)
+	}
+	if err := finish(step, back.Get("state"), back.Get("code")); err != nil {
+		t.Errorf("an answer that was made up used up the step: %v", err)
+	}
 	if err := finish(step, back.Get("state"), back.Get("code")); !errors.Is(err, ErrStep) {
 		t.Errorf("the step was taken already: %v", err)
+	}
+	if n := len(count(t, s.store, audit.LoginFailed, "failure")); n != 3 {
+		t.Errorf("%d of 3 failures on record", n)
 	}
 	// A code that was meant for another browser fails for its PKCE verifier.
 	address, _ = start()
@@ -313,7 +323,7 @@ func TestSSO_StepUp(t *testing.T) {
 	ctx := context.Background()
 	_, p := s.mustLogin("anna")
 	for _, user := range []string{"ursel", "anna"} {
-		address, step, err := s.store.StartSSO(ctx, "corp", ForConfirm, "/settings", p)
+		address, step, err := s.store.StartSSO(ctx, "corp", ForConfirm, "/settings", "", p)
 		if err != nil || !strings.Contains(address, "prompt=login") {
 			t.Fatalf("%s, %v", address, err)
 		}

@@ -139,15 +139,20 @@ func (s *Store) mayTry(ctx context.Context, a attempt, known func() bool) error 
 		return nil
 	}
 	if v.First {
-		ev := a.event("locked_" + v.Limit)
-		ev.Action, ev.Outcome, ev.Retention = audit.Lockout, "success", audit.Retention3Years
-		ev.After = map[string]any{"until": v.Until.UTC().Format(time.RFC3339)}
-		if err := s.recordOrSpool(ctx, ev); err != nil {
+		if err := s.recordOrSpool(ctx, lockout(a, v)); err != nil {
 			return err
 		}
 		s.log.Warn("logins are refused for a while", "limit", v.Limit, "until", v.Until)
 	}
 	return s.failed(ctx, a, "throttled", &ThrottledError{Until: v.Until})
+}
+
+// lockout is the event of the first try that is too many.
+func lockout(a attempt, v Verdict) audit.Event {
+	ev := a.event("locked_" + v.Limit)
+	ev.Action, ev.Outcome, ev.Retention = audit.Lockout, "success", audit.Retention3Years
+	ev.After = map[string]any{"until": v.Until.UTC().Format(time.RFC3339)}
+	return ev
 }
 
 // event is a failure. What was claimed is no identity: the actor is unknown.

@@ -38,5 +38,6 @@ var (
 	providerGrantsSQL    = pg.Query(queryFiles, "provider_grants")
 	deleteGrantSQL       = pg.Query(queryFiles, "delete_grant")
 	resetPasswordSQL     = pg.Query(queryFiles, "reset_password")
+	setEmailSQL          = pg.Query(queryFiles, "set_email")
 	setBreakGlassSQL     = pg.Query(queryFiles, "set_break_glass")
 )

@@ -63,13 +63,18 @@ func orNull(id uuid.UUID) *uuid.UUID {
 // newStep keeps what a later call needs. The processes hold no state, and the
 // browser cannot change it.
 func (s *Store) newStep(ctx context.Context, kind string, of step, data any) (string, error) {
+	token, _ := newSecret()
+	return token, s.putStep(ctx, kind, token, of, data)
+}
+
+// putStep is newStep with a token that the caller has made.
+func (s *Store) putStep(ctx context.Context, kind, token string, of step, data any) error {
 	b, err := json.Marshal(data)
 	if err != nil {
-		return "", fmt.Errorf("encode %s step: %w", kind, err)
+		return fmt.Errorf("encode %s step: %w", kind, err)
 	}
-	token, hash := newSecret()
-	now := s.now()
-	err = s.db.Act(ctx, anonymous, func(ctx context.Context, tx pgx.Tx) error {
+	hash, now := hashOf(token), s.now()
+	return s.db.Act(ctx, anonymous, func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, purgeStepsSQL, now); err != nil {
 			return fmt.Errorf("take out old steps: %w", err)
 		}
@@ -78,7 +83,6 @@ func (s *Store) newStep(ctx context.Context, kind string, of step, data any) (st
 		}
 		return nil
 	})
-	return token, err
 }
 
 // peekStep reads a step and leaves it.

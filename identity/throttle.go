@@ -102,6 +102,15 @@ func (t *Throttle) Attempt(ctx context.Context, account string, from netip.Addr,
 	return v
 }
 
+// Address counts what one network did wrong, beside logins with a password.
+func (t *Throttle) Address(ctx context.Context, what string, from netip.Addr) (v Verdict) {
+	n, ttl := t.count(ctx, "mailward:login:"+what+":"+networkOf(from))
+	if n > perAddress {
+		v = Verdict{Until: t.now().Add(max(ttl, time.Second)), Limit: "address", First: n == perAddress+1}
+	}
+	return v
+}
+
 // Succeeded forgets the failures of an account from one address.
 func (t *Throttle) Succeeded(ctx context.Context, account string, from netip.Addr) {
 	key := limits(account, from)[0].key

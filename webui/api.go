@@ -116,6 +116,9 @@ func (s *Server) needRight(right identity.Right) func(huma.Context, func(huma.Co
 			status, text = http.StatusForbidden, "this needs the right "+string(right)
 		}
 		if status == 0 {
+			status, text = wholeBody(humaecho.Unwrap(c).Response(), humaecho.Unwrap(c).Request())
+		}
+		if status == 0 {
 			next(c)
 			return
 		}
@@ -164,7 +167,7 @@ func (s *Server) problem(err error) error {
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
 	case errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, quarantine.ErrBadFilter), errors.Is(err, quarantine.ErrBulkAct), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired),
-		errors.Is(err, audit.ErrBadCursor), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrReasonRequired), errors.Is(err, approval.ErrReasonRequired), errors.Is(err, approval.ErrRetention), errors.Is(err, identity.ErrInvalid), errors.Is(err, alerting.ErrReasonRequired), errors.Is(err, alerting.ErrBadCursor):
+		errors.Is(err, audit.ErrBadCursor), errors.Is(err, audit.ErrBadFilter), errors.Is(err, identity.ErrWeakPassword), errors.Is(err, identity.ErrReasonRequired), errors.Is(err, approval.ErrReasonRequired), errors.Is(err, approval.ErrRetention), errors.Is(err, identity.ErrInvalid), errors.Is(err, alerting.ErrReasonRequired), errors.Is(err, alerting.ErrBadCursor):
 		return huma.Error422UnprocessableEntity(publicText(err))
 	case errors.As(err, &refused):
 		return huma.Error409Conflict(refused.Reason)

@@ -148,6 +148,9 @@ func (s *Server) exportEvents(ctx context.Context, p identity.Principal, in *eve
 		return nil, huma.Error403Forbidden("this needs the right audit_export")
 	}
 	f := s.auditFilter(p, in, identity.AuditExport)
+	if err := f.Check(); err != nil {
+		return nil, err // before the export is begun on record
+	}
 	ev := audit.Event{Action: audit.AuditExport, Actor: p.Actor(), Roles: p.RoleNames(), Retention: audit.Retention3Years,
 		Targets: []audit.Target{{Type: "audit", ID: "events", Label: string(format)}},
 		After: map[string]any{"actor": audit.Personal(f.Actor), "action": f.Action, "target": f.Target, "outcome": f.Outcome,

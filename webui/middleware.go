@@ -1,11 +1,14 @@
 package webui
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -189,6 +192,40 @@ func bearer(r *http.Request) string {
 	return ""
 }
 
+// bodyTimeout is how long a program may take to send a call.
+const bodyTimeout = 30 * time.Second
+
+// wholeBody reads what a program sends before the call begins, and says what is
+// wrong if it breaks off: the library would call that a failure of ours. A body that
+// is too big stays to be dealt with there.
+func wholeBody(w http.ResponseWriter, r *http.Request) (status int, text string) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return 0, ""
+	}
+	// Where there is no connection (in tests), there is nothing to wait for.
+	if rc := http.NewResponseController(w); rc.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
+		defer rc.SetReadDeadline(time.Time{})
+	}
+	b, err := io.ReadAll(r.Body)
+	var big *http.MaxBytesError
+	switch {
+	case err == nil:
+		r.Body = io.NopCloser(bytes.NewReader(b))
+	case errors.As(err, &big):
+		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(b), failing{err}))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return http.StatusRequestTimeout, "the body took too long to come"
+	default:
+		return http.StatusBadRequest, "the body broke off before its end"
+	}
+	return 0, ""
+}
+
+// failing is a body that ends with an error.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
 // refused answers a call that may not be made, and puts it on record.
 func (s *Server) refused(c echo.Context, status int, text string) error {
 	s.note(c, status, time.Time{})
@@ -255,7 +292,7 @@ func (s *Server) recordCall(next echo.HandlerFunc) echo.HandlerFunc {
 func (s *Server) note(c echo.Context, status int, start time.Time) {
 	r := c.Request()
 	rt, known := s.find(r.Method, c.Path())
-	api := strings.HasPrefix(r.URL.Path, "/api/")
+	api := forPrograms(r.URL.Path)
 	if known && rt.Public || !known && !api || polling(c) {
 		return
 	}

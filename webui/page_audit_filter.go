@@ -216,7 +216,10 @@ func (s *pages) readAuditQuery(c echo.Context, q url.Values, right string) (audi
 	if v.Timeline {
 		set.Set("as", "timeline")
 	}
-	var err error
+	err := f.Check()
+	if err != nil {
+		return v, f, err
+	}
 	if v.Signs, err = s.signs(c, s.person(c)); err != nil {
 		return v, f, err
 	}

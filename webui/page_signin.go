@@ -42,6 +42,14 @@ func (s *pages) stepCookie() string {
 	return "mailward_step"
 }
 
+// ssoCookie ties what providers answer to this browser, for all its tabs.
+func (s *pages) ssoCookie() string {
+	if s.secure {
+		return "__Host-mailward_sso"
+	}
+	return "mailward_sso"
+}
+
 // loginWays are the ways in that the login page offers.
 func (s *pages) loginWays(v loginView) loginView {
 	if s.ids != nil {
@@ -187,7 +195,7 @@ func (s *pages) getSSO(c echo.Context) error {
 	case c.QueryParam("for") == identity.ForLink && s.person(c) != nil:
 		purpose, next = identity.ForLink, "/settings"
 	}
-	address, step, err := s.ids.StartSSO(c.Request().Context(), c.Param("provider"), purpose, next, p)
+	address, browser, err := s.ids.StartSSO(c.Request().Context(), c.Param("provider"), purpose, next, cookieValue(c, s.ssoCookie()), p)
 	switch {
 	case errors.Is(err, identity.ErrNoProvider):
 		return s.fail(c, http.StatusNotFound, err)
@@ -196,7 +204,7 @@ func (s *pages) getSSO(c echo.Context) error {
 	case err != nil:
 		return s.loginProblem(c, loginView{Next: next}, err)
 	}
-	setCookie(c, s.stepCookie(), step, stepAge, s.secure)
+	setCookie(c, s.ssoCookie(), browser, stepAge, s.secure)
 	return c.Redirect(http.StatusSeeOther, address)
 }
 
@@ -206,8 +214,7 @@ func (s *pages) getSSOCallback(c echo.Context) error {
 		p = v.principal
 	}
 	q := c.QueryParams()
-	res, err := s.ids.FinishSSO(c.Request().Context(), c.Param("provider"), cookieValue(c, s.stepCookie()), q.Get("state"), q.Get("code"), q.Get("error"), p, clientIP(c), c.Request().UserAgent())
-	setCookie(c, s.stepCookie(), "", -1, s.secure)
+	res, err := s.ids.FinishSSO(c.Request().Context(), c.Param("provider"), cookieValue(c, s.ssoCookie()), q.Get("state"), q.Get("code"), q.Get("error"), p, clientIP(c), c.Request().UserAgent())
 	if errors.Is(err, identity.ErrNoProvider) {
 		return s.fail(c, http.StatusNotFound, err)
 	}

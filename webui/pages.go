@@ -400,7 +400,7 @@ func (s *pages) failure(c echo.Context, err error) error {
 		return s.fail(c, http.StatusGone, err)
 	case errors.Is(err, errTooMany):
 		return s.fail(c, http.StatusTooManyRequests, err)
-	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor), errors.Is(err, audit.ErrBadView),
+	case errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, audit.ErrBadCursor), errors.Is(err, audit.ErrBadFilter), errors.Is(err, audit.ErrBadView),
 		errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, errBadInput),
 		errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired), errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired):
 		return s.fail(c, http.StatusBadRequest, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -47,6 +48,84 @@ func TestOddCallsAreOnRecord(t *testing.T) {
 		if req["method"] != c.method || req["path"] != c.route || req["status"] != float64(c.status) || e["actor"].(map[string]any)["id"] != s.admin.ID.String() || strings.Contains(fmt.Sprint(e), person) {
 			t.Errorf("%s is on record as %v", c.name, e)
 		}
+	}
+}
+
+// TestAlmostTheAPI: a program that misspells the prefix is answered as a program, and
+// what it tried is on record with whose token it was.
+func TestAlmostTheAPI(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	admin := s.token(identity.Admin)
+	for i, path := range []string{"//api/v1/messages", "/API/v1/messages", "/api", "/x/../api/v1/messages", "/api/v1/nowhere"} {
+		req := must1(http.NewRequest("GET", s.URL+path, nil))
+		req.Header.Set("Authorization", "Bearer "+admin)
+		res := must1(s.Client().Do(req))
+		res.Body.Close()
+		if res.StatusCode != http.StatusNotFound || res.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d %s", path, res.StatusCode, res.Header.Get("Content-Type"))
+		}
+		eventually(t, "the event of "+path, func() bool { return len(s.events(audit.APICall)) == i+1 })
+		e := s.events(audit.APICall)[0]
+		if e["actor"].(map[string]any)["id"] != s.admin.ID.String() || e["request"].(map[string]any)["status"] != 404.0 {
+			t.Errorf("%s is on record as %v", path, e)
+		}
+	}
+	res := must1(s.Client().Get(s.URL + "/apiary"))
+	res.Body.Close()
+	if res.Header.Get("Content-Type") == "application/problem+json" {
+		t.Error("a page that only begins so is not the API")
+	}
+}
+
+// TestBodyThatBreaksOff: the caller has hung up in the middle of a call, which is no
+// failure of ours.
+func TestBodyThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	c := must1(net.Dial("tcp", s.Listener.Addr().String())).(*net.TCPConn)
+	defer c.Close()
+	_, err := fmt.Fprintf(c, "POST %s/tokens HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"name\":", apiPrefix, s.token(identity.Admin))
+	must(t, err)
+	must(t, c.CloseWrite())
+	answer, _ := io.ReadAll(c)
+	if !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
+		t.Errorf("%.200s", answer)
+	}
+	eventually(t, "the event", func() bool { return len(s.events(audit.APICall)) == 1 })
+	e := s.events(audit.APICall)[0]
+	if e["request"].(map[string]any)["status"] != 400.0 || e["outcome"].(map[string]any)["result"] != "failure" {
+		t.Errorf("on record: %v", e)
+	}
+	// One that is too big is still told so.
+	if status, _, _ := s.call(s.token(identity.Admin), "POST", "/tokens", `{"name":"`+strings.Repeat("x", maxBody)+`"}`); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("too big: %d", status)
+	}
+}
+
+// TestFilterOfNothing: a filter that was given and holds nothing must not show and
+// hand out everything.
+func TestFilterOfNothing(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	admin := s.token(identity.Admin)
+	for _, path := range []string{"/audit/events?actor=%00", "/audit/events?q=%20%00", "/audit/events?ip=%20", "/audit/feed?action=%00", "/audit/events?format=ndjson&target=%00"} {
+		if status, _, body := s.call(admin, "GET", path, ""); status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d %.200s", path, status, body)
+		}
+	}
+	if n := len(s.events(audit.AuditExport)); n != 0 {
+		t.Errorf("%d exports on record that were never begun", n)
+	}
+	b := s.browser()
+	b.do("POST", "/login", url.Values{"email": {s.admin.Email}, "password": {sitePassword}})
+	for _, path := range []string{"/audit?actor=%00", "/audit/exports?q=%00", "/audit/export?format=csv&actor=%00"} {
+		if status, _, _ := b.do("GET", path, nil); status != http.StatusBadRequest {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	if status, _, _ := b.do("GET", "/audit?actor=%20", nil); status != http.StatusOK {
+		t.Errorf("spaces are taken off a form's field: %d", status)
 	}
 }
 

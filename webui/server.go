@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -246,7 +247,15 @@ func (s *Server) fail(err error, c echo.Context) {
 
 func isAPI(r *http.Request) bool {
 	p := r.URL.Path
-	return strings.HasPrefix(p, "/api/") || p == "/healthz" || p == "/readyz" || p == "/livez" || p == "/metrics"
+	return forPrograms(p) || p == "/healthz" || p == "/readyz" || p == "/livez" || p == "/metrics"
+}
+
+// forPrograms says whether a path is meant to be one of the API, whether it leads
+// somewhere or not: //api/v1/x and /API/v1/x are a program's mistake, and are
+// answered and recorded as such.
+func forPrograms(p string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path.Clean("/"+p), "/"), "/")
+	return strings.EqualFold(first, "api")
 }
 
 // getHealthz is for monitors: the state alone.

@@ -3,7 +3,6 @@ package sink
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,15 +68,8 @@ func (s *File) Send(_ context.Context, lines []audit.Line) error {
 // wrap puts an event under a key of its own: Wazuh takes some names at the top
 // (id, action, status) for its own fields.
 func wrap(line audit.Line) ([]byte, error) {
-	b, err := json.Marshal(map[string]any{"mailward": line.Fields})
-	if err == nil && len(b) > lineLimit {
-		line.Fields["change"], line.Fields["targets"], line.Fields["truncated"] = nil, nil, true
-		b, err = json.Marshal(map[string]any{"mailward": line.Fields})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("encode event %d: %w", line.Seq, err)
-	}
-	return append(b, '\n'), nil
+	b, err := fit(line, lineLimit-1, func(fields map[string]any) any { return map[string]any{"mailward": fields} })
+	return append(b, '\n'), err
 }
 
 // ready has the file open that is under the path now.

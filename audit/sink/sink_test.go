@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -246,6 +247,59 @@ func TestSyslog_OverTLS(t *testing.T) {
 	}
 }
 
+// TestSyslog_CertificateRefused: with TLS 1.3 the server says so when we have begun to
+// send already. Nothing may count as sent, however often it is tried.
+func TestSyslog_CertificateRefused(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	srv.conf.ClientAuth, srv.conf.MinVersion = tls.RequireAnyClientCert, tls.VersionTLS13
+	refuse := make(chan struct{})
+	time.AfterFunc(300*time.Millisecond, func() { close(refuse) }) // as far away as another continent
+	srv.conf.VerifyConnection = func(tls.ConnectionState) error { <-refuse; return errors.New("not you") }
+	srv.start()
+	key := srv.conf.Certificates[0]
+	s := &Syslog{Address: srv.addr, TLS: &tls.Config{RootCAs: srv.pool, Certificates: []tls.Certificate{key}}, Hostname: "x"}
+	defer s.Close()
+	if err := s.Send(context.Background(), []audit.Line{line(1)}); err == nil {
+		t.Fatal("events count as sent to a server that refused us")
+	}
+	if got := srv.messages(); len(got) != 0 {
+		t.Errorf("it has %q", got)
+	}
+}
+
+// TestSyslog_LongEvents: rsyslog 8.2302 splits what is longer than 8096 bytes into
+// messages that nobody can read.
+func TestSyslog_LongEvents(t *testing.T) {
+	t.Parallel()
+	s := &Syslog{Hostname: "mx.ours.example"}
+	long := strings.Repeat("ä", 20_000)
+	for name, spoil := range map[string]func(map[string]any){
+		"change":  func(f map[string]any) { f["change"] = map[string]any{"after": long} },
+		"targets": func(f map[string]any) { f["targets"] = []string{long} },
+		"reason":  func(f map[string]any) { f["reason"] = map[string]any{"text": long} },
+	} {
+		l := line(7)
+		l.Fields["leaf_hash"] = "abc"
+		spoil(l.Fields)
+		msg, err := s.message(l)
+		_, body, _ := strings.Cut(msg, "\xef\xbb\xbf")
+		var m map[string]any
+		if err != nil || len(msg) > DefaultMessage || json.Unmarshal([]byte(body), &m) != nil || m["truncated"] != true || m["seq"] != 7.0 || m["leaf_hash"] != "abc" {
+			t.Errorf("%s: %d bytes, %v, %.200s", name, len(msg), err, body)
+		}
+		if l.Fields["truncated"] != nil {
+			t.Errorf("%s: the event itself was cut", name)
+		}
+		if msg, err := (&Syslog{Hostname: "x", MaxMessage: 100_000}).message(l); err != nil || !strings.Contains(msg, long) {
+			t.Errorf("%s: cut where there was room: %d bytes, %v", name, len(msg), err)
+		}
+		if b, err := wrap(l); err != nil || len(b) > lineLimit || b[len(b)-1] != '\n' {
+			t.Errorf("%s in the file: %d bytes, %v", name, len(b), err)
+		}
+	}
+}
+
 // TestWazuhRules reads the rules that we ship: each field that they look at is
 // one of the event's, ids are ours to use, and parents are there.
 func TestWazuhRules(t *testing.T) {
@@ -290,5 +344,19 @@ func TestWazuhRules(t *testing.T) {
 	}
 	if len(seen) < 10 {
 		t.Errorf("%d rules", len(seen))
+	}
+	// What somebody on duty has to hear of has a rule of its own. In Wazuh's own kind
+	// of expression a dot is a dot.
+	for _, action := range []string{audit.Lockout, audit.BreakGlass, audit.SSOLogout, audit.LoginFailed, audit.MFAFailed, audit.PasswordReset, "external_identity.create", "role.delete", "alert.rule.update", "retention.update", audit.SinkFailed} {
+		found := false
+		for _, r := range g.Rules {
+			for _, f := range r.Fields {
+				re, err := regexp.Compile(strings.ReplaceAll(f.Value, ".", `\.`))
+				found = found || err == nil && f.Name == "mailward.action" && re.MatchString(action)
+			}
+		}
+		if !found {
+			t.Errorf("%s has no rule", action)
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -22,11 +21,19 @@ const (
 	dialLimit  = 10 * time.Second
 	writeLimit = 30 * time.Second
 	drainEvery = 5 * time.Millisecond
+	// settle is how long a new connection is watched before it gets an event. With TLS
+	// 1.3 a server refuses our certificate after our handshake is done (RFC 8446 §4.4.2),
+	// and a balancer hangs up when nobody is behind it; its TCP would take events all the same.
+	settle = time.Second
 	// facility is "log audit" (RFC 5424 §6.2.1).
 	facility = 13
 	// maxSequence is where sequenceId begins again (RFC 5424 §7.3.1).
 	maxSequence = 2147483647
 )
+
+// DefaultMessage is a bit less than the 8 KiB that rsyslog takes where it is not told
+// otherwise, which are 8096 bytes.
+const DefaultMessage = 8000
 
 // severities of RFC 5424 §6.2.1.
 var severities = map[string]int{"info": 6, "notice": 5, "warning": 4, "critical": 2}
@@ -39,6 +46,10 @@ type Syslog struct {
 	Address  string
 	TLS      *tls.Config
 	Hostname string
+	// MaxMessage is how long a message may be; 0: DefaultMessage. What a server
+	// takes it has to say itself, and most cut off what is longer: RFC 5425 §4.3.1
+	// asks for 8192 bytes.
+	MaxMessage int
 
 	mu   sync.Mutex // guards conn, dead
 	conn *tls.Conn
@@ -112,7 +123,16 @@ func (s *Syslog) connect(ctx context.Context) error {
 		}
 	}()
 	s.conn, s.dead = conn, dead
-	return nil
+	watch := time.NewTimer(settle)
+	defer watch.Stop()
+	select {
+	case <-dead:
+		return fmt.Errorf("syslog at %s hung up at once: does it want a certificate (audit.syslog.cert_file)?", s.Address)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-watch.C:
+		return nil
+	}
 }
 
 // drain waits until the other side's TCP has taken all that was written.
@@ -150,17 +170,19 @@ func (s *Syslog) drain(ctx context.Context) error {
 
 // message is one event (RFC 5424 §6). Its number is in the standard element meta, too.
 func (s *Syslog) message(line audit.Line) (string, error) {
-	body, err := json.Marshal(line.Fields)
-	if err != nil {
-		return "", fmt.Errorf("encode event %d: %w", line.Seq, err)
-	}
 	severity, ok := severities[line.Severity]
 	if !ok {
 		severity = severities["notice"]
 	}
-	return fmt.Sprintf("<%d>1 %s %s mailward - %s [meta sequenceId=\"%s\"] \xef\xbb\xbf%s", facility*8+severity,
+	head := fmt.Sprintf("<%d>1 %s %s mailward - %s [meta sequenceId=\"%s\"] \xef\xbb\xbf", facility*8+severity,
 		line.Time.UTC().Format("2006-01-02T15:04:05.000000Z"), header(s.Hostname, 255), header(line.Action, 32),
-		strconv.FormatInt(line.Seq%maxSequence+1, 10), body), nil
+		strconv.FormatInt(line.Seq%maxSequence+1, 10))
+	limit := s.MaxMessage
+	if limit == 0 {
+		limit = DefaultMessage
+	}
+	body, err := fit(line, limit-len(head), func(fields map[string]any) any { return fields })
+	return head + string(body), err
 }
 
 // header is a field of the header: printable ASCII, or "-".

@@ -49,6 +49,7 @@ type SyslogConf struct {
 	CAFile   string `yaml:"ca_file"`
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
+	Max      Size   `yaml:"max_message"`
 }
 
 // StreamFile is a file of JSON lines.
@@ -58,7 +59,9 @@ type StreamFile struct {
 	Keep    int    `yaml:"keep"`
 }
 
-func defaultAudit() Audit { return Audit{File: StreamFile{MaxSize: 100 << 20, Keep: 5}} }
+func defaultAudit() Audit {
+	return Audit{Syslog: SyslogConf{Max: sink.DefaultMessage}, File: StreamFile{MaxSize: 100 << 20, Keep: 5}}
+}
 
 // anchorEvery is how often each kind takes a checkpoint where nothing is said.
 var anchorEvery = map[string]time.Duration{"tsa": time.Hour, "email": 24 * time.Hour, "webhook": time.Hour, "bucket": time.Hour}
@@ -82,6 +85,7 @@ func (a *Audit) validate(p *problems, bao bool) {
 	}
 	p.check(a.Syslog.Address == "" || validAddress(a.Syslog.Address), "audit.syslog.address", "must be host:port, is %q", a.Syslog.Address)
 	p.check((a.Syslog.CertFile == "") == (a.Syslog.KeyFile == ""), "audit.syslog", "needs both cert_file and key_file, or neither")
+	p.check(a.Syslog.Max >= 2048 && a.Syslog.Max <= 1<<20, "audit.syslog.max_message", "must be 2KiB to 1MiB, is %d bytes", a.Syslog.Max)
 	if _, err := a.Syslog.tls(); err != nil {
 		p.add("audit.syslog", "%v", err)
 	}
@@ -238,7 +242,7 @@ func (p *program) runSeal(failed chan<- error, stdout audit.Sink) error {
 		if err != nil {
 			return fmt.Errorf("audit.syslog: %w", err)
 		}
-		s := &sink.Syslog{Address: c.Address, TLS: conf, Hostname: p.conf.Hostname}
+		s := &sink.Syslog{Address: c.Address, TLS: conf, Hostname: p.conf.Hostname, MaxMessage: int(c.Max)}
 		p.onStop(func(context.Context) { s.Close() })
 		p.loop("audit to syslog", failed, func(ctx context.Context) error { return p.audit.RunSink(ctx, s) })
 	}

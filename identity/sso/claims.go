@@ -21,18 +21,22 @@ type Claims struct {
 	Email   string // "" where the provider does not vouch for it
 	Name    string
 	Groups  []string
-	// GroupsKnown is false where the provider left them out, as Entra ID does for
-	// people with many (overage). Then their roles stay as they are.
+	// GroupsKnown is false where the provider left them out because they are too
+	// many (Entra ID's overage), or could not be asked for them. Then their roles stay
+	// as they are. A claim that is not there is known: many providers leave it out for
+	// people in no group.
 	GroupsKnown bool
 	MFA         bool
 	AuthTime    time.Time
 	IDToken     string
 
-	sub      string // as it stands in the token
-	hasEmail bool
+	sub       string // as it stands in the token
+	hasEmail  bool
+	hasGroups bool
+	overage   bool
 }
 
-func (c Claims) complete() bool { return c.hasEmail && c.GroupsKnown }
+func (c Claims) complete() bool { return c.hasEmail && c.hasGroups }
 
 // document is the claims of a token, or of an answer of userinfo.
 type document map[string]json.RawMessage
@@ -115,24 +119,31 @@ func (p *Provider) describe(c *Claims, d document) {
 			c.Email = e
 		}
 	}
-	if list, ok := d.list(p.cfg.GroupsClaim); ok && !c.GroupsKnown && !d.overage() {
-		c.Groups, c.GroupsKnown = list, true
+	// An overage is one of groups: app roles (groups_claim: roles) are always whole.
+	over := p.cfg.GroupsClaim == "groups" && d.overage()
+	c.overage = c.overage || over
+	if list, ok := d.list(p.cfg.GroupsClaim); ok && !c.hasGroups && !over {
+		c.Groups, c.hasGroups = list, true
 	}
 }
 
-// askUserinfo looks for what the token did not say. Without an answer the
-// person comes in with what there is.
-func (p *Provider) askUserinfo(ctx context.Context, found *oidc.Provider, tok *oauth2.Token, c *Claims) {
+// askUserinfo looks for what the token did not say, and says whether all was heard
+// that the provider has to say. Without an answer the person comes in with what there is.
+func (p *Provider) askUserinfo(ctx context.Context, found *oidc.Provider, tok *oauth2.Token, c *Claims) bool {
+	if found.UserInfoEndpoint() == "" {
+		return true
+	}
 	info, err := found.UserInfo(ctx, oauth2.StaticTokenSource(tok))
 	if err != nil {
-		return
+		return false
 	}
 	var d document
 	// The answer must be about the same person (OpenID Connect Core §5.3.2).
 	if info.Claims(&d) != nil || info.Subject != c.sub {
-		return
+		return false
 	}
 	p.describe(c, d)
+	return true
 }
 
 // Missing says what the configuration asks for and the token does not have.

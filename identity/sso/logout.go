@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
 )
 
 // logoutEvent is the key that a logout token must have (Back-Channel Logout §2.4).
@@ -30,7 +32,9 @@ func (p *Provider) Logout(ctx context.Context, raw string) (Logout, error) {
 	if err != nil {
 		return Logout{}, err
 	}
-	idt, err := p.verify(ctx, found, raw)
+	// Drafts of the standard had no exp, and providers go by them (LemonLDAP::NG);
+	// where there is one it counts.
+	idt, err := p.signed(ctx, found, raw, oidc.Config{SkipExpiryCheck: true})
 	if err != nil {
 		return Logout{}, err
 	}
@@ -38,8 +42,8 @@ func (p *Provider) Logout(ctx context.Context, raw string) (Logout, error) {
 	if err := idt.Claims(&d); err != nil {
 		return Logout{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	var events document
-	if json.Unmarshal(d["events"], &events) != nil || events[logoutEvent] == nil {
+	var events, event document
+	if json.Unmarshal(d["events"], &events) != nil || json.Unmarshal(events[logoutEvent], &event) != nil || event == nil {
 		return Logout{}, fmt.Errorf("%w: the token is not about a logout", ErrInvalid)
 	}
 	// A nonce would make an ID token pass for a logout token.
@@ -48,6 +52,8 @@ func (p *Provider) Logout(ctx context.Context, raw string) (Logout, error) {
 	}
 	l := Logout{Issuer: idt.Issuer, Subject: idt.Subject, Session: d.text("sid"), ID: d.text("jti"), Expires: p.now().Add(maxAge + leeway)}
 	switch {
+	case !idt.Expiry.IsZero() && p.now().Add(-leeway).After(idt.Expiry):
+		return Logout{}, fmt.Errorf("%w: the token has ended", ErrInvalid)
 	case l.Subject == "" && l.Session == "":
 		return Logout{}, fmt.Errorf("%w: the token names neither a person nor a session", ErrInvalid)
 	case l.ID == "":

@@ -27,7 +27,10 @@ const (
 	leeway = time.Minute
 	// discoverEvery bounds how often a provider that does not answer is asked.
 	discoverEvery = 10 * time.Second
-	callTimeout   = 10 * time.Second
+	// knownFor is how long its description and keys are believed without asking
+	// anew: a key that it has taken back must not count here for ever.
+	knownFor    = time.Hour
+	callTimeout = 10 * time.Second
 )
 
 // Errors that callers tell apart.
@@ -71,9 +74,10 @@ type Provider struct {
 	now      func() time.Time
 	logouts  *rate.Limiter // anybody may send a logout token, and each may have the keys fetched
 
-	mu     sync.Mutex // guards found, tried; held while the provider is asked
+	mu     sync.Mutex // guards what follows; held while the provider is asked
 	found  *oidc.Provider
-	tried  time.Time
+	since  time.Time // of found
+	tried  time.Time // without success
 	failed error
 	end    string // end_session_endpoint
 }
@@ -113,34 +117,49 @@ func (p *Provider) Title() string {
 // Issuer is who signs its tokens.
 func (p *Provider) Issuer() string { return p.cfg.Issuer }
 
-// discover reads the provider's description (OpenID Connect Discovery §4), once
-// it has answered. Its issuer must be ours to the letter, so the shared tenants
+// discover reads the provider's description (OpenID Connect Discovery §4), and
+// again when it is old. Its issuer must be ours to the letter, so the shared tenants
 // of Entra ID, whose issuer is a template, are refused: name the tenant.
 func (p *Provider) discover(ctx context.Context) (*oidc.Provider, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.found != nil {
+	if p.found != nil && p.now().Sub(p.since) < knownFor {
 		return p.found, nil
 	}
-	if now := p.now(); p.failed != nil && now.Sub(p.tried) < discoverEvery {
-		return nil, p.failed
+	if p.failed != nil && p.now().Sub(p.tried) < discoverEvery {
+		return p.found, p.failure()
 	}
-	p.tried = p.now()
-	// The keys are fetched later with this context: it must not end with a request.
-	found, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), p.client), p.cfg.Issuer)
+	found, end, err := p.describeAnew(ctx)
 	if err != nil {
-		p.failed = fmt.Errorf("%w: %w", ErrUnavailable, err)
-		return nil, p.failed
+		// From the end of the try on: those who waited for it do not each wait as long.
+		p.failed, p.tried = err, p.now()
+		return p.found, p.failure()
+	}
+	p.found, p.end, p.since, p.failed = found, end, p.now(), nil
+	return found, nil
+}
+
+// failure is that of the last try, where nothing older is known. The caller holds mu.
+func (p *Provider) failure() error {
+	if p.found != nil {
+		return nil // its old description; who comes is let in by its answer
+	}
+	return p.failed
+}
+
+func (p *Provider) describeAnew(ctx context.Context) (found *oidc.Provider, end string, err error) {
+	// The keys are fetched later with this context: it must not end with a request.
+	found, err = oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), p.client), p.cfg.Issuer)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	var more struct {
 		End string `json:"end_session_endpoint"`
 	}
 	if err := found.Claims(&more); err != nil {
-		p.failed = fmt.Errorf("%w: %w", ErrInvalid, err)
-		return nil, p.failed
+		return nil, "", fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	p.found, p.failed, p.end = found, nil, more.End
-	return found, nil
+	return found, more.End, nil
 }
 
 func (p *Provider) oauth(found *oidc.Provider) *oauth2.Config {
@@ -203,24 +222,17 @@ func (p *Provider) Finish(ctx context.Context, r Request, code string) (Claims, 
 	if r.Fresh && p.now().Sub(c.AuthTime) > 5*time.Minute {
 		return Claims{}, fmt.Errorf("%w: the person was not asked anew", ErrInvalid)
 	}
-	if !c.complete() {
-		p.askUserinfo(ctx, found, tok, &c)
-	}
+	heard := c.complete() || p.askUserinfo(ctx, found, tok, &c)
+	c.GroupsKnown = c.hasGroups || heard && !c.overage
 	return c, nil
 }
 
-// verify checks a token of the provider. A key that is not known yet is fetched
-// by the library.
+// verify checks an ID token (OpenID Connect Core §3.1.3.7).
 func (p *Provider) verify(ctx context.Context, found *oidc.Provider, raw string) (*oidc.IDToken, error) {
 	// The library gives nbf five minutes; exp gets our leeway.
-	v := found.VerifierContext(oidc.ClientContext(context.WithoutCancel(ctx), p.client), &oidc.Config{ClientID: p.cfg.ClientID, SupportedSigningAlgs: p.cfg.Algorithms,
-		Now: func() time.Time { return p.now().Add(-leeway) }})
-	idt, err := v.Verify(ctx, raw)
+	idt, err := p.signed(ctx, found, raw, oidc.Config{Now: func() time.Time { return p.now().Add(-leeway) }})
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	if idt.IssuedAt.After(p.now().Add(leeway)) {
-		return nil, fmt.Errorf("%w: the token is from the future: compare the clocks", ErrInvalid)
+		return nil, err
 	}
 	if len(idt.Audience) > 1 {
 		var c struct {
@@ -233,14 +245,32 @@ func (p *Provider) verify(ctx context.Context, found *oidc.Provider, raw string)
 	return idt, nil
 }
 
+// signed checks what ID tokens and logout tokens have in common: signature,
+// issuer, audience, and that they are not from the future. A key that is not known
+// yet is fetched by the library.
+func (p *Provider) signed(ctx context.Context, found *oidc.Provider, raw string, cfg oidc.Config) (*oidc.IDToken, error) {
+	cfg.ClientID, cfg.SupportedSigningAlgs = p.cfg.ClientID, p.cfg.Algorithms
+	idt, err := found.VerifierContext(oidc.ClientContext(context.WithoutCancel(ctx), p.client), &cfg).Verify(ctx, raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if idt.IssuedAt.After(p.now().Add(leeway)) {
+		return nil, fmt.Errorf("%w: the token is from the future: compare the clocks", ErrInvalid)
+	}
+	return idt, nil
+}
+
 // LogoutURL is where the browser goes to end the session at the provider too
 // (RP-Initiated Logout §2), or "" where it has no such place.
 func (p *Provider) LogoutURL(ctx context.Context, idToken, back string) string {
-	if _, err := p.discover(ctx); err != nil || p.end == "" {
+	if _, err := p.discover(ctx); err != nil {
 		return ""
 	}
-	u, err := url.Parse(p.end)
-	if err != nil {
+	p.mu.Lock()
+	end := p.end
+	p.mu.Unlock()
+	u, err := url.Parse(end)
+	if err != nil || end == "" {
 		return ""
 	}
 	q := u.Query()

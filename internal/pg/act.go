@@ -129,6 +129,10 @@ type claim struct {
 	Job     string     `json:"job,omitempty"`
 	Cause   string     `json:"cause,omitempty"`
 	Name    string     `json:"name,omitempty"`
+	// Of background work by the word of a provider; those of a session are looked up.
+	Provider string `json:"provider,omitempty"`
+	Protocol string `json:"protocol,omitempty"`
+	Issuer   string `json:"issuer,omitempty"`
 }
 
 type actContext struct {
@@ -232,6 +236,9 @@ func isDeadConn(err error) bool {
 
 func newClaim(a Actor) claim {
 	c := claim{Type: a.Type, Job: a.Job, Cause: a.Cause}
+	if a.Type == ActorSystem {
+		c.Provider, c.Protocol, c.Issuer = a.Provider, a.Protocol, a.Issuer
+	}
 	if a.SessionID != uuid.Nil {
 		c.Session = &a.SessionID
 	}
