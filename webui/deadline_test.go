@@ -51,6 +51,13 @@ func TestSilentDatabase(t *testing.T) {
 	t.Parallel()
 	s := newRealSite(t, identity.SingleOperator)
 	token, person := s.token(identity.Admin), s.login()
+	late, stop := context.WithTimeout(context.Background(), -1)
+	t.Cleanup(stop)
+	rec := httptest.NewRecorder()
+	s.srv.fail(late.Err(), s.srv.echo.NewContext(httptest.NewRequest("POST", "/login", nil).WithContext(late), rec))
+	if rec.Code != http.StatusServiceUnavailable || rec.Body.Len() == 0 {
+		t.Errorf("a call whose time is over: %d, %d bytes", rec.Code, rec.Body.Len())
+	}
 	tx, err := s.db.Admin(t).Begin(context.Background())
 	must(t, err)
 	t.Cleanup(func() { must(t, tx.Rollback(context.Background())) })
