@@ -297,3 +297,17 @@ func TestPartitions(t *testing.T) {
 		}
 	}
 }
+
+// TestGuard_FitsInAnotherCluster: what the self-check compares names roles, and not
+// their numbers, which a restore into another cluster changes.
+func TestGuard_FitsInAnotherCluster(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	var named, numbered int
+	err := db.Admin(t).QueryRow(context.Background(), `SELECT count(*) FILTER (WHERE i.detail LIKE '%mailward_app %'),
+		count(*) FILTER (WHERE EXISTS (SELECT FROM pg_roles r WHERE r.rolname LIKE 'mailward\_%' AND i.detail ~ ('\m' || r.oid || '\M')))
+		FROM guard.inventory() i WHERE i.kind IN ('schema', 'table', 'default rights')`).Scan(&named, &numbered)
+	if err != nil || named < 50 || numbered != 0 {
+		t.Errorf("%d things name the program's role, %d have the number of a role, %v", named, numbered, err)
+	}
+}

@@ -76,6 +76,15 @@ func (l *Log) Sequence(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// SequenceAll numbers what waits, unless another process is at it.
+func (l *Log) SequenceAll(ctx context.Context) error {
+	for {
+		if n, err := l.Sequence(ctx); err != nil || n <= 0 {
+			return err
+		}
+	}
+}
+
 // RunGuard turns traces of attempts into events at once, checks the guards each
 // minute, and makes events of new faults.
 func (l *Log) RunGuard(ctx context.Context) error {

@@ -91,7 +91,9 @@ func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
 		if isAPI(r) {
 			req.Application = "api"
 		}
-		c.SetRequest(r.WithContext(pg.WithRequest(r.Context(), req)))
+		ctx, stop := withPatience(r.Context(), c, limitOf(c.Path()))
+		defer stop()
+		c.SetRequest(r.WithContext(pg.WithRequest(ctx, req)))
 		defer func() {
 			// A handler that breaks off on purpose says so; anything else is our mistake.
 			if x := recover(); x != nil {
@@ -134,7 +136,9 @@ func (s *Server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 		if strings.HasPrefix(c.Path(), "/assets/") || c.Path() == "/livez" {
 			return next(c)
 		}
-		p, ok, err := s.identify(c)
+		quick, cancel := context.WithTimeout(c.Request().Context(), identifyLimit)
+		defer cancel()
+		p, ok, err := s.identify(quick, c)
 		switch {
 		case errors.Is(err, identity.ErrNoSession) && bearer(c.Request()) != "":
 			c.Response().Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
@@ -152,7 +156,7 @@ func (s *Server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 			return next(c)
 		}
 		ctx := context.WithValue(c.Request().Context(), principalKey{}, p)
-		list, _, err := s.deps.Identity.WorkspacesOf(ctx, p, identity.ViewMeta)
+		list, _, err := s.deps.Identity.WorkspacesOf(quick, p, identity.ViewMeta)
 		if err != nil {
 			return err
 		}
@@ -167,20 +171,20 @@ func (s *Server) authenticate(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-func (s *Server) identify(c echo.Context) (p identity.Principal, ok bool, err error) {
+func (s *Server) identify(ctx context.Context, c echo.Context) (p identity.Principal, ok bool, err error) {
 	r := c.Request()
 	if b := bearer(r); b != "" {
 		if !isAPI(r) {
 			return p, false, nil // pages are for people
 		}
-		p, err = s.deps.Identity.Token(r.Context(), b)
+		p, err = s.deps.Identity.Token(ctx, b)
 		return p, err == nil, err
 	}
 	cookie, err := r.Cookie(s.cookieName())
 	if err != nil || cookie.Value == "" {
 		return p, false, nil
 	}
-	p, err = s.deps.Identity.Session(r.Context(), cookie.Value)
+	p, err = s.deps.Identity.Session(ctx, cookie.Value)
 	return p, err == nil, err
 }
 

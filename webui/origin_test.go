@@ -67,4 +67,10 @@ func TestOrigin_IsOnRecord(t *testing.T) {
 	if m := source(2); m["ip"] != "198.51.100.7" || m["trusted_proxy"] != "127.0.0.1" {
 		t.Errorf("by a trusted proxy: %v", m)
 	}
+	if code, _, body := s.call(admin, "POST", "/domains", `{"name":"proxied.example","next_hop":"127.0.0.1:25"}`, "X-Forwarded-For", "198.51.100.7"); code != http.StatusCreated {
+		t.Fatal(code, body)
+	}
+	if m := s.events("domain.create")[0]["source"].(map[string]any); m["ip"] != "198.51.100.7" || m["trusted_proxy"] != "127.0.0.1" {
+		t.Errorf("a row change by a trusted proxy: %v", m)
+	}
 }

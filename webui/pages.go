@@ -327,7 +327,8 @@ func (s *pages) done(c echo.Context, message, to string) error {
 // a failure half way is an error page and not half a page.
 func (s *pages) render(c echo.Context, status int, t templ.Component) error {
 	var page bytes.Buffer
-	if err := t.Render(c.Request().Context(), &page); err != nil {
+	// Also a call whose time is over is told so in a page.
+	if err := t.Render(context.WithoutCancel(c.Request().Context()), &page); err != nil {
 		return fmt.Errorf("render %s: %w", c.Path(), err)
 	}
 	h := c.Response().Header()

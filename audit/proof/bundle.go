@@ -7,7 +7,7 @@ import (
 )
 
 // BundleSchema names the form of a bundle.
-const BundleSchema = "mailward-bundle/1"
+const BundleSchema = "mailward-bundle/2"
 
 // Files of a bundle.
 const (
@@ -21,6 +21,7 @@ const (
 	FilePurged      = "purged.ndjson"
 	FileReadme      = "README.txt"
 	FileSums        = "SHA256SUMS"
+	FileSigned      = "SHA256SUMS.note"
 )
 
 // Manifest says what a bundle holds.
@@ -116,13 +117,17 @@ sealed. manifest.json says which part it is.
   anchors.ndjson      receipts of others who were given checkpoints: time stamps (RFC 3161), mails, webhooks, buckets.
   purged.ndjson       which events were deleted when their time was over, and the event that is the protocol of it.
   SHA256SUMS          of all these files.
+  SHA256SUMS.note     signed note over SHA256SUMS, by the key of the newest checkpoint: it covers everything in here, also
+                      what no leaf does (manifest, receipts, this text).
 
 How to check it
 ===============
     mailward audit verify BUNDLE.zip [--key VKEY] [--checkpoint FILE] [--tsa-ca FILE]
 
-exits with 0: all fits; 1: something was changed, and the first event is named; 2: it could not be checked. It needs no
-network and no database. --key is the public key that you trust; --checkpoint is one that you have kept from earlier.
+exits with 0: all fits; 1: something was changed (the first event is named), or it is not signed by the key that you
+trust; 2: it could not be checked (a file is missing or cannot be read, a mistake in the call). It needs no network and no
+database. --key is the public key that you trust; --checkpoint is one that you have kept from earlier. Unpack nothing else
+than what was checked: the file must be exactly these files, one behind the other.
 
 By hand
 =======
@@ -135,6 +140,8 @@ signature   the note's text up to the empty line is what is signed (Ed25519); th
             openssl pkeyutl -verify -pubin -inkey key.pem -rawin -in note.txt -sigfile note.sig
 time stamp  with the whole note in note.txt and the receipt in note.p7:
             openssl ts -verify -data note.txt -in note.p7 -token_in -CAfile ca.pem
+new key     a checkpoint with a fourth line "mailward-next-key VKEY" hands over to that key. A second signature alone
+            hands nothing over: anybody can add one.
 
 What it cannot show
 ===================

@@ -18,20 +18,38 @@ type Checkpoint struct {
 	Origin string
 	Size   uint64
 	Root   []byte
+	// Next hands over to another key (as [Key.VKey] writes it), or is empty. It is
+	// part of what is signed: anybody can put a signature of his own under a note
+	// that another has signed, so the signature alone hands nothing over.
+	Next string
 }
+
+const nextPrefix = "mailward-next-key "
 
 // Text is what is signed (c2sp.org/tlog-checkpoint).
 func (c Checkpoint) Text() string {
-	return fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, base64.StdEncoding.EncodeToString(c.Root))
+	text := fmt.Sprintf("%s\n%d\n%s\n", c.Origin, c.Size, base64.StdEncoding.EncodeToString(c.Root))
+	if c.Next != "" {
+		text += nextPrefix + c.Next + "\n"
+	}
+	return text
 }
 
 // ErrNoCheckpoint means that a text is no checkpoint.
 var ErrNoCheckpoint = errors.New("proof: not a checkpoint")
 
 // parse reads the signed text. Lines after the third are extensions; we write
-// none and take none, so that one tree head has one text.
+// and take no other than that of the next key.
 func parse(text string) (Checkpoint, error) {
 	lines := strings.Split(text, "\n")
+	next := ""
+	if len(lines) == 5 {
+		var ok bool
+		if next, ok = strings.CutPrefix(lines[3], nextPrefix); !ok || next == "" {
+			return Checkpoint{}, ErrNoCheckpoint
+		}
+		lines = append(lines[:3], lines[4])
+	}
 	if len(lines) != 4 || lines[0] == "" || lines[3] != "" {
 		return Checkpoint{}, ErrNoCheckpoint
 	}
@@ -43,7 +61,7 @@ func parse(text string) (Checkpoint, error) {
 	if err != nil || len(root) != sha256.Size {
 		return Checkpoint{}, ErrNoCheckpoint
 	}
-	return Checkpoint{Origin: lines[0], Size: size, Root: root}, nil
+	return Checkpoint{Origin: lines[0], Size: size, Root: root, Next: next}, nil
 }
 
 // AlgorithmEd25519 is the one way in which checkpoints are signed today. It
@@ -99,19 +117,24 @@ func (k Key) verifier(origin string) (note.Verifier, error) {
 
 // Sign makes the signed note of a checkpoint.
 func Sign(c Checkpoint, keys []Key, sign func(Key, []byte) ([]byte, error)) (string, error) {
+	signed, err := signNote(c.Origin, c.Text(), keys, sign)
+	if err != nil {
+		return "", fmt.Errorf("sign checkpoint of %d events: %w", c.Size, err)
+	}
+	return signed, nil
+}
+
+func signNote(name, text string, keys []Key, sign func(Key, []byte) ([]byte, error)) (string, error) {
 	var signers []note.Signer
 	for _, k := range keys {
-		v, err := k.verifier(c.Origin)
+		v, err := k.verifier(name)
 		if err != nil {
 			return "", err
 		}
 		signers = append(signers, signer{v, func(msg []byte) ([]byte, error) { return sign(k, msg) }})
 	}
-	b, err := note.Sign(&note.Note{Text: c.Text()}, signers...)
-	if err != nil {
-		return "", fmt.Errorf("sign checkpoint of %d events: %w", c.Size, err)
-	}
-	return string(b), nil
+	b, err := note.Sign(&note.Note{Text: text}, signers...)
+	return string(b), err
 }
 
 type signer struct {
@@ -140,12 +163,21 @@ func Open(signed string, known []Key) (Checkpoint, []Key, error) {
 	if err != nil {
 		return c, nil, err
 	}
+	_, by, err := openNote(signed, c.Origin, known)
+	if err != nil {
+		return c, nil, fmt.Errorf("proof: checkpoint of %d events: %w", c.Size, err)
+	}
+	return c, by, nil
+}
+
+// openNote checks a note that was signed under a name.
+func openNote(signed, name string, known []Key) (text string, signedBy []Key, err error) {
 	var list []note.Verifier
 	by := map[uint32]Key{}
 	for _, k := range known {
-		v, err := k.verifier(c.Origin)
+		v, err := k.verifier(name)
 		if err != nil {
-			return c, nil, err
+			return "", nil, err
 		}
 		if _, twice := by[v.KeyHash()]; !twice {
 			list, by[v.KeyHash()] = append(list, v), k
@@ -153,11 +185,26 @@ func Open(signed string, known []Key) (Checkpoint, []Key, error) {
 	}
 	n, err := note.Open([]byte(signed), note.VerifierList(list...))
 	if err != nil {
-		return c, nil, fmt.Errorf("proof: checkpoint of %d events: %w", c.Size, err)
+		return "", nil, err
 	}
-	var signedBy []Key
 	for _, s := range n.Sigs {
 		signedBy = append(signedBy, by[s.Hash])
 	}
-	return c, signedBy, nil
+	return n.Text, signedBy, nil
+}
+
+// sumsText is what is signed for a whole bundle: its first line is none of a
+// checkpoint, so neither can be taken for the other.
+func sumsText(origin string, sums []byte) string {
+	return fmt.Sprintf("%s\n%s\nsha256:%x\n", BundleSchema, origin, sha256.Sum256(sums))
+}
+
+// SignSums makes the signed note over the checksums of a bundle, and with them
+// over all that is in it.
+func SignSums(origin string, sums []byte, k Key, sign func(Key, []byte) ([]byte, error)) (string, error) {
+	signed, err := signNote(origin, sumsText(origin, sums), []Key{k}, sign)
+	if err != nil {
+		return "", fmt.Errorf("sign bundle: %w", err)
+	}
+	return signed, nil
 }

@@ -53,13 +53,9 @@ func Verify(r io.ReaderAt, size int64, opt Options) (Report, error) {
 		return Report{}, fmt.Errorf("the bundle is no zip file: %w", err)
 	}
 	v := &verifier{opt: opt, files: map[string]*zip.File{}, roots: map[uint64][]byte{}, notes: map[string]string{}, purged: map[string]purge{}}
-	for _, f := range z.File {
-		if v.files[f.Name] != nil {
-			return Report{}, fmt.Errorf("the bundle has two files %s", f.Name)
-		}
-		v.files[f.Name] = f
+	if err = v.unpack(r, size, z); err == nil {
+		err = v.run()
 	}
-	err = v.run()
 	var t *tampered
 	if errors.As(err, &t) {
 		v.rep.Problem, v.rep.Event = t.problem, t.event
@@ -75,17 +71,18 @@ type purge struct {
 
 // verifier is the state of one check.
 type verifier struct {
-	opt    Options
-	files  map[string]*zip.File
-	rep    Report
-	man    Manifest
-	keys   []Key
-	points []BundleCheckpoint
-	heads  []Checkpoint
-	roots  map[uint64][]byte // by size, of the leaves in the bundle
-	notes  map[string]string // by origin and size
-	purged map[string]purge  // by the protocol's event
-	dead   map[uint64]string // deleted events, and their protocol
+	opt     Options
+	trusted []Key // what was brought along, and what that has handed over to
+	files   map[string]*zip.File
+	rep     Report
+	man     Manifest
+	keys    []Key
+	points  []BundleCheckpoint
+	heads   []Checkpoint
+	roots   map[uint64][]byte // by size, of the leaves in the bundle
+	notes   map[string]string // by origin and size
+	purged  map[string]purge  // by the protocol's event
+	dead    map[uint64]string // deleted events, and their protocol
 }
 
 func (v *verifier) run() error {
@@ -120,19 +117,31 @@ func (v *verifier) open(name string) (io.ReadCloser, error) {
 const partLimit = 64 << 20
 
 func (v *verifier) json(name string, out any) error {
-	r, err := v.open(name)
+	b, err := v.whole(name)
 	if err != nil {
 		return err
-	}
-	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, partLimit))
-	if err != nil {
-		return broken(name, err)
 	}
 	if err := json.Unmarshal(b, out); err != nil {
 		return fmt.Errorf("%s cannot be read: %w", name, err)
 	}
 	return nil
+}
+
+// whole reads a file that is small.
+func (v *verifier) whole(name string) ([]byte, error) {
+	r, err := v.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, partLimit+1))
+	if err != nil {
+		return nil, broken(name, err)
+	}
+	if len(b) > partLimit {
+		return nil, fmt.Errorf("%s is too large to be one of ours", name)
+	}
+	return b, nil
 }
 
 // broken is a file of the bundle whose bytes are not those that were written:
@@ -169,6 +178,9 @@ func (v *verifier) lines(name string, fn func(n int, b []byte) error) error {
 func (v *verifier) readParts() error {
 	if err := v.json(FileManifest, &v.man); err != nil {
 		return err
+	}
+	if v.man.Schema == "mailward-bundle/1" {
+		return errors.New("this bundle is of a form in which only the events were signed: have it exported anew")
 	}
 	if v.man.Schema != BundleSchema {
 		return fmt.Errorf("bundles of the form %q are not known here", v.man.Schema)
@@ -339,6 +351,9 @@ func (v *verifier) event(e BundleEvent, leaf []byte) error {
 	}
 	if in["id"] != e.ID {
 		return bad("stands under another id than its own")
+	}
+	if class, _ := in["class"].(map[string]any); class["retention"] != e.Retention {
+		return bad("stands under another retention than its own")
 	}
 	if v.man.Workspace != "" && in["workspace_id"] != v.man.Workspace {
 		return bad("belongs to another workspace")

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -30,12 +29,14 @@ func (v *verifier) checkPurges() error {
 }
 
 // checkHeads checks signatures and roots of all checkpoints, and follows the
-// hand-over from key to key.
+// hand-over from key to key: a key is trusted when one that is trusted has signed
+// that it is the next. That both have signed a checkpoint says nothing.
 func (v *verifier) checkHeads() error {
-	trusted := slices.Clone(v.opt.Trusted)
-	if len(trusted) == 0 {
-		trusted = slices.Clone(v.keys)
-		v.rep.Notices = append(v.rep.Notices, "no key was given, so the keys of the bundle itself are believed: compare them with what you were told on another way")
+	v.trusted = slices.Clone(v.opt.Trusted)
+	if len(v.trusted) == 0 {
+		if err := v.trustKept(); err != nil {
+			return err
+		}
 	}
 	var last []Key
 	for i, c := range v.heads {
@@ -51,17 +52,21 @@ func (v *verifier) checkHeads() error {
 		}
 		last = nil
 		for _, k := range by {
-			if hasKey(trusted, k) {
-				last = by
+			if hasKey(v.trusted, k) {
+				last = append(last, k)
 			}
 		}
-		if last != nil {
-			trusted = append(trusted, by...)
+		if last != nil && c.Next != "" {
+			next, err := ParseVKey(c.Next)
+			if err != nil {
+				return wrong("the checkpoint of %d events under %s hands over to a key that is none", c.Size, c.Origin)
+			}
+			v.trusted = append(v.trusted, next)
 		}
 		v.rep.Checkpoints++
 	}
 	if last == nil {
-		return errors.New("the newest checkpoint is not signed by a key that you trust")
+		return wrong("the newest checkpoint is not signed by a key that you trust, nor by one that such a key has handed over to: somebody else has made this bundle, or the key is that of another record")
 	}
 	v.rep.Head, v.rep.SignedBy = v.heads[len(v.heads)-1], last
 	if v.rep.Head.Size != v.man.Size || v.rep.Head.Origin != v.man.Origin {
@@ -70,8 +75,35 @@ func (v *verifier) checkHeads() error {
 	return nil
 }
 
+// trustKept is for who brings no key: the one that has signed the checkpoint that
+// was kept is as good, and without that only the bundle's own are there.
+func (v *verifier) trustKept() error {
+	if v.opt.Earlier != "" {
+		_, by, err := Open(v.opt.Earlier, v.keys)
+		if err != nil {
+			return v.strange(err)
+		}
+		v.trusted = by
+		v.rep.Notices = append(v.rep.Notices, "no key was given: that of the checkpoint that was kept is believed")
+		return nil
+	}
+	v.trusted = slices.Clone(v.keys)
+	v.rep.Notices = append(v.rep.Notices, "no key was given, so the keys of the bundle itself are believed: compare them with what you were told on another way")
+	return nil
+}
+
+// strange tells of a kept checkpoint that no key of the bundle has signed: of
+// another record, or of this one and the bundle is made up.
+func (v *verifier) strange(err error) error {
+	c, _ := Read(v.opt.Earlier)
+	if slices.ContainsFunc(v.heads, func(h Checkpoint) bool { return h.Origin == c.Origin }) {
+		return wrong("the checkpoint that was kept is of %s too, and no key of the bundle has signed it: somebody else has made this bundle, or changed the checkpoint", c.Origin)
+	}
+	return fmt.Errorf("the checkpoint that was kept is not signed by a key of this record: %w", err)
+}
+
 func hasKey(list []Key, k Key) bool {
-	return slices.ContainsFunc(list, func(o Key) bool { return o.ID() == k.ID() })
+	return slices.ContainsFunc(list, func(o Key) bool { return bytes.Equal(o.Public, k.Public) })
 }
 
 // checkEarlier compares with a checkpoint that somebody has kept.
@@ -81,7 +113,7 @@ func (v *verifier) checkEarlier() error {
 	}
 	c, _, err := Open(v.opt.Earlier, append(slices.Clone(v.opt.Trusted), v.keys...))
 	if err != nil {
-		return fmt.Errorf("the checkpoint that was kept is not signed by a key of this record: %w", err)
+		return v.strange(err)
 	}
 	if why := Contradicts(c, v.rep.Leaves, v.roots[c.Size]); why != "" {
 		return wrong("%s%s", why, v.restored(c.Origin))
@@ -106,6 +138,11 @@ func (v *verifier) restored(origin string) string {
 	if v.json(FileOrigins, &list) != nil {
 		return ""
 	}
+	return GivenUp(list, origin)
+}
+
+// GivenUp says when and why an origin was left for another, or "".
+func GivenUp(list []BundleOrigin, origin string) string {
 	for _, o := range list {
 		if old, err := Read(o.OldNote); err == nil && old.Origin == origin {
 			return fmt.Sprintf("; %s was given up on %s after a restore, with the reason: %s", origin, o.OpenedAt.UTC().Format(time.RFC3339), o.Reason)
@@ -140,6 +177,8 @@ func (v *verifier) checkAnchors() error {
 	})
 }
 
+// checkSums checks the files against their checksums, and the signature over these:
+// it covers what no leaf does, as the manifest, the receipts and the text for people.
 func (v *verifier) checkSums() error {
 	sums := map[string]string{}
 	err := v.lines(FileSums, func(n int, b []byte) error {
@@ -154,7 +193,7 @@ func (v *verifier) checkSums() error {
 		return err
 	}
 	for name := range v.files {
-		if name == FileSums {
+		if name == FileSums || name == FileSigned {
 			continue
 		}
 		r, err := v.open(name)
@@ -170,6 +209,26 @@ func (v *verifier) checkSums() error {
 		if sums[name] != hex.EncodeToString(h.Sum(nil)) {
 			return wrong("the file %s was changed", name)
 		}
+		delete(sums, name)
+	}
+	for name := range sums {
+		return wrong("the file %s was taken out", name)
+	}
+	return v.checkSigned()
+}
+
+func (v *verifier) checkSigned() error {
+	sums, err := v.whole(FileSums)
+	if err != nil {
+		return err
+	}
+	signed, err := v.whole(FileSigned)
+	if err != nil {
+		return err
+	}
+	text, _, err := openNote(string(signed), v.man.Origin, v.trusted)
+	if err != nil || text != sumsText(v.man.Origin, sums) {
+		return wrong("what the bundle says beside its events was changed (its manifest, a receipt, the text for people): the signature in %s is not of these files", FileSigned)
 	}
 	return nil
 }

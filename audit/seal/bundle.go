@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,11 +49,8 @@ const (
 // WriteBundle seals what is new and writes a bundle: events, all leaves,
 // checkpoints, keys and receipts. Whoever calls it has put that on record before.
 func (s *Sealer) WriteBundle(ctx context.Context, w io.Writer, part Part) (proof.Manifest, error) {
-	for n := 1; n > 0; {
-		var err error
-		if n, err = s.Audit.Sequence(ctx); err != nil {
-			return proof.Manifest{}, err
-		}
+	if err := s.Audit.SequenceAll(ctx); err != nil {
+		return proof.Manifest{}, err
 	}
 	head, err := s.Seal(ctx)
 	if err != nil {
@@ -72,7 +70,7 @@ func (s *Sealer) WriteBundle(ctx context.Context, w io.Writer, part Part) (proof
 			return b.man, err
 		}
 	}
-	return b.man, b.close()
+	return b.man, b.close(ctx)
 }
 
 func text(t time.Time) string {
@@ -316,19 +314,38 @@ func lines[T any](b *bundle, name string, list []T) error {
 	})
 }
 
-// close writes the checksums and ends the file.
-func (b *bundle) close() error {
-	w, err := b.zip.CreateHeader(&zip.FileHeader{Name: proof.FileSums, Method: zip.Deflate, Modified: b.man.MadeAt})
+// close writes the checksums, signs them and ends the file.
+func (b *bundle) close(ctx context.Context) error {
+	sums := strings.Join(b.sums, "\n") + "\n"
+	keys, err := b.s.Keys.List(ctx)
 	if err != nil {
-		return fmt.Errorf("write checksums: %w", err)
+		return err
 	}
-	for _, line := range b.sums {
-		if _, err := io.WriteString(w, line+"\n"); err != nil {
-			return fmt.Errorf("write checksums: %w", err)
+	key, err := b.signer(keys)
+	if err != nil {
+		return err
+	}
+	signed, err := proof.SignSums(b.man.Origin, []byte(sums), key, func(k proof.Key, msg []byte) ([]byte, error) { return b.s.Keys.Sign(ctx, k, msg) })
+	if err != nil {
+		return err
+	}
+	for _, f := range [][2]string{{proof.FileSums, sums}, {proof.FileSigned, signed}} {
+		if err := b.file(f[0], func(w io.Writer) error { _, err := io.WriteString(w, f[1]); return err }); err != nil {
+			return err
 		}
 	}
 	if err := b.zip.Close(); err != nil {
 		return fmt.Errorf("end the bundle: %w", err)
 	}
 	return nil
+}
+
+// signer is the key of the newest checkpoint: one that is only in use since then
+// is known to nobody yet.
+func (b *bundle) signer(keys []proof.Key) (proof.Key, error) {
+	_, by, err := proof.Open(b.head.Note, keys)
+	if err != nil {
+		return proof.Key{}, fmt.Errorf("the newest checkpoint is signed by no key that is still here: %w", err)
+	}
+	return by[0], nil
 }

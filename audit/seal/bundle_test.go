@@ -119,8 +119,8 @@ func TestBundle_ChecksOffline(t *testing.T) {
 		t.Errorf("without a key: %+v", rep)
 	}
 	stranger := proof.Key{Algorithm: proof.AlgorithmEd25519, Public: make([]byte, 32)}
-	if _, err := proof.Verify(bytes.NewReader(all), int64(len(all)), proof.Options{Trusted: []proof.Key{stranger}}); err == nil || !strings.Contains(err.Error(), "not signed by a key that you trust") {
-		t.Errorf("with another key: %v", err)
+	if rep := r.verify(all, proof.Options{Trusted: []proof.Key{stranger}}); !strings.Contains(rep.Problem, "not signed by a key that you trust") {
+		t.Errorf("with another key: %+v", rep)
 	}
 	if b := r.bundle(Part{Anonymous: true}); bytes.Contains(unzip(t, b, proof.FileEvents), []byte("erika@")) {
 		t.Error("personal values are in a bundle without them")
@@ -193,7 +193,21 @@ func TestBundle_Tampered(t *testing.T) {
 		"a bit of a signature": {proof.FileCheckpoints, func(b []byte) []byte { b[bytes.LastIndex(b, []byte(`\n"`))-10] ^= 1; return b }, "bad signature"},
 		"a root":               {proof.FileCheckpoints, func(b []byte) []byte { i := bytes.Index(b, []byte(`\n\n`)); b[i-5] ^= 1; return b }, "checkpoint"},
 		"a receipt":            {proof.FileAnchors, func([]byte) []byte { return []byte(`{"kind":"tsa","origin":"x","size":1}` + "\n") }, "is not here"},
-		"the manifest":         {proof.FileManifest, func(b []byte) []byte { return bytes.Replace(b, []byte(`"first_seq": 0`), []byte(`"first_seq": 1`), 1) }, "order"},
+		"the class of an event": {proof.FileEvents, func(b []byte) []byte {
+			return bytes.Replace(b, []byte(`"retention":"sec-400d"`), []byte(`"retention":"incident"`), 1)
+		}, "another retention"},
+		"an unknown field": {proof.FileEvents, func(b []byte) []byte {
+			return bytes.Replace(b, []byte(`{"seq":3,`), []byte(`{"reviewed":true,"seq":3,`), 1)
+		}, "beside its events"},
+		"a field twice": {proof.FileEvents, func(b []byte) []byte {
+			return bytes.Replace(b, []byte(`{"seq":3,`), []byte(`{"EVENT":"{\"action\":\"nothing\"}","seq":3,`), 1)
+		}, "beside its events"},
+		"another way to write it": {proof.FileEvents, func(b []byte) []byte { return bytes.Replace(b, []byte("auth.login"), []byte(`\u0061uth.login`), 1) }, "beside its events"},
+		"when it was made":        {proof.FileManifest, func(b []byte) []byte { return bytes.Replace(b, []byte(`"made_at": "2`), []byte(`"made_at": "3`), 1) }, "beside its events"},
+		"the text for people":     {proof.FileReadme, func(b []byte) []byte { return append(b, "All is well.\n"...) }, "beside its events"},
+		"a reason of a restore":   {proof.FileOrigins, func(b []byte) []byte { return bytes.Replace(b, []byte(`"reason": "`), []byte(`"reason": "x`), 1) }, "beside its events"},
+		"a made-up receipt":       {proof.FileAnchors, func([]byte) []byte { return []byte(`{"kind":"email","origin":"x","size":1}` + "\n") }, "beside its events"},
+		"the manifest":            {proof.FileManifest, func(b []byte) []byte { return bytes.Replace(b, []byte(`"first_seq": 0`), []byte(`"first_seq": 1`), 1) }, "order"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := rewrite(t, good, inFile(c.file, c.do))
@@ -212,7 +226,7 @@ func TestBundle_Tampered(t *testing.T) {
 		}
 	}
 	// What is not there cannot be checked: that is not "changed".
-	for _, name := range []string{proof.FileLeaves, proof.FileKeys, proof.FileManifest, proof.FileCheckpoints} {
+	for _, name := range []string{proof.FileLeaves, proof.FileKeys, proof.FileManifest, proof.FileCheckpoints, proof.FileSigned} {
 		bad := rewrite(t, good, func(n string, b []byte) []byte {
 			if n == name {
 				return nil

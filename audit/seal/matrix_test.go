@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"path/filepath"
@@ -119,7 +118,7 @@ func TestMatrix_RestoredWithoutSaying(t *testing.T) {
 // believed where the true key is known.
 func TestMatrix_KeyOfAnother(t *testing.T) {
 	t.Parallel()
-	r, _ := matrix(t)
+	r, kept := matrix(t)
 	keys, err := r.PublicKeys(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +129,49 @@ func TestMatrix_KeyOfAnother(t *testing.T) {
 	r.Local = File{filepath.Join(t.TempDir(), "head.json")}
 	r.seal()
 	b := r.bundle(Part{})
-	if _, err := proof.Verify(bytes.NewReader(b), int64(len(b)), proof.Options{Trusted: keys}); err == nil || !strings.Contains(err.Error(), "not signed by a key that you trust") {
-		t.Errorf("%v", err)
+	if rep := r.verify(b, proof.Options{Trusted: keys}); !strings.Contains(rep.Problem, "not signed by a key that you trust") {
+		t.Errorf("%+v", rep)
+	}
+	// Nor by somebody who has nothing but a checkpoint from before.
+	if rep := r.verify(b, proof.Options{Earlier: kept.Note}); !strings.Contains(rep.Problem, "somebody else has made this bundle") {
+		t.Errorf("%+v", rep)
+	}
+}
+
+// TestMatrix_ForgedHandOver: a true checkpoint of ours, to which the attacker adds
+// a signature of his own, hands nothing over to his key.
+func TestMatrix_ForgedHandOver(t *testing.T) {
+	t.Parallel()
+	r, kept := matrix(t)
+	keys, err := r.PublicKeys(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, private, _ := ed25519.GenerateKey(nil)
+	mine := proof.Key{Algorithm: proof.AlgorithmEd25519, Public: public}
+	c, err := proof.Read(kept.Note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := proof.Sign(c, []proof.Key{mine}, func(_ proof.Key, msg []byte) ([]byte, error) { return ed25519.Sign(private, msg), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := kept.Note + strings.SplitN(own, "\n\n", 2)[1]
+	if _, by, err := proof.Open(both, append(keys, mine)); err != nil || len(by) != 2 {
+		t.Fatalf("signed by %v, %v", by, err)
+	}
+	r.attack("UPDATE audit.event SET bytes = replace(convert_from(bytes, 'UTF8'), 'auth.logout', 'auth.login')::bytea WHERE action = 'auth.logout'; " + relabel + "DELETE FROM audit.checkpoint;")
+	if _, err := r.db.Admin(t).Exec(context.Background(), "INSERT INTO audit.checkpoint (origin, size, root, note) VALUES ($1, $2, $3, $4)", c.Origin, c.Size, c.Root, both); err != nil {
+		t.Fatal(err)
+	}
+	r.Keys = Remote{transit{private}, "x"}
+	r.Local = File{filepath.Join(t.TempDir(), "head.json")}
+	r.seal()
+	b := r.bundle(Part{})
+	for name, opt := range map[string]proof.Options{"the key": {Trusted: keys}, "a checkpoint": {Earlier: kept.Note}} {
+		if rep := r.verify(b, opt); !strings.Contains(rep.Problem, "not signed by a key that you trust") {
+			t.Errorf("with %s from before: %+v", name, rep)
+		}
 	}
 }

@@ -61,6 +61,9 @@ func (s *Sealer) Last(ctx context.Context) (c Signed, err error) {
 	if err != nil {
 		return c, fmt.Errorf("read last checkpoint: %w", err)
 	}
+	if signed, err := proof.Read(c.Note); err == nil {
+		c.Next = signed.Next
+	}
 	return c, nil
 }
 

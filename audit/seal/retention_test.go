@@ -133,3 +133,49 @@ func twoDelete(t *testing.T, r *rig, part string) (request, protocol uuid.UUID) 
 	}
 	return request, done.Items[0].ID
 }
+
+// TestPurge_WhatNeedsTheMonth: a month stays while somebody needs it, and while it is
+// not known why it is not whole.
+func TestPurge_WhatNeedsTheMonth(t *testing.T) {
+	t.Parallel()
+	r, ctx := newRig(t), context.Background()
+	part, item := oldMonth(t, r.db), uuid.Must(uuid.NewV7())
+	r.act(1, audit.Logout)
+	r.seal()
+	admin := r.db.Admin(t)
+	do := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := admin.Exec(ctx, sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(why string) {
+		t.Helper()
+		list, err := r.Audit.Purgeable(ctx)
+		if err != nil || len(list) != 1 || list[0].WhyNot != why {
+			t.Errorf("%+v, %v, want %q", list, err, why)
+		}
+		var no *audit.RefusedError
+		if _, err := r.Audit.Purge(ctx, pg.Operator("x"), part, "time is over", nil); why != "" && (!errors.As(err, &no) || !strings.Contains(no.Reason, why)) {
+			t.Errorf("deleted: %v, want %q", err, why)
+		}
+	}
+	r.attack(fmt.Sprintf("UPDATE audit.%s SET target_ids = ARRAY['%s']", part, item))
+	do("SET session_replication_role = replica") // references to what is not the matter here
+	do(`INSERT INTO quarantine_item (id, workspace_id, mail_id, class, received_at, expires_at, envelope_from, size, sha256, blob_name, legal_hold_at)
+		VALUES ($1, '00000000-0000-7000-8000-000000000001', $1, 'malware', now(), now(), '', 1, sha256(''), '', now())`, item)
+	want("a legal hold is on a mail that events of it are about")
+	do("UPDATE quarantine_item SET legal_hold_at = NULL")
+	do(`INSERT INTO evidence_export (id, workspace_id, case_id, item_ids, language, reason, detail, mode, requested_name, intent_event_id, state)
+		VALUES ($1, '00000000-0000-7000-8000-000000000001', $1, ARRAY[$1::uuid], 'en', 'x', '{}', 'single_operator', 'x', $1, 'running')`, item)
+	want("an export of evidence that is not done needs events of it")
+	do("UPDATE evidence_export SET state = 'failed'")
+	do("INSERT INTO audit_export (id, owner_id, format) VALUES ($1, $1, 'csv')", item)
+	want("an export of the audit is under way")
+	do("UPDATE audit_export SET state = 'complete'")
+	r.attack("INSERT INTO audit.anchor (id, origin, size, name, kind, target, ok) SELECT gen_random_uuid(), c.origin, c.size, 'tsa', 'tsa', '', false FROM audit.checkpoint c LIMIT 1")
+	want("no anchor has a checkpoint of it yet")
+	r.attack("UPDATE audit.anchor SET ok = true, size = (SELECT max(size) FROM audit.checkpoint)")
+	r.attack(fmt.Sprintf("DELETE FROM audit.%[1]s WHERE id = (SELECT min(id::text)::uuid FROM audit.%[1]s)", part))
+	want("events of it are missing or without a number")
+}

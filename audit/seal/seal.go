@@ -171,15 +171,26 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (Head, error) {
 	if err != nil {
 		return Head{}, err
 	}
-	if m.head.Note != "" && size == last.Size && len(keys) == 1 {
-		// A crash may have kept the row away.
-		return m.head, errors.Join(addCheckpoint(ctx, tx, last, m.head.Note), s.beat(ctx, tx, m.head))
+	if m.head.Note != "" {
+		// A crash may have kept the row away, and it may hand over to another key.
+		if err := addCheckpoint(ctx, tx, last, m.head.Note); err != nil {
+			return Head{}, err
+		}
+		// A new key waits until the event of it is numbered: each size is signed once.
+		if size == last.Size {
+			return m.head, s.beat(ctx, tx, m.head)
+		}
 	}
 	root, err := (proof.Tree{Source: source{tx}}).Root(ctx, size)
 	if err != nil {
 		return Head{}, err
 	}
 	c := proof.Checkpoint{Origin: m.head.Origin, Size: size, Root: root}
+	if len(keys) > 1 {
+		if c.Next, err = keys[0].VKey(c.Origin); err != nil {
+			return Head{}, err
+		}
+	}
 	signed, err := proof.Sign(c, keys, func(k proof.Key, msg []byte) ([]byte, error) { return s.Keys.Sign(ctx, k, msg) })
 	if err != nil {
 		return Head{}, err
@@ -254,7 +265,7 @@ func (s *Sealer) check(ctx context.Context, tx pgx.Tx, last proof.Checkpoint, si
 }
 
 // signers are the keys for the next checkpoint: the one in use, and with it once
-// the one before, so that whoever trusts that one can trust the next.
+// the one before, which signs that this is the next: whoever trusts it can trust that.
 func (s *Sealer) signers(ctx context.Context, tx pgx.Tx, head Head) ([]proof.Key, error) {
 	mine, err := s.Keys.List(ctx)
 	if err != nil {
@@ -270,11 +281,13 @@ func (s *Sealer) signers(ctx context.Context, tx pgx.Tx, head Head) ([]proof.Key
 		if _, before, err = proof.Open(head.Note, append(slices.Clone(known), mine...)); err != nil {
 			return nil, refuse("the last checkpoint that is kept is signed by no key of ours: %v", err)
 		}
-		if !has(before, mine[0]) {
-			for _, k := range before {
-				if has(mine[1:], k) {
-					use = append(slices.Clone(use), k)
-				}
+	} else if !has(known, mine[0]) {
+		before = known // a database from before the last change of keys was restored
+	}
+	if !has(before, mine[0]) {
+		for _, k := range before {
+			if has(mine[1:], k) {
+				use = append(slices.Clone(use), k)
 			}
 		}
 	}
@@ -284,7 +297,7 @@ func (s *Sealer) signers(ctx context.Context, tx pgx.Tx, head Head) ([]proof.Key
 	if _, err := tx.Exec(ctx, addKeySQL, mine[0].ID(), mine[0].Algorithm, []byte(mine[0].Public)); err != nil {
 		return nil, fmt.Errorf("note sealing key: %w", err)
 	}
-	return use, s.recordKey(ctx, tx, head, mine[0], before, len(use) > 1)
+	return use, s.recordKey(ctx, tx, head, mine[0], before, len(use) > 1 || len(before) > 1 && has(before, mine[0]))
 }
 
 func (s *Sealer) recordKey(ctx context.Context, tx pgx.Tx, head Head, now proof.Key, before []proof.Key, handover bool) error {
@@ -445,10 +458,8 @@ func (s *Sealer) Reanchor(ctx context.Context, who pg.Actor, reason string) (old
 	if err != nil {
 		return old, now, err
 	}
-	for n := 1; n > 0; {
-		if n, err = s.Audit.Sequence(ctx); err != nil {
-			return old, now, err
-		}
+	if err := s.Audit.SequenceAll(ctx); err != nil {
+		return old, now, err
 	}
 	now, err = s.Seal(ctx)
 	return old, now, err

@@ -255,6 +255,9 @@ func TestSeal_KeyRotation(t *testing.T) {
 	if got := signedBy(); len(got) != 1 || got[0] != after.ID() {
 		t.Errorf("the next one is signed by %v", got)
 	}
+	if rep := r.verify(r.bundle(Part{}), proof.Options{Trusted: []proof.Key{before}}); rep.Problem != "" {
+		t.Errorf("who trusts the old key cannot check what the new one has signed: %+v", rep)
+	}
 	p, err := r.Audit.List(ctx, audit.Filter{Action: audit.SealKey})
 	if err != nil || len(p.Items) != 2 || !strings.Contains(string(p.Items[0].Bytes), after.ID()) || !strings.Contains(string(p.Items[0].Bytes), "ed25519") {
 		t.Errorf("%d events of keys, %v", len(p.Items), err)
@@ -432,5 +435,55 @@ func TestSeal_FailedButRemembered(t *testing.T) {
 	}
 	if v, err := r.VerifyDatabase(ctx, ""); err != nil || v.Problem != "" {
 		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// TestSeal_KeyRotationOfASilentRecord: between the two keys nothing is numbered.
+// The hand-over is not signed twice under one size, of which only the first would be kept.
+func TestSeal_KeyRotationOfASilentRecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.act(1, audit.Login)
+	r.seal()
+	r.act(0, "") // what sealing has recorded
+	first := r.seal()
+	before, after, err := r.Keys.(Local).Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := r.seal(); c.Size != first.Size || c.Next != "" {
+		t.Errorf("%+v after %+v", c, first)
+	}
+	r.act(0, "")
+	if c := r.seal(); c.Size == first.Size || !strings.HasPrefix(c.Next, origin) {
+		t.Errorf("%+v", c)
+	}
+	r.act(2, audit.Login)
+	rep := r.verify(r.bundle(Part{}), proof.Options{Trusted: []proof.Key{before}})
+	if rep.Problem != "" || len(rep.SignedBy) != 1 || rep.SignedBy[0].ID() != after.ID() {
+		t.Errorf("%+v", rep)
+	}
+}
+
+// TestSeal_HandOverWhoseRowIsLost: the head was kept outside, and the transaction
+// that writes it down did not end well.
+func TestSeal_HandOverWhoseRowIsLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.act(1, audit.Login)
+	r.seal()
+	before, _, err := r.Keys.(Local).Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.act(1, audit.Login)
+	if c := r.seal(); c.Next == "" {
+		t.Fatalf("%+v", c)
+	}
+	r.attack("DELETE FROM audit.checkpoint WHERE size = (SELECT max(size) FROM audit.checkpoint)")
+	r.act(2, audit.Login)
+	r.seal()
+	if rep := r.verify(r.bundle(Part{}), proof.Options{Trusted: []proof.Key{before}}); rep.Problem != "" {
+		t.Errorf("%+v", rep)
 	}
 }

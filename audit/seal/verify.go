@@ -39,7 +39,7 @@ func (s *Sealer) VerifyDatabase(ctx context.Context, kept string) (v Verified, e
 		want[c.Size] = append(want[c.Size], c)
 		v.Head = c
 	}
-	head, _, err := s.Local.Load(ctx)
+	head, err := s.outside(ctx)
 	if err != nil {
 		return v, err
 	}
@@ -72,9 +72,30 @@ func (s *Sealer) VerifyDatabase(ctx context.Context, kept string) (v Verified, e
 		return v, fmt.Errorf("the checkpoint that was kept is not signed by a key of this record: %w", err)
 	}
 	if why := proof.Contradicts(c, v.Leaves, roots[c.Size]); why != "" {
-		v.Problem = why
+		told, err := s.restored(ctx, c.Origin)
+		v.Problem = why + told
+		return v, err
 	}
 	return v, nil
+}
+
+// outside is the newest head that is kept outside of the database.
+func (s *Sealer) outside(ctx context.Context) (Head, error) {
+	head, _, err := s.Local.Load(ctx)
+	if err != nil || s.Shared == nil {
+		return head, err
+	}
+	shared, _, err := s.Shared.Load(ctx)
+	if err == nil && (shared.newer(head) || head.Number == 0) {
+		head = shared
+	}
+	return head, err
+}
+
+// restored tells of a restore that gave up the origin of a checkpoint.
+func (s *Sealer) restored(ctx context.Context, origin string) (string, error) {
+	origins, err := rowsOf[proof.BundleOrigin](ctx, s.DB, bundleOriginsSQL)
+	return proof.GivenUp(origins, origin), err
 }
 
 // regrow reads all leaves and gives the roots of the sizes that are asked for.

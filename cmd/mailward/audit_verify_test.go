@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"mailward/audit/proof"
 	"mailward/internal/testenv"
 )
 
@@ -78,6 +79,20 @@ func rezip(t *testing.T, name string, change func([]byte) []byte) string {
 	return p
 }
 
+// keyNamed is a key as C2SP writes it for the name that our bundle is signed under.
+func keyNamed(t *testing.T, vkey string) string {
+	t.Helper()
+	raw, err := base64.StdEncoding.DecodeString(vkey[strings.LastIndex(vkey, "+A")+1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := proof.Key{Algorithm: proof.AlgorithmEd25519, Public: raw[1:]}.VKey("mx.ours.example/audit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 // TestAuditVerify_ExitCodes checks a bundle that an earlier build has written (go
 // test ./audit/seal -run Golden -golden FOLDER), with one bit changed in each kind
 // of file. Nothing but the files is needed for it.
@@ -101,6 +116,24 @@ func TestAuditVerify_ExitCodes(t *testing.T) {
 			t.Errorf("the good one: %d, %q does not say %q; %s", code, out, want, errs)
 		}
 	}
+	stranger := "mx.ours.example/audit+e1a2efba+AZo7eFb/WQnldLvprBIAxiMHhP885co79KE/n6gEGZjC" // of another installation, under our name
+	for name, c := range map[string]struct {
+		code int
+		args []string
+		want string
+	}{
+		"the key of another":        {1, []string{good, "--key", keyNamed(t, stranger)}, "CHANGED: the newest checkpoint is not signed by a key that you trust"},
+		"no key, but a checkpoint":  {0, []string{good, "--checkpoint", filepath.Join(dir, "kept.note")}, ""},
+		"what is no key":            {2, []string{good, "--key", "x"}, "is not the public key"},
+		"what is no checkpoint":     {2, []string{good, "--checkpoint", filepath.Join(dir, "key.txt")}, "cannot be read"},
+		"what is no bundle":         {2, []string{filepath.Join(dir, "key.txt")}, "no zip file"},
+		"nothing at that path":      {2, []string{good + ".none"}, "open bundle"},
+		"a flag that there is none": {2, []string{good, "--trust", "x"}, "unknown flag"},
+	} {
+		if code, out, errs := command(t, "", append([]string{"audit", "verify"}, c.args...)...); code != c.code || !strings.Contains(errs, c.want) {
+			t.Errorf("%s: %d, %q %q, want %d, %q", name, code, out, errs, c.code, c.want)
+		}
+	}
 	flip := func(after string, offset int) func([]byte) []byte {
 		return func(b []byte) []byte {
 			i := bytes.Index(b, []byte(after))
@@ -117,11 +150,13 @@ func TestAuditVerify_ExitCodes(t *testing.T) {
 		code int
 		want string
 	}{
-		"a bit of an event":     {"events.ndjson", flip("auth.logou", 0), 1, "(number 2"},
+		"a bit of an event":     {"events.ndjson", flip("auth.logou", 0), 1, "(number "},
 		"a bit of a leaf":       {"leaves.bin", func(b []byte) []byte { b[40] ^= 1; return b }, 1, "event"},
 		"a bit of a signature":  {"checkpoints.ndjson", flip("— mx.ours.example/audit ", 20), 1, "signature"},
 		"a bit of a time stamp": {"anchors.ndjson", flip(`"receipt":"`, 600), 1, "time stamp"},
 		"an event is gone":      {"events.ndjson", func(b []byte) []byte { return b[:bytes.LastIndexByte(b[:len(b)-1], '\n')+1] }, 1, "missing"},
+		"a word to the reader":  {"README.txt", func(b []byte) []byte { return append(b, "All is well.\n"...) }, 1, "beside its events"},
+		"no signature":          {"SHA256SUMS.note", func([]byte) []byte { return nil }, 2, "has no SHA256SUMS.note"},
 		"no leaves":             {"leaves.bin", func([]byte) []byte { return nil }, 2, ""},
 		"no keys":               {"keys.json", func([]byte) []byte { return nil }, 2, ""},
 	} {

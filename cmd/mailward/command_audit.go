@@ -18,7 +18,7 @@ import (
 )
 
 type auditCmd struct {
-	Verify    auditVerifyCmd    `cmd:"" help:"Check a bundle, offline, or the database. Exit code 0: all fits, 1: something was changed, 2: it could not be checked."`
+	Verify    auditVerifyCmd    `cmd:"" help:"Check a bundle, offline, or the database. Exit code 0: all fits, 1: something was changed or is not signed by the key that was given, 2: it could not be checked."`
 	Export    auditExportCmd    `cmd:"" help:"Write a bundle that can be checked without us, or print events."`
 	Reanchor  auditReanchorCmd  `cmd:"" help:"After a lawful restore of the database: seal under a new name, which tells of the old head."`
 	RotateKey auditRotateKeyCmd `cmd:"" name:"rotate-key" help:"Sign checkpoints with a new key from now on."`
@@ -239,6 +239,12 @@ func (cmd *auditRotateKeyCmd) Run(ctx context.Context, c *cli, e *env) error {
 	if err != nil {
 		return err
 	}
+	if _, err := sealer.Seal(ctx); err != nil { // puts the new key on record
+		return err
+	}
+	if err := log.SequenceAll(ctx); err != nil {
+		return err
+	}
 	head, err := sealer.Seal(ctx)
 	if err != nil {
 		return err
@@ -247,7 +253,7 @@ func (cmd *auditRotateKeyCmd) Run(ctx context.Context, c *cli, e *env) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(e.out, "Checkpoints are signed by a new key from now on; this one by the old key too. Tell it to those who check:\n%s\n", v)
+	_, err = fmt.Fprintf(e.out, "Checkpoints are signed by a new key from now on; the first of them by the old key too, which hands over to it. Tell the new key to those who check:\n%s\n", v)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -142,6 +143,7 @@ type actContext struct {
 	Application string `json:"application,omitempty"`
 	UserAgent   string `json:"user_agent_class,omitempty"`
 	SourceIP    string `json:"source_ip,omitempty"`
+	Proxy       string `json:"trusted_proxy,omitempty"`
 	TraceID     string `json:"trace_id,omitempty"`
 	ClientID    string `json:"client_id,omitempty"`
 	Reason      string `json:"reason,omitempty"`
@@ -154,6 +156,10 @@ type actContext struct {
 // beginTries is how often Act tries to open its transaction: after a restart of
 // the server the pool holds dead connections, and nothing was done on them yet.
 const beginTries = 3
+
+// actLimit is for transactions of those who have set no time of their own, as most
+// background work: a server that is silent must not hold them for ever.
+const actLimit = 10 * time.Minute
 
 // Act runs fn in a writing transaction in the name of a. It is the only way to
 // open one. The transaction is committed if fn returns nil; an error of the
@@ -174,6 +180,11 @@ func (db *DB) Act(ctx context.Context, a Actor, fn func(ctx context.Context, tx 
 }
 
 func (db *DB) act(ctx context.Context, a Actor, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	if _, set := ctx.Deadline(); !set {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, actLimit)
+		defer cancel()
+	}
 	c, x, err := claims(ctx, a)
 	if err != nil {
 		return err
@@ -258,6 +269,9 @@ func newActContext(ctx context.Context) actContext {
 		Reason: w.Text, Code: w.Code, Ticket: w.Ticket, LegalBasis: w.LegalBasis, Emergency: w.Emergency}
 	if r.SourceIP.IsValid() {
 		x.SourceIP = r.SourceIP.Unmap().String()
+	}
+	if r.TrustedProxy.IsValid() {
+		x.Proxy = r.TrustedProxy.Unmap().String()
 	}
 	return x
 }
