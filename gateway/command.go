@@ -101,7 +101,10 @@ func pathEnd(line []byte) int {
 	i, quoted := bytes.IndexByte(line, '<'), false
 	if _, rest, ok := bytes.Cut(line, []byte{':'}); ok && i < 0 {
 		rest = bytes.TrimLeft(rest, blanks) // without brackets, as some say it
-		return len(line) - len(rest) + max(0, bytes.IndexAny(append(rest, ' '), blanks))
+		if end := bytes.IndexAny(rest, blanks); end >= 0 {
+			return len(line) - len(rest) + end
+		}
+		return len(line)
 	}
 	for ; i >= 0 && i < len(line); i++ {
 		switch c := line[i]; {
