@@ -45,7 +45,10 @@ func TestTakeORCPT(t *testing.T) {
 	for _, c := range []struct{ in, rest, orcpt string }{
 		{rcpt + " ORCPT=x400;/c+3Dus/s+3Dbob NOTIFY=NEVER", rcpt + "  NOTIFY=NEVER", "x400;/c+3Dus/s+3Dbob"},
 		{rcpt + " notify=never orcpt=X500;a", rcpt + " notify=never ", "X500;a"},
-		{rcpt + " ORCPT=rfc822;a@b.example", "", ""},
+		{rcpt + " ORCPT=rfc822;a@b.example", rcpt + " ", "rfc822;a@b.example"},
+		{rcpt + " ORCPT=rfc822;gr+C3+BC@b.example", rcpt + " ", "rfc822;gr+C3+BC@b.example"}, // as Postfix writes it
+		{rcpt + " ORCPT=rfc822;a+0D+0A", "", ""}, {rcpt + " ORCPT=rfc822;a+FF", "", ""},
+		{"RCPT TO:bob@ours.example ORCPT=rfc822;a", "RCPT TO:bob@ours.example ", "rfc822;a"}, {"RCPT TO: bob@ours.example", "", ""},
 		{rcpt + " ORCPT=utf-8;a@b.example", "", ""},
 		{rcpt + " ORCPT=x400;", "", ""}, {rcpt + " ORCPT=;a", "", ""}, {rcpt + " ORCPT=x400;a+2", "", ""}, {rcpt + " ORCPT=x400;a+zz", "", ""},
 		{rcpt + " ORCPT=x400;a=b", "", ""}, {rcpt + " ORCPT=x 400;a", "", ""}, {rcpt, "", ""},
