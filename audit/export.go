@@ -194,6 +194,13 @@ func (l *Log) Export(ctx context.Context, begun Event, sel Selection, w io.Write
 	if err != nil {
 		return errors.Join(err, l.EndExport(ctx, begun, Summary{}, err))
 	}
+	if job == nil { // otherwise the job tells
+		release, err := l.HoldMonths(ctx)
+		if err != nil {
+			return errors.Join(err, l.EndExport(ctx, begun, Summary{}, err))
+		}
+		defer release()
+	}
 	sum, err := l.write(ctx, begun, sel, w, job)
 	return errors.Join(err, l.endJob(ctx, job, sum, err), l.EndExport(ctx, begun, sum, err))
 }

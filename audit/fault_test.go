@@ -271,6 +271,50 @@ func TestRunSink_TakesOverWhenTheConnectionIsCut(t *testing.T) {
 	}
 }
 
+// TestRunSink_RecoversAfterARestart: what failed before a restart is on record as
+// mended after it, once.
+func TestRunSink_RecoversAfterARestart(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	for _, step := range []struct {
+		left              int // lines that are taken
+		failed, recovered int
+	}{{0, 1, 0}, {1000, 1, 1}, {1000, 1, 1}} {
+		l := newLog(db)
+		ctx, stop := context.WithCancel(context.Background())
+		if err := l.Record(ctx, Event{Action: Login}); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 2)
+		go func() { done <- l.RunSink(ctx, Writer{&brokenWriter{left: step.left}}) }()
+		go func() { done <- l.RunSequencer(ctx) }()
+		// Over when all is streamed, with the event of the stream itself; where it is broken, when that is told.
+		over := func() bool {
+			list, err := l.Sinks(ctx)
+			s, serr := l.Status(ctx)
+			if err != nil || serr != nil {
+				t.Fatal(err, serr)
+			}
+			streamed := s.Waiting == 0 && len(list) == 1 && list[0].Waiting == 0
+			return number(t, l, SinkFailed) >= step.failed && number(t, l, SinkRecovered) >= step.recovered && (step.left == 0 || streamed)
+		}
+		for deadline := time.Now().Add(15 * time.Second); !over(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%+v: not told", step)
+			}
+		}
+		stop()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if f, r := number(t, l, SinkFailed), number(t, l, SinkRecovered); f != step.failed || r != step.recovered {
+			t.Errorf("%d failures and %d recoveries on record, want %+v", f, r, step)
+		}
+	}
+}
+
 // lockedBuffer is written by one goroutine and read by another.
 type lockedBuffer struct {
 	mu  sync.Mutex

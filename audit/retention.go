@@ -15,6 +15,8 @@ import (
 
 var (
 	countValueSQL = pg.Query(queryFiles, "count_personal")
+	holdMonthsSQL = pg.Query(queryFiles, "hold_months")
+	letMonthsSQL  = pg.Query(queryFiles, "let_months")
 	eraseSQL      = pg.Query(queryFiles, "erase")
 	purgeableSQL  = pg.Query(queryFiles, "purgeable")
 	purgeMonthSQL = pg.Query(queryFiles, "purge_month")
@@ -131,8 +133,37 @@ func (l *Log) PurgeIn(ctx context.Context, tx pgx.Tx, partition, reason string, 
 	if errors.As(err, &no) && no.Code == "42501" {
 		return protocol, &RefusedError{no.Message}
 	}
+	if errors.As(err, &no) && no.Code == "55P03" {
+		return protocol, &RefusedError{fmt.Sprintf("%s cannot go: somebody reads the record at the moment, for longer than two seconds; try again", partition)}
+	}
 	if err != nil {
 		return protocol, fmt.Errorf("delete %s: %w", partition, err)
 	}
 	return protocol, nil
+}
+
+// lockMonths is held shared by whoever writes an export; audit.purge_month wants it alone.
+const lockMonths = 16
+
+// HoldMonths keeps the months of the record from being deleted until release is
+// called: what reads it page by page would have one half from before the deletion and
+// one from after it. A deletion that is under way is waited for.
+func (l *Log) HoldMonths(ctx context.Context) (release func(), err error) {
+	conn, err := l.db.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to hold the months of the record: %w", err)
+	}
+	release = func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWatchTimeout)
+		defer cancel()
+		if _, err := conn.Exec(ctx, letMonthsSQL, lockClass, lockMonths); err != nil {
+			_ = conn.Conn().Close(ctx) // nobody else may get it with its lock
+		}
+		conn.Release()
+	}
+	if _, err := conn.Exec(ctx, holdMonthsSQL, lockClass, lockMonths); err != nil {
+		release()
+		return nil, fmt.Errorf("hold the months of the record: %w", err)
+	}
+	return release, nil
 }

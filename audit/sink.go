@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -12,7 +13,10 @@ import (
 	"mailward/internal/pg"
 )
 
-var sinksSQL = pg.Query(queryFiles, "sinks")
+var (
+	sinksSQL      = pg.Query(queryFiles, "sinks")
+	lastOfSinkSQL = pg.Query(queryFiles, "last_of_sink")
+)
 
 // Line is one event on its way to a sink.
 type Line struct {
@@ -52,17 +56,14 @@ const (
 // also over restarts: the place is kept in the database.
 func (l *Log) RunSink(ctx context.Context, s Sink) error {
 	return l.Lead(ctx, s.Lock(), func(ctx context.Context) error {
-		failing := false
+		st := sinkState{log: l, sink: s}
 		return everyErr(ctx, sequenceEvery, func() error {
 			for {
 				n, err := l.sinkBatch(ctx, s)
 				if ctx.Err() != nil {
 					return nil
 				}
-				if (err != nil) != failing {
-					failing = err != nil
-					l.reportSink(ctx, s, err)
-				}
+				st.note(ctx, n, err)
 				if err != nil {
 					select {
 					case <-ctx.Done():
@@ -78,8 +79,36 @@ func (l *Log) RunSink(ctx context.Context, s Sink) error {
 	})
 }
 
-// reportSink puts on record that a sink takes nothing, or takes again.
-func (l *Log) reportSink(ctx context.Context, s Sink, err error) {
+// sinkState is what one leader knows of how a sink does.
+type sinkState struct {
+	log     *Log
+	sink    Sink
+	failing bool
+	known   bool // whether the record says the same; at first it can tell of a failure under another leader
+}
+
+// note puts on record that a sink takes nothing, or takes again. A failure of the
+// leader before us, before a restart for one, ends with the first batch that is
+// taken: that failure's own event is in it, if nothing else is.
+func (s *sinkState) note(ctx context.Context, sent int, err error) {
+	if !s.known && err == nil && sent > 0 && !s.failing {
+		var action string
+		switch err := s.log.db.QueryRow(ctx, lastOfSinkSQL, []string{SinkFailed, SinkRecovered}, s.sink.Name()).Scan(&action); {
+		case err == nil:
+			s.failing = action == SinkFailed
+		case !errors.Is(err, pgx.ErrNoRows):
+			return // looked for again at the next batch
+		}
+		s.known = true
+	}
+	if (err != nil) != s.failing {
+		s.failing = err != nil
+		s.known = s.log.reportSink(ctx, s.sink, err)
+	}
+}
+
+// reportSink says whether the state of a sink is on record.
+func (l *Log) reportSink(ctx context.Context, s Sink, err error) bool {
 	ev := Event{Action: SinkRecovered, Actor: pg.System("audit stream", "schedule"), Targets: []Target{{Type: "audit_sink", ID: s.Name()}}}
 	if err != nil {
 		l.log.Error("audit stream held up, trying again", "sink", s.Name(), "error", err)
@@ -87,7 +116,9 @@ func (l *Log) reportSink(ctx context.Context, s Sink, err error) {
 	}
 	if err := l.Record(ctx, ev); err != nil {
 		l.log.Error("state of an audit stream not recorded", "sink", s.Name(), "error", err)
+		return false
 	}
+	return true
 }
 
 // sinkBatch sends the events after the cursor. The cursor moves only after that.

@@ -267,6 +267,11 @@ func (s *pages) postRaw(c echo.Context) error {
 	if form.Wrong == "" && !ok {
 		form.Wrong = "act.wrong.purpose"
 	}
+	if form.Wrong == "" {
+		if _, form.Wrong, err = s.attest(c); err != nil {
+			return s.failure(c, err)
+		}
+	}
 	if form.Wrong != "" {
 		return s.showItem(c, http.StatusUnprocessableEntity, form, "raw")
 	}

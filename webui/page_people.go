@@ -288,6 +288,7 @@ type userView struct {
 	Spaces []identity.Workspace
 	Wrong  string
 	StepUp bool
+	Signs  bool // a role is given with the person's passkey
 }
 
 func (s *pages) getUser(c echo.Context) error { return s.showUser(c, http.StatusOK, "") }
@@ -300,6 +301,9 @@ func (s *pages) showUser(c echo.Context, status int, wrong string) error {
 	p, v := s.frame(c, "users"), userView{Wrong: wrong}
 	if v.Account, err = s.people.AccountFor(c.Request().Context(), p.User.principal, id); err == nil {
 		v.Spaces, err = s.spaces(c)
+	}
+	if err == nil {
+		v.Signs, err = s.signs(c, p.User)
 	}
 	if err != nil {
 		return s.failure(c, err)
@@ -327,9 +331,14 @@ func (s *pages) postUserAct(c echo.Context) error {
 	}
 	wrong := form.Wrong
 	if wrong == "" {
-		if wrong, err = s.stepUp(c); err != nil {
+		sure := s.stepUp
+		if c.Param("verb") == "grant" {
+			sure = s.signOrPassword
+		}
+		if wrong, err = sure(c); err != nil {
 			return s.failure(c, err)
 		}
+		ctx = c.Request().Context() // with the signature
 	}
 	if wrong != "" {
 		return s.showUser(c, http.StatusUnprocessableEntity, s.frame(c, "users").T(wrong))

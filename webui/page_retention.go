@@ -24,6 +24,7 @@ type retentionView struct {
 	Months  []audit.Month // whose time is over
 	Wrong   string
 	StepUp  bool
+	Signs   bool // changes are signed with the person's passkey
 }
 
 func (s *pages) getRetention(c echo.Context) error { return s.showRetention(c, http.StatusOK, "") }
@@ -31,6 +32,9 @@ func (s *pages) getRetention(c echo.Context) error { return s.showRetention(c, h
 func (s *pages) showRetention(c echo.Context, status int, wrong string) (err error) {
 	p, v := s.frame(c, "audit"), retentionView{Wrong: wrong}
 	v.StepUp = s.needsPassword(p)
+	if v.Signs, err = s.signs(c, p.User); err != nil {
+		return s.failure(c, err)
+	}
 	if v.Classes, err = s.record.Retention(c.Request().Context()); err == nil {
 		v.Months, err = s.record.Purgeable(c.Request().Context())
 	}
@@ -54,11 +58,14 @@ func (s *pages) postPurge(c echo.Context) error {
 }
 
 func (s *pages) changeRetention(c echo.Context, change approval.RetentionChange) error {
-	reason, wrong, err := s.reasonAndPassword(c)
-	waiting := false
+	form, err := reasonForm(c)
+	wrong, waiting := form.Wrong, false
+	if err == nil && wrong == "" {
+		wrong, err = s.signOrPassword(c)
+	}
 	if err == nil && wrong == "" {
 		v := s.person(c)
-		waiting, err = s.people.Approvals().ChangeRetention(c.Request().Context(), v.Actor, v.Roles, change, reason)
+		waiting, err = s.people.Approvals().ChangeRetention(c.Request().Context(), v.Actor, v.Roles, change, form.Reason)
 	}
 	var no *audit.RefusedError
 	switch {

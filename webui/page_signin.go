@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/a-h/templ"
 	"github.com/labstack/echo/v4"
 
 	"mailward/audit"
@@ -378,6 +379,24 @@ func (s *pages) signs(c echo.Context, v *Person) (bool, error) {
 	}
 	f, err := s.ids.Factors(c.Request().Context(), v.ID)
 	return f.Passkeys > 0, err
+}
+
+// signOrPassword has an act signed where the person has a passkey, and otherwise asks
+// for the password as stepUp does. wrong is the key of what was wrong.
+func (s *pages) signOrPassword(c echo.Context) (wrong string, err error) {
+	signed, wrong, err := s.attest(c)
+	if err != nil || wrong != "" || signed {
+		return wrong, err
+	}
+	return s.stepUp(c)
+}
+
+// signAttrs make a form one that is signed.
+func signAttrs(p *frame, signs bool) templ.Attributes {
+	if !signs {
+		return nil
+	}
+	return templ.Attributes{"data-passkey": "sign", "data-begin": "/sign", "data-failed": p.T("act.wrong.signature")}
 }
 
 // attest takes the signature under the act that the form asks for, and notes it

@@ -136,3 +136,39 @@ func TestAuditExport_IsSigned(t *testing.T) {
 		signedFor(t, e, "/audit/export", "auth.*", "csv")
 	}
 }
+
+// TestActs_AreSigned: whoever has a passkey signs roles that they give, changes of
+// how long the record is kept, and raw mails that they take away.
+func TestActs_AreSigned(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	other, err := s.ids.CreateUser(context.Background(), pgOperator(), identity.NewUser{Email: "otto@ours.example", Password: sitePassword, Roles: []identity.Role{identity.Viewer}})
+	must(t, err)
+	user, item := "/users/"+other.ID.String(), "/quarantine/"+s.hold("bob@ours.example").ID.String()
+	b := s.browser()
+	b.login(s.admin.Email)
+	key := b.passkey(s.admin.ID)
+	for _, c := range []struct {
+		page, path, action string
+		form               url.Values
+		status             int
+	}{
+		{user, user + "/grant", audit.RoleGrant, url.Values{"role": {"analyst"}, "workspace": {identity.DefaultWorkspace.String()}, "reason": {"new task"}}, 303},
+		{"/audit/retention", "/audit/retention", audit.RetentionExecute, url.Values{"class": {"sec-400d"}, "days": {"500"}, "reason": {"the auditor asks"}}, 303},
+		{item, item + "/raw", audit.RawDownload, url.Values{"purpose": {"analysis"}, "reason": {"for the lab"}}, 200},
+	} {
+		b.want(200, "GET", c.page, nil, `data-passkey="sign"`, "You sign this with your passkey")
+		b.want(422, "POST", c.path, c.form, "has to be signed")
+		changed := key.sign(c.path, c.form)
+		changed["reason"] = []string{"another reason"}
+		b.want(422, "POST", c.path, changed, "signature does not fit")
+		if n := len(s.events(c.action)); n != 0 {
+			t.Fatalf("%d events %s without a signature", n, c.action)
+		}
+		if status, _, text := b.do("POST", c.path, key.sign(c.path, c.form)); status != c.status {
+			t.Errorf("%s: %d %s", c.path, status, text)
+			continue
+		}
+		signedFor(t, s.events(c.action)[0], c.path, c.form.Get("reason"))
+	}
+}

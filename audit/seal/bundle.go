@@ -49,6 +49,11 @@ const (
 // WriteBundle seals what is new and writes a bundle: events, all leaves,
 // checkpoints, keys and receipts. Whoever calls it has put that on record before.
 func (s *Sealer) WriteBundle(ctx context.Context, w io.Writer, part Part) (proof.Manifest, error) {
+	release, err := s.Audit.HoldMonths(ctx)
+	if err != nil {
+		return proof.Manifest{}, err
+	}
+	defer release()
 	if err := s.Audit.SequenceAll(ctx); err != nil {
 		return proof.Manifest{}, err
 	}

@@ -30,7 +30,7 @@ func oldMonth(t *testing.T, db *testenv.DB) string {
 		SELECT guard.add_partition('audit', 'event_sec_400d', 'PART', format('FOR VALUES FROM (%L) TO (%L)', audit.uuid_at(MONTH), audit.uuid_at(MONTH + interval '1 month')));
 		DO $$ DECLARE r record; BEGIN FOR r IN SELECT unnest(ARRAY['audit.event', 'audit.event_sec_400d', 'audit.PART', 'audit.unsequenced']) t LOOP EXECUTE format('ALTER TABLE %s DISABLE TRIGGER USER', r.t); END LOOP; END $$;
 		INSERT INTO audit.event (id, retention, recorded_at, db_role, bytes, action, phase, outcome, actor_type)
-		SELECT id, 'sec-400d', MONTH + interval '1 day', 'mailward_app', convert_to(format('{"id": "%s", "action": "auth.login", "actor": {"id": ""}, "outcome": {"result": "success"}}', id), 'UTF8'), 'auth.login', 'result', 'success', 'system'
+		SELECT id, 'sec-400d', MONTH + interval '1 day', 'mailward_app', convert_to(format('{"id": "%s", "action": "auth.login", "class": {"retention": "sec-400d"}, "actor": {"id": ""}, "outcome": {"result": "success"}}', id), 'UTF8'), 'auth.login', 'result', 'success', 'system'
 		FROM (SELECT (left(audit.uuid_at(MONTH + interval '1 day')::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid AS id FROM generate_series(1, 3)) x;
 		INSERT INTO audit.unsequenced SELECT id, retention, recorded_at FROM audit.event WHERE recorded_at < now() - interval '1 year';
 		DO $$ DECLARE r record; BEGIN FOR r IN SELECT t.tgrelid::regclass AS t, t.tgname FROM pg_trigger t WHERE t.tgenabled = 'D' AND NOT t.tgisinternal LOOP EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', r.t, r.tgname); END LOOP; END $$;`))
@@ -173,9 +173,74 @@ func TestPurge_WhatNeedsTheMonth(t *testing.T) {
 	do("INSERT INTO audit_export (id, owner_id, format) VALUES ($1, $1, 'csv')", item)
 	want("an export of the audit is under way")
 	do("UPDATE audit_export SET state = 'complete'")
+	release, err := r.Audit.HoldMonths(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("an export of the audit is under way")
+	release()
 	r.attack("INSERT INTO audit.anchor (id, origin, size, name, kind, target, ok) SELECT gen_random_uuid(), c.origin, c.size, 'tsa', 'tsa', '', false FROM audit.checkpoint c LIMIT 1")
 	want("no anchor has a checkpoint of it yet")
 	r.attack("UPDATE audit.anchor SET ok = true, size = (SELECT max(size) FROM audit.checkpoint)")
 	r.attack(fmt.Sprintf("DELETE FROM audit.%[1]s WHERE id = (SELECT min(id::text)::uuid FROM audit.%[1]s)", part))
 	want("events of it are missing or without a number")
 }
+
+// TestPurge_WhileABundleIsWritten: the bundle is of before the deletion or of after it,
+// and fits both times.
+func TestPurge_WhileABundleIsWritten(t *testing.T) {
+	t.Parallel()
+	r, ctx := newRig(t), context.Background()
+	part := oldMonth(t, r.db)
+	r.act(1, audit.Logout)
+	r.seal()
+	var refused error
+	var out bytes.Buffer
+	once := writerFunc(func(p []byte) (int, error) {
+		if out.Len() == 0 {
+			_, refused = r.Audit.Purge(ctx, pg.Operator("x"), part, "time is over", nil)
+		}
+		return out.Write(p)
+	})
+	if _, err := r.WriteBundle(ctx, once, Part{}); err != nil {
+		t.Fatal(err)
+	}
+	var no *audit.RefusedError
+	if !errors.As(refused, &no) || !strings.Contains(no.Reason, "an export of the audit is under way") {
+		t.Errorf("deleted under a bundle: %v", refused)
+	}
+	if rep := r.verify(out.Bytes(), proof.Options{}); rep.Problem != "" || rep.Purged != 0 {
+		t.Errorf("%+v", rep)
+	}
+
+	// The other way round: the bundle waits for the deletion.
+	tx, err := r.db.Admin(t).Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, "SELECT audit.purge_month($1, 'time is over')", part); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	out.Reset()
+	go func() { _, err := r.WriteBundle(ctx, &out, Part{}); written <- err }()
+	waits := false
+	for deadline := time.Now().Add(15 * time.Second); !waits; time.Sleep(10 * time.Millisecond) {
+		if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 16 AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))").Scan(&waits); err != nil || time.Now().After(deadline) {
+			t.Fatalf("the bundle does not wait: %v", err)
+		}
+	}
+	if _, err := r.Audit.Purge(ctx, pg.Operator("x"), part, "time is over", nil); !errors.As(err, &no) || !strings.Contains(no.Reason, "another deletion") {
+		t.Errorf("two at once: %v", err)
+	}
+	if err := errors.Join(tx.Commit(ctx), <-written); err != nil {
+		t.Fatal(err)
+	}
+	if rep := r.verify(out.Bytes(), proof.Options{}); rep.Problem != "" || rep.Purged != 3 {
+		t.Errorf("%+v", rep)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

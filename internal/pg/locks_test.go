@@ -55,6 +55,8 @@ func TestAdvisoryLocks_EachNumberHasOneUse(t *testing.T) {
 	}
 	// Nobody seals while the database is migrated, which is what is wanted.
 	delete(uses, "6")
+	// Nobody deletes a month of the record while an export is written.
+	delete(uses, "16")
 	for n, who := range uses {
 		if len(who) > 1 {
 			t.Errorf("advisory lock %s is taken by %s", n, strings.Join(who, " and "))
