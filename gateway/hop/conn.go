@@ -64,9 +64,10 @@ func (p *Sender) connect(ctx context.Context, ep endpoint) (*conn, error) {
 		c, err = s.open(ctx, ep, demand{mode: TLSNone})
 	}
 	if err != nil {
+		p.remind(ctx, s, ep)
 		return nil, err
 	}
-	p.known.learn(ep.key, c.features)
+	p.learn(ctx, s, ep, c.features)
 	return c, nil
 }
 

@@ -93,6 +93,7 @@ type Route struct {
 type Config struct {
 	Hostname string           // what we call ourselves in EHLO
 	Routes   map[string]Route // by name; a name has no colon
+	Shelf    Shelf            // nil: a restart forgets what was learned
 
 	// For mx: routes.
 	DNS          Resolver // nil: no mx: routes
