@@ -37,7 +37,8 @@ type mail struct {
 	trace      []byte          // our lines on top
 	class      policy.Class    // as decided
 	scanMS     int64
-	held       bool // some recipients' copies are in quarantine
+	held       bool      // some recipients' copies are in quarantine
+	dotBy      time.Time // until when it has to be with the next hop, or stays the client's
 	// each gets the replies of single recipients, for LMTP; nil: the mail has one reply.
 	each     map[string]error
 	released *policy.Released // a person let this very mail go before; nil: nobody
@@ -97,6 +98,11 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	if m.spool.HeaderLen() > headerLimit {
 		return s.refuse(log, m, errHeaderSize)
 	}
+	// From the next hop's having the mail on, its answer is waited for by the outer context.
+	outer := ctx
+	m.dotBy = time.Now().Add(s.limits.handle)
+	ctx, cancel := context.WithDeadline(ctx, m.dotBy)
+	defer cancel()
 	var err error
 	if m.edits, m.header, err = s.headerEdits(m.spool); err != nil {
 		return s.refuse(log, m, err)
@@ -149,7 +155,7 @@ func (s *Server) handle(ctx context.Context, log *slog.Logger, m *mail) error {
 	if len(pass) == 0 {
 		return accepted(m.env.ID, "Accepted")
 	}
-	return s.relay(ctx, log, m, pass)
+	return s.relay(outer, log, m, pass)
 }
 
 // look checks the sender and scans the content, side by side; then the judges
@@ -232,13 +238,19 @@ func (s *Server) reject(ctx context.Context, log *slog.Logger, m *mail, d policy
 // the mail is handed over.
 func (s *Server) relay(ctx context.Context, log *slog.Logger, m *mail, who []policy.RecipientDecision) error {
 	route := m.recipients[0].Domain.NextHop
-	t := hop.Transfer{From: m.env.From, UTF8: m.env.SMTPUTF8, Ret: m.env.Ret, EnvID: m.env.EnvID, Size: m.spool.Size() + int64(len(m.trace)), EightBit: m.spool.EightBit(), Head: m.trace,
+	t := hop.Transfer{From: m.env.From, UTF8: m.env.SMTPUTF8, Ret: m.env.Ret, DotBy: m.dotBy, EnvID: m.env.EnvID, Size: m.spool.Size() + int64(len(m.trace)), EightBit: m.spool.EightBit(), Head: m.trace,
 		Body: message.Without(m.spool.File(), m.spool.Size(), m.edits)}
 	for _, r := range who {
 		t.To = append(t.To, m.rcpt(r.Address))
 	}
-	t.BeforeDot = func(refused map[string]*hop.Reply) error { return s.keepRefused(ctx, m, route, who, refused) }
+	t.BeforeDot = func(refused map[string]*hop.Reply) error {
+		ctx, cancel := context.WithDeadline(ctx, m.dotBy)
+		defer cancel()
+		return s.keepRefused(ctx, m, route, who, refused)
+	}
 	res := s.deps.Hops.Send(ctx, route, t)
+	ctx, cancel := after(ctx)
+	defer cancel()
 	if res.Err != nil && !res.ReplyLost {
 		s.dropKept(ctx, m)
 	}
@@ -247,6 +259,12 @@ func (s *Server) relay(ctx context.Context, log *slog.Logger, m *mail, who []pol
 		return s.refusedBesideHeld(ctx, log, m, route, who, no)
 	}
 	return s.relayed(ctx, log, m, route, who, res)
+}
+
+// after is time for what follows from a next hop's answer, also where waiting
+// for it has taken all there was.
+func after(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), afterLimit)
 }
 
 // refusedBesideHeld ends a mail that some recipients' next hop refuses for good

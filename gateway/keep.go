@@ -76,7 +76,7 @@ func (s *Server) dropKept(ctx context.Context, m *mail) {
 }
 
 // beginKept ends the wait of the rows of keepRefused: the session is over for
-// them. If this fails they begin two minutes later.
+// them. If this fails they begin ten minutes later.
 func (s *Server) beginKept(ctx context.Context, m *mail) {
 	if len(m.kept) == 0 {
 		return

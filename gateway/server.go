@@ -39,8 +39,15 @@ const (
 	stressTimeout  = 20 * time.Second
 	// A client that sends a mail drop by drop gets this long for all of it.
 	dataLimit = 30 * time.Minute
-	// Postfix gives a before-queue proxy 100 s to answer; we end well before.
+	// Postfix gives a before-queue proxy 100 s to answer; our own part ends well before.
 	handleLimit = 60 * time.Second
+	// answerLimit is until when a next hop that has the mail is waited for. Clients
+	// wait for 10 minutes after their dot (RFC 5321 §4.5.3.2.6; Postfix
+	// smtp_data_done_timeout). Who gives up before the hop has answered causes a
+	// duplicate for each try of the client (RFC 1047).
+	answerLimit = 9*time.Minute + 30*time.Second
+	// afterLimit is for what a mail's end leaves to do, of the last 30 s.
+	afterLimit = 10 * time.Second
 	// maxReceived is where a mail counts as looping (RFC 5321 §6.3).
 	maxReceived = 50
 )
@@ -95,6 +102,9 @@ type Deps struct {
 	Counter    Counter               // for alerts; may be nil
 }
 
+// limits are handleLimit and answerLimit, or what a test has in their place.
+type limits struct{ handle, answer time.Duration }
+
 // Server takes mail in.
 type Server struct {
 	cfg     Config
@@ -103,7 +113,8 @@ type Server struct {
 	metrics *metrics
 	smtp    *smtp.Server
 	lmtp    *smtp.Server
-	slots   chan struct{}   // one for each connection
+	slots   chan struct{} // one for each connection
+	limits  limits
 	base    context.Context // ends when the server is closed hard
 	cancel  context.CancelFunc
 
@@ -127,7 +138,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		deps.Counter = deaf{}
 	}
 	s := &Server{cfg: cfg, deps: deps, log: deps.Log, metrics: newMetrics(deps.Metrics), sessions: map[*wire]bool{},
-		slots: make(chan struct{}, cfg.MaxConnections)}
+		slots: make(chan struct{}, cfg.MaxConnections), limits: limits{handleLimit, answerLimit}}
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.smtp, s.lmtp = s.protocol(false), s.protocol(true)
 	return s, nil

@@ -129,9 +129,11 @@ func (ss *session) take(r io.Reader, each map[string]error) error {
 }
 
 func (ss *session) handle(log *slog.Logger, m *mail) error {
-	ctx, cancel := context.WithTimeout(ss.s.base, handleLimit)
+	ctx, cancel := context.WithTimeout(ss.s.base, ss.s.limits.answer)
 	defer cancel()
 	err := ss.s.handle(ctx, log, m)
+	ctx, cancel = after(ctx)
+	defer cancel()
 	ss.s.countReply(m, err)
 	var e *smtp.SMTPError
 	if ss.s.deps.Guard != nil && !ss.wire.opt.lmtp && errors.As(err, &e) && e.Code/100 == 2 {

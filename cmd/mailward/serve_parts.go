@@ -297,6 +297,7 @@ func (p *program) openHops() error {
 	if err != nil {
 		return err
 	}
+	conf.Shelf = hopShelf{p.redis}
 	p.hops = hop.New(conf)
 	p.onStop(func(context.Context) { p.hops.Close() })
 	return nil

@@ -59,7 +59,7 @@ func (c *conn) converse(ctx context.Context, client sasl.Client) error {
 		if err := c.send(ctx); err != nil {
 			return err
 		}
-		c.within(ctx, c.times.Reply)
+		c.within(ctx, c.limit)
 		code, lines, err := c.readReply()
 		switch {
 		case err != nil:

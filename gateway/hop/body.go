@@ -44,7 +44,13 @@ func newBody(c *conn, raw bool) *body {
 	return &body{c: c, raw: raw, buf: buffers.Get().(*[bufferSize]byte), lineStart: true}
 }
 
-func (b *body) free() { buffers.Put(b.buf) }
+// free gives the buffer back; a second time does nothing.
+func (b *body) free() {
+	if b.buf != nil {
+		buffers.Put(b.buf)
+		b.buf = nil
+	}
+}
 
 // fill takes head and body of the mail, and sends what does not fit into the
 // buffer.
@@ -165,7 +171,7 @@ func (b *body) stuff(n, dots int) {
 
 // flush sends the buffer.
 func (b *body) flush(ctx context.Context) error {
-	b.c.within(ctx, b.c.times.Reply)
+	b.c.within(ctx, b.c.times.block)
 	_, err := b.c.Write(b.buf[:b.n])
 	b.n = 0
 	return err

@@ -45,7 +45,8 @@ type conn struct {
 	clean    bool   // no transaction is open: fit for the next mail
 	mails    int
 	refusals int // commands refused since a mail was taken
-	times    Timeouts
+	times    times
+	limit    time.Duration // of one reply, as the step that goes on has it
 	features map[string]string
 	tls      *tls.ConnectionState
 	verified string      // how the certificate was checked
@@ -63,14 +64,15 @@ func (p *Sender) connect(ctx context.Context, ep endpoint) (*conn, error) {
 		c, err = s.open(ctx, ep, demand{mode: TLSNone})
 	}
 	if err != nil {
+		p.remind(ctx, s, ep)
 		return nil, err
 	}
-	p.known.learn(ep.key, c.features)
+	p.learn(ctx, s, ep, c.features)
 	return c, nil
 }
 
 func (s *settings) open(ctx context.Context, ep endpoint, d demand) (*conn, error) {
-	dialer := net.Dialer{Timeout: ep.route.Timeouts.Connect}
+	dialer := net.Dialer{Timeout: ep.times.connect}
 	if ep.route.Bind.IsValid() {
 		dialer.LocalAddr = &net.TCPAddr{IP: ep.route.Bind.AsSlice(), Zone: ep.route.Bind.Zone()}
 	}
@@ -78,7 +80,7 @@ func (s *settings) open(ctx context.Context, ep endpoint, d demand) (*conn, erro
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConnect, err)
 	}
-	c := &conn{Conn: nc, raw: nc, r: bufio.NewReaderSize(nc, replyLine), times: ep.route.Timeouts}
+	c := &conn{Conn: nc, raw: nc, r: bufio.NewReaderSize(nc, replyLine), times: ep.times, limit: ep.times.greeting}
 	stop := c.obey(ctx)
 	err = c.prepare(ctx, s, ep, d)
 	if !stop() && err == nil {
@@ -225,7 +227,7 @@ func (c *conn) send(ctx context.Context) error {
 	if c.r.Buffered() > 0 {
 		return errUnasked
 	}
-	c.within(ctx, c.times.Reply)
+	c.within(ctx, c.limit)
 	_, err := c.Write(c.out)
 	c.out = c.out[:0]
 	return err
@@ -237,7 +239,7 @@ func (c *conn) expect(ctx context.Context, want ...int) ([]string, error) {
 	if err := c.send(ctx); err != nil {
 		return nil, err
 	}
-	c.within(ctx, c.times.Reply)
+	c.within(ctx, c.limit)
 	code, lines, err := c.readReply()
 	if err != nil {
 		return nil, err

@@ -71,7 +71,7 @@ func (p *Sender) direct(ctx context.Context, s *settings, domain string) iter.Se
 				left--
 				addr := net.JoinHostPort(a.String(), s.Port)
 				key := fmt.Sprintf("mx %s %s %s", x.host, addr, d.kind(domain))
-				if !yield(endpoint{key: key, addr: addr, route: &s.Direct, demand: d}, nil) {
+				if !yield(endpoint{key: key, addr: addr, route: &s.Direct, demand: d, times: s.Direct.Timeouts.steps(false)}, nil) {
 					return
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Features is what a route can carry, as its hosts said in EHLO.
@@ -41,14 +42,39 @@ const knownMost = 10_000
 // memory remembers what hosts offered when they were last spoken to.
 type memory struct {
 	mu    sync.Mutex // guards hosts
-	hosts map[string]Features
+	hosts map[string]known
 }
 
-func (m *memory) learn(key string, offered map[string]string) {
+type known struct {
+	Features
+	put time.Time // on the shelf
+}
+
+// learn says whether that has to be put away.
+func (m *memory) learn(key string, f Features, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	old, ok := m.hosts[key]
+	fresh := !ok || old.Features != f || now.Sub(old.put) > featuresAgain
+	if fresh {
+		m.note(key, known{f, now})
+	}
+	return fresh
+}
+
+// recalled notes what is known from before, unless the host has answered since.
+func (m *memory) recalled(key string, f Features) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.hosts[key]; !ok {
+		m.note(key, known{Features: f})
+	}
+}
+
+// note wants m.mu held.
+func (m *memory) note(key string, k known) {
 	if m.hosts == nil {
-		m.hosts = map[string]Features{}
+		m.hosts = map[string]known{}
 	}
 	if _, known := m.hosts[key]; !known && len(m.hosts) >= knownMost {
 		for some := range m.hosts {
@@ -56,19 +82,20 @@ func (m *memory) learn(key string, offered map[string]string) {
 			break
 		}
 	}
-	m.hosts[key] = featuresOf(offered)
+	m.hosts[key] = k
 }
 
 func (m *memory) recall(key string) (Features, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f, ok := m.hosts[key]
-	return f, ok
+	k, ok := m.hosts[key]
+	return k.Features, ok
 }
 
 // Features says what a route can carry: what all of its hosts can that have
-// been spoken to. It asks nobody; ok is false before the first connection, which
-// a mail, [Sender.Verify] or [Sender.Check] makes, and for mx: routes.
+// been spoken to, or what they offered last where they do not answer. It asks
+// nobody; ok is false before the first connection is tried, which a mail,
+// [Sender.Verify] or [Sender.Check] does, and for mx: routes.
 func (p *Sender) Features(route string) (all Features, ok bool) {
 	if strings.HasPrefix(route, mxPrefix) {
 		return Features{}, false

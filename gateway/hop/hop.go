@@ -17,6 +17,7 @@ package hop
 import (
 	"errors"
 	"io"
+	"time"
 )
 
 // Failures that are not the hop's own words.
@@ -47,18 +48,25 @@ type Recipient struct {
 type Transfer struct {
 	From     string
 	To       []Recipient
-	Size     int64     // of head and body; 0: not known
-	EightBit bool      // the mail has bytes above 127
-	UTF8     bool      // the client said SMTPUTF8
-	Ret      string    // FULL, HDRS or "" (RFC 3461 §4.3)
-	EnvID    string    // xtext as the client gave it, or "" (RFC 3461 §4.4)
-	Raw      bool      // send bare CR and LF too: for `mailward send --raw`, which tests others
-	Head     []byte    // our lines, sent before Body
-	Body     io.Reader // lines end in CRLF
+	Size     int64  // of head and body; 0: not known
+	EightBit bool   // the mail has bytes above 127
+	UTF8     bool   // the client said SMTPUTF8
+	Ret      string // FULL, HDRS or "" (RFC 3461 §4.3)
+	EnvID    string // xtext as the client gave it, or "" (RFC 3461 §4.4)
+	Raw      bool   // send bare CR and LF too: for `mailward send --raw`, which tests others
+	Head     []byte // our lines, sent before Body
+	// DotBy is until when the end of the mail is out, or the mail is not handed
+	// over. The reply to it may take longer: as long as the route and the context
+	// allow. Zero: there is only the context.
+	DotBy   time.Time
+	Patient bool      // nobody waits for the reply: a slow host gets all the time of RFC 5321, before another one is tried
+	Body    io.Reader // lines end in CRLF
 	// BeforeDot is called when nothing is left to send but the end of the mail,
 	// which makes it the next hop's, with the recipients that it has refused, by
 	// address. On an error nothing is handed over. It may be nil.
 	BeforeDot func(refused map[string]*Reply) error
+
+	onTime func() bool // see within; nil: there is no such time
 }
 
 // Result is how a transfer went.

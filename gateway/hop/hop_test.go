@@ -303,6 +303,59 @@ func TestSend_TimesOut(t *testing.T) {
 	}
 }
 
+// TestSend_DotBy: a mail that is not out in time is not handed over; one that is
+// out is waited for, whatever the time.
+func TestSend_DotBy(t *testing.T) {
+	t.Parallel()
+	h := testenv.NextHop(t)
+	s := sender(t, Config{})
+	tr := bob()
+	tr.DotBy = time.Now().Add(20 * time.Millisecond)
+	late := make(chan struct{})
+	time.AfterFunc(30*time.Millisecond, func() { close(late) })
+	tr.BeforeDot = func(map[string]*Reply) error { <-late; return nil }
+	if res := s.Send(context.Background(), h.Addr, tr); !errors.Is(res.Err, context.DeadlineExceeded) && !errors.Is(res.Err, ErrConnect) || res.ReplyLost || len(h.Messages()) != 0 {
+		t.Errorf("late: %+v, %d mails", res, len(h.Messages()))
+	}
+	answer := make(chan struct{})
+	h.HoldDot(answer)
+	tr = bob()
+	tr.DotBy = time.Now().Add(2 * time.Second)
+	time.AfterFunc(2050*time.Millisecond, func() { close(answer) })
+	if res := s.Send(context.Background(), h.Addr, tr); res.Err != nil {
+		t.Errorf("slow: %+v", res)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.HoldDot(ctx.Done())
+	tr = bob()
+	tr.DotBy = time.Now().Add(time.Minute)
+	tr.BeforeDot = func(map[string]*Reply) error { time.AfterFunc(20*time.Millisecond, cancel); return nil }
+	if res := s.Send(ctx, h.Addr, tr); res.Err == nil || !res.ReplyLost {
+		t.Errorf("the caller gave up: %+v", res)
+	}
+}
+
+// TestTimeouts: what RFC 5321 §4.5.3.2 asks for, less where another host could
+// still be tried, and what the configuration says.
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	const s, m = time.Second, time.Minute
+	for _, c := range []struct {
+		conf    Timeouts
+		patient bool
+		want    times
+	}{
+		{Timeouts{}, true, times{connect: 30 * s, greeting: 5 * m, command: 5 * m, data: 2 * m, block: 3 * m, final: 10 * m}},
+		{Timeouts{}, false, times{connect: 10 * s, greeting: 30 * s, command: 30 * s, data: 30 * s, block: 3 * m, final: 10 * m}},
+		{Timeouts{Connect: s, Reply: 2 * s, Final: 3 * s}, true, times{connect: s, greeting: 2 * s, command: 2 * s, data: 2 * s, block: 3 * m, final: 3 * s}},
+		{Timeouts{Reply: 2 * m}, false, times{connect: 10 * s, greeting: 2 * m, command: 2 * m, data: 2 * m, block: 3 * m, final: 10 * m}},
+	} {
+		if got := c.conf.steps(c.patient); got != c.want {
+			t.Errorf("%+v, patient %v: %+v", c.conf, c.patient, got)
+		}
+	}
+}
+
 // pipe is a connection of which only what we write is of interest.
 type pipe struct {
 	net.Conn

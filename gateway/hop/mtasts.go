@@ -157,16 +157,24 @@ func (c *stsCache) find(ctx context.Context, s *settings, domain string) *stsPol
 	c.mu.Lock()
 	_, known := c.domains[domain]
 	c.mu.Unlock()
-	if id == "" && !known {
+	var kept *keptPolicy
+	if !known {
+		kept = s.keptSTS(ctx, domain)
+	}
+	if id == "" && !known && kept == nil {
 		return nil
 	}
 	e := c.entry(domain)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.policy == nil && kept != nil {
+		e.policy, e.id, e.until = &stsPolicy{mode: kept.Mode, mx: kept.MX}, kept.ID, kept.Until
+	}
 	now := time.Now()
 	if id != "" && (id != e.id || now.After(e.until)) && now.After(e.again) {
 		if fresh, err := s.fetchSTS(ctx, domain); err == nil {
 			e.policy, e.id, e.until = fresh, id, now.Add(fresh.maxAge)
+			s.keepSTS(ctx, domain, e)
 		} else {
 			e.again = now.Add(stsAgain)
 		}

@@ -44,9 +44,32 @@ type Auth struct {
 
 // Timeouts are how long a hop may take. Zero: the defaults.
 type Timeouts struct {
-	Connect time.Duration // the connection. Default: 10s
-	Reply   time.Duration // one reply before the mail, one piece of the mail. Default: 30s
-	Final   time.Duration // the reply to the final dot. Default: 10m (RFC 5321 §4.5.3.2.6)
+	Connect time.Duration // the connection. Default: 10s, 30s for who is patient
+	Reply   time.Duration // one reply before the mail. Default: 30s, what RFC 5321 asks for to who is patient
+	Final   time.Duration // the reply to the final dot. Default: 10m
+}
+
+// times are how long each step of a transfer may take.
+type times struct{ connect, greeting, command, data, block, final time.Duration }
+
+// steps are the times of RFC 5321 §4.5.3.2, but for a sender whose own client
+// waits: until the mail begins to go out, another host can still take it, which
+// it must hear of in time.
+func (t Timeouts) steps(patient bool) times {
+	s := times{connect: 30 * time.Second, greeting: 5 * time.Minute, command: 5 * time.Minute, data: 2 * time.Minute, block: 3 * time.Minute, final: 10 * time.Minute}
+	if !patient {
+		s.connect, s.greeting, s.command, s.data = 10*time.Second, 30*time.Second, 30*time.Second, 30*time.Second
+	}
+	if t.Connect > 0 {
+		s.connect = t.Connect
+	}
+	if t.Reply > 0 {
+		s.greeting, s.command, s.data = t.Reply, t.Reply, t.Reply
+	}
+	if t.Final > 0 {
+		s.final = t.Final
+	}
+	return s
 }
 
 // Route is where mail goes and how. Zero values are the defaults.
@@ -70,6 +93,7 @@ type Route struct {
 type Config struct {
 	Hostname string           // what we call ourselves in EHLO
 	Routes   map[string]Route // by name; a name has no colon
+	Shelf    Shelf            // nil: a restart forgets what was learned
 
 	// For mx: routes.
 	DNS          Resolver // nil: no mx: routes
@@ -106,9 +130,6 @@ func (r Route) withDefaults() Route {
 	orElse(&r.MaxConnections, 40) // Postfix takes 50 of one client, and answers 421 beyond (smtpd_client_connection_count_limit)
 	orElse(&r.MaxMailsPerConnection, 100)
 	orElse(&r.Idle, 10*time.Second)
-	orElse(&r.Timeouts.Connect, 10*time.Second)
-	orElse(&r.Timeouts.Reply, 30*time.Second)
-	orElse(&r.Timeouts.Final, 10*time.Minute)
 	r.Hosts = slices.Clone(r.Hosts)
 	slices.SortStableFunc(r.Hosts, func(a, b Host) int { return a.Priority - b.Priority })
 	return r
@@ -120,6 +141,7 @@ type endpoint struct {
 	addr   string // host:port
 	route  *Route
 	demand demand
+	times  times
 }
 
 // listed gives the hosts of a route that stand in the configuration or in the
@@ -134,7 +156,7 @@ func (s *settings) listed(route string) ([]endpoint, error) {
 	}
 	list := make([]endpoint, 0, len(r.Hosts))
 	for _, h := range r.Hosts {
-		ep := endpoint{key: h.Address, addr: h.Address, route: &r, demand: r.demand(h.Address)}
+		ep := endpoint{key: h.Address, addr: h.Address, route: &r, demand: r.demand(h.Address), times: r.Timeouts.steps(false)}
 		if named {
 			ep.key = route + " " + h.Address
 		}

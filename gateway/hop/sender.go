@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Sender hands mails over, and keeps connections for the next ones.
@@ -126,11 +127,16 @@ const refusalsMost = 4
 // be asked again elsewhere; and any trouble once the mail has begun to go out.
 // The caller tries again later then, or knows from ReplyLost that he must not.
 func (p *Sender) Send(ctx context.Context, route string, t Transfer) Result {
+	ctx, cancel := t.within(ctx)
+	defer cancel(nil)
 	last := Result{Err: ErrNoRoute}
 	for ep, err := range p.endpoints(ctx, route) {
 		if err != nil {
 			last.worsen(Result{Err: err})
 			continue
+		}
+		if t.Patient {
+			ep.times = ep.route.Timeouts.steps(true)
 		}
 		res, how := Result{}, open
 		if err := p.with(ctx, ep, func(c *conn) stage {
@@ -146,6 +152,18 @@ func (p *Sender) Send(ctx context.Context, route string, t Transfer) Result {
 		last.worsen(res)
 	}
 	return last
+}
+
+// within ends the context when the dot should be out and is not. Once onTime has
+// said that it can go out, that time means nothing any more.
+func (t *Transfer) within(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if t.DotBy.IsZero() {
+		return ctx, cancel
+	}
+	timer := time.AfterFunc(time.Until(t.DotBy), func() { cancel(context.DeadlineExceeded) })
+	t.onTime = timer.Stop
+	return ctx, func(err error) { timer.Stop(); cancel(err) }
 }
 
 // worsen keeps what tells the most when all hosts have failed: a hop's own words
@@ -184,7 +202,7 @@ func (p *Sender) with(ctx context.Context, ep endpoint, f func(*conn) stage) err
 		}
 	}
 	c, err := p.connect(ctx, ep)
-	if !errors.Is(ctx.Err(), context.Canceled) { // else it had no time to answer
+	if !errors.Is(context.Cause(ctx), context.Canceled) { // else it had no time to answer
 		pe.saw(err)
 	}
 	if err != nil {
@@ -196,6 +214,7 @@ func (p *Sender) with(ctx context.Context, ep endpoint, f func(*conn) stage) err
 
 // run lets f use a connection, and keeps it when it is fit for another mail.
 func (p *Sender) run(ctx context.Context, ep endpoint, pe *peer, c *conn, f func(*conn) stage) stage {
+	c.times, c.limit = ep.times, ep.times.command
 	stop := c.obey(ctx)
 	how := f(c)
 	c.mails++

@@ -44,7 +44,7 @@ func (c *conn) secure(ctx context.Context, s *settings, d demand) error {
 		// Somebody has put replies below the TLS to come.
 		return fmt.Errorf("%w: %w", errTLS, errUnasked)
 	}
-	c.within(ctx, c.times.Reply)
+	c.within(ctx, c.limit)
 	t := tls.Client(c.raw, d.config(s, &c.verified))
 	if err := t.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errTLS, err)

@@ -147,6 +147,7 @@ func (c *conn) envelope(ctx context.Context, t *Transfer) (refused map[string]*R
 	if !pipelined {
 		c.command("DATA")
 	}
+	c.limit = c.times.data
 	if _, err = c.expect(ctx, 354); err != nil {
 		return nil, stageOf(err), err
 	}
@@ -181,6 +182,7 @@ func stageOf(err error) stage {
 // transaction. A hop that waits for a mail all the same gets none: the
 // connection is closed.
 func (c *conn) settle(ctx context.Context) {
+	c.limit = c.times.command
 	for c.owed > 0 {
 		code, _, err := c.readReply()
 		if err != nil || code == 354 || code == 421 {
@@ -234,6 +236,7 @@ func param(name, value string) string {
 func (c *conn) deliver(ctx context.Context, t *Transfer, res *Result) {
 	b := newBody(c, t.Raw)
 	defer b.free()
+	c.limit = c.times.block
 	if err := b.fill(ctx, t); err != nil {
 		if !errors.Is(err, errLocal) {
 			err, res.ReplyLost = c.interruption(err)
@@ -250,12 +253,17 @@ func (c *conn) deliver(ctx context.Context, t *Transfer, res *Result) {
 		res.Err, res.ReplyLost = c.interruption(errUnasked)
 		return
 	}
+	if ctx.Err() != nil || t.onTime != nil && !t.onTime() {
+		res.Err = fmt.Errorf("no time left to end the mail to the next hop: %w", context.DeadlineExceeded)
+		return
+	}
 	c.owed++
 	if err := b.end(ctx); err != nil {
 		res.Err, res.ReplyLost = fmt.Errorf("end mail to next hop: %w", err), true
 		return
 	}
-	c.within(ctx, c.times.Final)
+	b.free() // the wait may be long
+	c.within(ctx, c.times.final)
 	code, lines, err := c.readReply()
 	if err == nil && code/100 == 3 {
 		err = errNonsense

@@ -252,7 +252,8 @@ func (q *Queue) attempt(ctx context.Context, d delivery) hop.Result {
 		head = slices.Concat(d.Trace, mark)
 	}
 	t := hop.Transfer{From: d.From, To: []hop.Recipient{d.rcpt()}, UTF8: d.UTF8, Ret: d.Ret, EnvID: d.EnvID, Size: d.Size + int64(len(head)),
-		EightBit: d.EightBit, Head: head, Body: io.Reader(message.WithoutStream(blob, edits))}
+		EightBit: d.EightBit, Head: head, Body: io.Reader(message.WithoutStream(blob, edits)),
+		DotBy: time.Now().Add(attemptTime), Patient: true}
 	t.BeforeDot = func(map[string]*hop.Reply) error { return q.aboutToHandOver(ctx, d) }
 	return q.deps.Hops.Send(ctx, d.Destination, t)
 }

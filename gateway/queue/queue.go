@@ -140,7 +140,7 @@ type Mail struct {
 // notBegun is how long the rows of a session wait, until it is surely over: if
 // the next hop does not take the mail for the others after all, they are taken
 // back, and if it does, [Queue.Begin] ends the wait.
-const notBegun = 2 * time.Minute
+const notBegun = 10 * time.Minute // the gateway waits 9:30 for a next hop
 
 // Later keeps a mail for recipients that were refused for now. After an error
 // nothing of it may be believed to be there.

@@ -18,7 +18,8 @@ const (
 	pollEvery      = time.Second
 	sweepEvery     = 10 * time.Second
 	leaseTime      = time.Minute      // a delivery whose worker died is taken up after this
-	attemptTime    = 15 * time.Minute // for one attempt
+	attemptTime    = 15 * time.Minute // for one attempt, until the next hop has the mail
+	answerTime     = time.Hour        // for its answer: the most that timeouts.final of a route can be
 	stopTime       = time.Minute      // for what is under way when the program stops
 	parallel       = 20               // attempts of one process at a time
 	perDestination = 5                // of these, to one destination
@@ -154,7 +155,7 @@ func (q *Queue) start(base context.Context, d delivery) {
 			<-q.slots
 			q.nudge()
 		}()
-		ctx, cancel := context.WithTimeout(base, attemptTime)
+		ctx, cancel := context.WithTimeout(base, attemptTime+answerTime)
 		defer cancel()
 		q.deliver(ctx, d)
 	}()

@@ -50,6 +50,7 @@ type Hop struct {
 	login      *hopLogin
 	commands   []string
 	accepted   int
+	dot        <-chan struct{}
 	wg         sync.WaitGroup
 }
 
@@ -96,6 +97,10 @@ func (h *Hop) RefuseRcpt(addr string, code int) {
 
 // Fail makes the hop misbehave from now on.
 func (h *Hop) Fail(f Fault) { h.mu.Lock(); defer h.mu.Unlock(); h.fault = f }
+
+// HoldDot makes the hop answer the final dot, of a mail that it has taken, only
+// when the channel is closed.
+func (h *Hop) HoldDot(until <-chan struct{}) { h.mu.Lock(); defer h.mu.Unlock(); h.dot = until }
 
 // Messages are the mails that the hop has got so far. With [DropAfterDot] and
 // its like it has got a mail although nobody was told.

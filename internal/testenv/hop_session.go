@@ -225,7 +225,11 @@ func (s *hopSession) finish(m Message) bool {
 	}
 	s.h.mu.Lock()
 	s.h.messages = append(s.h.messages, m)
+	held := s.h.dot
 	s.h.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	switch fault {
 	case DropAfterDot:
 		return false
