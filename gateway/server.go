@@ -41,8 +41,8 @@ const (
 	dataLimit = 30 * time.Minute
 	// Postfix gives a before-queue proxy 100 s to answer; our own part ends well before.
 	handleLimit = 60 * time.Second
-	// answerLimit is until when a next hop that has the mail is waited for. Clients
-	// wait for 10 minutes after their dot (RFC 5321 §4.5.3.2.6; Postfix
+	// answerLimit is until when a next hop that has the mail is waited for, where its
+	// route gives it more than handleLimit. Clients wait for 10 minutes after their dot (RFC 5321 §4.5.3.2.6; Postfix
 	// smtp_data_done_timeout). Who gives up before the hop has answered causes a
 	// duplicate for each try of the client (RFC 1047).
 	answerLimit = 9*time.Minute + 30*time.Second

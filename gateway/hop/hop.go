@@ -56,8 +56,8 @@ type Transfer struct {
 	Raw      bool   // send bare CR and LF too: for `mailward send --raw`, which tests others
 	Head     []byte // our lines, sent before Body
 	// DotBy is until when the end of the mail is out, or the mail is not handed
-	// over. The reply to it may take longer: as long as the route and the context
-	// allow. Zero: there is only the context.
+	// over. The reply to it is due then too, unless the route gives it a time of its
+	// own. Zero: there is only the context.
 	DotBy   time.Time
 	Patient bool      // nobody waits for the reply: a slow host gets all the time of RFC 5321, before another one is tried
 	Body    io.Reader // lines end in CRLF

@@ -304,11 +304,11 @@ func TestSend_TimesOut(t *testing.T) {
 }
 
 // TestSend_DotBy: a mail that is not out in time is not handed over; one that is
-// out is waited for, whatever the time.
+// out is waited for as long as the route says, or until the same time.
 func TestSend_DotBy(t *testing.T) {
 	t.Parallel()
 	h := testenv.NextHop(t)
-	s := sender(t, Config{})
+	s := sender(t, Config{Routes: map[string]Route{"slow": {Hosts: []Host{{Address: h.Addr}}, Timeouts: Timeouts{Final: time.Minute}}}})
 	tr := bob()
 	tr.DotBy = time.Now().Add(20 * time.Millisecond)
 	late := make(chan struct{})
@@ -320,9 +320,14 @@ func TestSend_DotBy(t *testing.T) {
 	answer := make(chan struct{})
 	h.HoldDot(answer)
 	tr = bob()
-	tr.DotBy = time.Now().Add(2 * time.Second)
-	time.AfterFunc(2050*time.Millisecond, func() { close(answer) })
-	if res := s.Send(context.Background(), h.Addr, tr); res.Err != nil {
+	tr.DotBy = time.Now().Add(time.Second)
+	if res := s.Send(context.Background(), h.Addr, tr); !res.ReplyLost {
+		t.Errorf("no time of its own: %+v", res)
+	}
+	tr = bob()
+	tr.DotBy = time.Now().Add(time.Second)
+	time.AfterFunc(1050*time.Millisecond, func() { close(answer) })
+	if res := s.Send(context.Background(), "slow", tr); res.Err != nil {
 		t.Errorf("slow: %+v", res)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -346,9 +351,10 @@ func TestTimeouts(t *testing.T) {
 		want    times
 	}{
 		{Timeouts{}, true, times{connect: 30 * s, greeting: 5 * m, command: 5 * m, data: 2 * m, block: 3 * m, final: 10 * m}},
-		{Timeouts{}, false, times{connect: 10 * s, greeting: 30 * s, command: 30 * s, data: 30 * s, block: 3 * m, final: 10 * m}},
+		{Timeouts{}, false, times{connect: 10 * s, greeting: 30 * s, command: 30 * s, data: 30 * s, block: 3 * m}},
+		{Timeouts{Final: 9 * m}, false, times{connect: 10 * s, greeting: 30 * s, command: 30 * s, data: 30 * s, block: 3 * m, final: 9 * m}},
 		{Timeouts{Connect: s, Reply: 2 * s, Final: 3 * s}, true, times{connect: s, greeting: 2 * s, command: 2 * s, data: 2 * s, block: 3 * m, final: 3 * s}},
-		{Timeouts{Reply: 2 * m}, false, times{connect: 10 * s, greeting: 2 * m, command: 2 * m, data: 2 * m, block: 3 * m, final: 10 * m}},
+		{Timeouts{Reply: 2 * m}, false, times{connect: 10 * s, greeting: 2 * m, command: 2 * m, data: 2 * m, block: 3 * m}},
 	} {
 		if got := c.conf.steps(c.patient); got != c.want {
 			t.Errorf("%+v, patient %v: %+v", c.conf, c.patient, got)

@@ -46,19 +46,23 @@ type Auth struct {
 type Timeouts struct {
 	Connect time.Duration // the connection. Default: 10s, 30s for who is patient
 	Reply   time.Duration // one reply before the mail. Default: 30s, what RFC 5321 asks for to who is patient
-	Final   time.Duration // the reply to the final dot. Default: 10m
+	Final   time.Duration // the reply to the final dot. Default: until [Transfer.DotBy], 10m for who is patient
 }
 
-// times are how long each step of a transfer may take.
+// times are how long each step of a transfer may take. final is 0 where the reply is
+// due when the dot is.
 type times struct{ connect, greeting, command, data, block, final time.Duration }
+
+// finalLimit is for the reply to the final dot (RFC 5321 §4.5.3.2.6).
+const finalLimit = 10 * time.Minute
 
 // steps are the times of RFC 5321 §4.5.3.2, but for a sender whose own client
 // waits: until the mail begins to go out, another host can still take it, which
 // it must hear of in time.
 func (t Timeouts) steps(patient bool) times {
-	s := times{connect: 30 * time.Second, greeting: 5 * time.Minute, command: 5 * time.Minute, data: 2 * time.Minute, block: 3 * time.Minute, final: 10 * time.Minute}
+	s := times{connect: 30 * time.Second, greeting: 5 * time.Minute, command: 5 * time.Minute, data: 2 * time.Minute, block: 3 * time.Minute, final: finalLimit}
 	if !patient {
-		s.connect, s.greeting, s.command, s.data = 10*time.Second, 30*time.Second, 30*time.Second, 30*time.Second
+		s.connect, s.greeting, s.command, s.data, s.final = 10*time.Second, 30*time.Second, 30*time.Second, 30*time.Second, 0
 	}
 	if t.Connect > 0 {
 		s.connect = t.Connect

@@ -166,6 +166,17 @@ func (t *Transfer) within(ctx context.Context) (context.Context, context.CancelC
 	return ctx, func(err error) { timer.Stop(); cancel(err) }
 }
 
+// patience is how long the reply to the final dot may take.
+func (t *Transfer) patience(final time.Duration) time.Duration {
+	switch {
+	case final > 0:
+		return final
+	case !t.DotBy.IsZero():
+		return time.Until(t.DotBy)
+	}
+	return finalLimit
+}
+
 // worsen keeps what tells the most when all hosts have failed: a hop's own words
 // before our trouble, that before what a hop cannot carry (one that was away may be
 // able to), and the later before the earlier.

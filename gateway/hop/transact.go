@@ -263,7 +263,7 @@ func (c *conn) deliver(ctx context.Context, t *Transfer, res *Result) {
 		return
 	}
 	b.free() // the wait may be long
-	c.within(ctx, c.times.final)
+	c.within(ctx, t.patience(c.times.final))
 	code, lines, err := c.readReply()
 	if err == nil && code/100 == 3 {
 		err = errNonsense
