@@ -42,9 +42,9 @@ const (
 	// Postfix gives a before-queue proxy 100 s to answer; our own part ends well before.
 	handleLimit = 60 * time.Second
 	// answerLimit is until when a next hop that has the mail is waited for, where its
-	// route gives it more than handleLimit. Clients wait for 10 minutes after their dot (RFC 5321 §4.5.3.2.6; Postfix
-	// smtp_data_done_timeout). Who gives up before the hop has answered causes a
-	// duplicate for each try of the client (RFC 1047).
+	// route gives it more than handleLimit. Clients wait for 10 minutes after their dot
+	// (RFC 5321 §4.5.3.2.6; Postfix smtp_data_done_timeout). Who gives up before the hop
+	// has answered causes a duplicate for each try of the client (RFC 1047).
 	answerLimit = 9*time.Minute + 30*time.Second
 	// afterLimit is for what a mail's end leaves to do, of the last 30 s.
 	afterLimit = 10 * time.Second
