@@ -142,7 +142,7 @@ test('a passkey: added, used to sign in, and to sign a release and exports', asy
     await page.getByRole('status').filter({ hasText: /release/i }).first().waitFor()
 
     await page.goto(`${base}/quarantine/${id}?act=export`)
-    await page.getByText('You sign this with your passkey.').waitFor()
+    await page.locator('#export').getByText('You sign this with your passkey.').waitFor()
     await looksGood(page, 'export-signed')
     await page.locator('#export [name=case]').fill('INC-2026-0777')
     await page.locator('#export [name=title]').fill('Signed')
@@ -150,6 +150,21 @@ test('a passkey: added, used to sign in, and to sign a release and exports', asy
     await page.locator('#export textarea').fill('needed for the report')
     await page.locator('#export button.primary').click()
     await page.waitForURL(/\/evidence\/[0-9a-f-]{36}$/)
+
+    await page.goto(`${base}/quarantine/${id}?act=raw`)
+    await page.locator('#raw').getByText('You sign this with your passkey.').waitFor()
+    await page.locator('#raw textarea').fill('looked at by hand')
+    const [mail] = await Promise.all([page.waitForEvent('download'), page.locator('#raw button.primary').click()])
+    assert.match(mail.suggestedFilename(), /\.zip$/)
+
+    await page.goto(base + '/audit/retention')
+    const change = page.locator('details.acts', { has: page.locator('form[action="/audit/retention"]') }).first()
+    await change.locator('summary').click()
+    await change.getByText('You sign this with your passkey.').waitFor()
+    await change.locator('[name=days]').fill('3000')
+    await change.locator('[name=reason]').fill('longer, for the auditors')
+    await change.locator('button').click()
+    await page.getByRole('status').first().waitFor()
 
     // The page stays, so a second file is signed anew.
     await page.goto(base + '/audit/exports?action=evidence.*')
