@@ -234,11 +234,29 @@ func (s *pages) loadAttention(c echo.Context, p *frame, v *dashView) error {
 			crit = append(crit, attention{Icon: "scroll-text", Tone: "crit", Title: p.N("audit.tamper", st.TamperAttempts), Text: p.T("attention.tamper"), Href: "/audit?action=guard.*", At: s.now()})
 		}
 	}
+	if a := s.reportsAttention(c, p); a.Tone == "crit" {
+		crit = append([]attention{a}, crit...)
+	} else if a.Tone != "" {
+		warn = append([]attention{a}, warn...)
+	}
 	v.Attention = append(crit, warn...)
 	if len(v.Attention) > 7 {
 		v.Attention = v.Attention[:7]
 	}
 	return nil
+}
+
+// reportsAttention is about reports of incidents that are due soon, or overdue; empty
+// where there are none.
+func (s *pages) reportsAttention(c echo.Context, p *frame) attention {
+	if s.incidents == nil || !p.Can(rightIncidentsRead) {
+		return attention{}
+	}
+	n, tone := s.reportsDue(c.Request().Context(), p)
+	if n == 0 {
+		return attention{}
+	}
+	return attention{Icon: "file-text", Tone: tone, Title: p.N("attention.incidents", n), Text: p.T("attention.incidents.text"), Href: "/incidents", At: s.now()}
 }
 
 // scale is the text beside the plot, from the top down.
