@@ -29,9 +29,9 @@ type incidentBody struct {
 	RequestedFor      time.Time      `json:"requested_for,omitzero" doc:"date that the authority set for an intermediate report"`
 	ContainedAt       time.Time      `json:"contained_at,omitzero"`
 	ClosedAt          time.Time      `json:"closed_at,omitzero" doc:"when handling it was completed"`
-	Significant       string         `json:"significant,omitempty" enum:"undecided,yes,no" default:"undecided" doc:"of a change; a new one is undecided"`
+	Significant       string         `json:"significant,omitempty" enum:"undecided,yes,no" doc:"of a change: the decision, with its reason; left out: what was decided stays. A new one is undecided"`
 	SignificantReason string         `json:"significant_reason,omitempty" maxLength:"10000"`
-	Facts             incident.Facts `json:"facts,omitempty" doc:"what its reports say, by field"`
+	Facts             incident.Facts `json:"facts,omitempty" doc:"what its reports say, by field; left out of a change: they stay"`
 	Workspace         string         `json:"workspace_id,omitempty" format:"uuid" doc:"of a new one; empty: the default workspace"`
 	Version           int64          `json:"version,omitempty" minimum:"1" doc:"of a change: the version that you have read"`
 }
@@ -40,7 +40,12 @@ type incidentBody struct {
 func (b incidentBody) over(x incident.Incident) incident.Incident {
 	x.Title, x.Severity, x.Exercise, x.Owner, x.Regime, x.TrustService = b.Title, b.Severity, b.Exercise, optionalID(b.Owner), incident.Regime(b.Regime), b.TrustService
 	x.DetectedAt, x.AwareAt, x.AwareUnconfirmed, x.BreachAwareAt, x.RequestedFor, x.ContainedAt, x.ClosedAt = b.DetectedAt, b.AwareAt, b.AwareUnconfirmed, b.BreachAwareAt, b.RequestedFor, b.ContainedAt, b.ClosedAt
-	x.Significant, x.SignificantReason, x.Facts, x.Version = incident.Significance(b.Significant), b.SignificantReason, b.Facts, b.Version
+	if x.Version = b.Version; b.Significant != "" {
+		x.Significant, x.SignificantReason = incident.Significance(b.Significant), b.SignificantReason
+	}
+	if b.Facts != nil {
+		x.Facts = b.Facts
+	}
 	return x
 }
 

@@ -157,7 +157,10 @@ func TestIncidents_API(t *testing.T) {
 		{analyst, "POST", path + "/reports", `{"stage":"early_warning","seen_version":0,"state":"not_required","reason":"again"}`, 409, "somebody else"},
 		{analyst, "PUT", path, `{"title":"","detected_at":"` + aware + `","version":1}`, 422, ""},
 		{analyst, "PUT", path, `{"title":"Leak","detected_at":"` + aware + `","version":1,"facts":{"ciaImpact":"luck"}}`, 422, "ciaImpact"},
-		{analyst, "PUT", path, `{"title":"Bigger leak","detected_at":"` + aware + `","aware_at":"` + aware + `","version":1}`, 200, "Bigger leak"},
+		{analyst, "PUT", path, `{"title":"Leak","detected_at":"` + aware + `","aware_at":"` + aware + `","version":1,"significant":"yes","significant_reason":"a customer's data","facts":{"personsAffected":"12"}}`, 200, "a customer's data"},
+		// What is left out of a change stays.
+		{analyst, "PUT", path, `{"title":"Bigger leak","detected_at":"` + aware + `","aware_at":"` + aware + `","version":2}`, 200, `"significant":"yes","significant_reason":"a customer's data"`},
+		{analyst, "GET", path, "", 200, `"personsAffected":"12"`},
 		{analyst, "PUT", path, `{"title":"Leak","detected_at":"` + aware + `","version":1}`, 409, ""},
 		{analyst, "GET", "/incidents/" + uuid.NewString(), "", 404, ""},
 		{analyst, "GET", "/incidents?q=bigger&state=open", "", 200, "Bigger leak"},
