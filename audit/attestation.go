@@ -41,7 +41,7 @@ func attestable(action string) bool {
 		return true
 	}
 	switch action {
-	case ReleaseRequest, ReleaseExecute, AuditExport, RawDownload, ViewPart, BulkStart, RoleRequest, RoleGrant, RetentionRequest, RetentionExecute,
+	case ReleaseRequest, ReleaseExecute, AuditExport, IncidentExport, RawDownload, ViewPart, BulkStart, RoleRequest, RoleGrant, RetentionRequest, RetentionExecute,
 		LegalHoldAsk, ReleaseRuleAsk, EvidenceRequest, EvidenceExecute, EvidenceDownload:
 		return true
 	}

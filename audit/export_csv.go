@@ -38,7 +38,7 @@ func table(w io.Writer, closing bool) writer {
 				at(m, "source", "ip"), at(m, "application", "name"), at(m, "request", "method"), at(m, "request", "path"), at(m, "request", "status"),
 				at(m, "auth", "method"), at(m, "reason", "text"), at(m, "change", "before"), at(m, "change", "after"), at(m, "leaf_hash")}
 			for i := range rec {
-				rec[i] = safeCell(rec[i])
+				rec[i] = SafeCell(rec[i])
 			}
 			return errors.Join(head(), cw.Write(rec))
 		},
@@ -80,9 +80,9 @@ func closingRecords(begun Event, s Summary) [][]string {
 	return out
 }
 
-// safeCell keeps a spreadsheet from taking a cell for a formula, also one that drops
+// SafeCell keeps a spreadsheet from taking a cell for a formula, also one that drops
 // space before it, or reads the wide signs of East Asian keyboards as the plain ones.
-func safeCell(s string) string {
+func SafeCell(s string) string {
 	if s == "" {
 		return s
 	}

@@ -90,12 +90,12 @@ func TestExport_EveryFormatHoldsTheEvent(t *testing.T) {
 func TestSafeCell(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", " =1", "   @x", "\u00a0=1", "\ufeff=1", "＝1", "　＋1"} {
-		if got := safeCell(s); got != "'"+s {
+		if got := SafeCell(s); got != "'"+s {
 			t.Errorf("%q becomes %q", s, got)
 		}
 	}
 	for _, s := range []string{"", " ", "a=1", "1-2", "erika@ours.example", "'=1"} {
-		if got := safeCell(s); got != s {
+		if got := SafeCell(s); got != s {
 			t.Errorf("%q becomes %q", s, got)
 		}
 	}

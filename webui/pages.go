@@ -94,6 +94,7 @@ type pages struct {
 	exports   *evidence.Store                                    // nil in tests of pages alone
 	alerts    *alerting.Store                                    // nil in tests of other pages
 	incidents *incident.Store                                    // nil in tests of other pages
+	files     incidentFiles
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
