@@ -70,6 +70,19 @@ func TestSTARTTLS(t *testing.T) {
 	if m := f.wantHop(1)[0]; !strings.Contains(string(m.Data), "with ESMTPS id") || m.From != "erika@sender.example" {
 		t.Errorf("from %s: %s", m.From, m.Data)
 	}
+	// A mail that is given up between two chunks is nobody's under TLS.
+	half := f.dial()
+	half.say("MAIL FROM:<a@sender.example>")
+	half.say("RCPT TO:<bob@ours.example>")
+	io.WriteString(half, "BDAT 10\r\nSubject: x")
+	f.wantReply(half.reply(), 250)
+	f.wantReply(half.say("STARTTLS"), 220)
+	tc = tls.Client(half.Conn, &tls.Config{InsecureSkipVerify: true})
+	fatal(t, tc.Handshake())
+	s = &client{tc, bufio.NewReader(tc)}
+	f.wantReply(s.say("EHLO client.example"), 250)
+	f.wantReply(s.send("erika@sender.example", []string{"bob@ours.example"}, "Subject: whole\r\n\r\nx\r\n"), 250)
+	f.wantHop(2)
 	old := f.dial()
 	f.wantReply(old.say("STARTTLS"), 220)
 	if err := tls.Client(old.Conn, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}).Handshake(); err == nil {

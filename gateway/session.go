@@ -85,8 +85,9 @@ func (ss *session) Data(r io.Reader) error { return ss.take(r, nil) }
 // §4.2), so that the client keeps what the next hop does not take.
 func (ss *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	each := map[string]error{}
+	said := ss.said // a client that goes away between chunks takes the envelope with it
 	err := ss.take(r, each)
-	for _, rc := range ss.said {
+	for _, rc := range said {
 		one, ok := each[rc.address]
 		if !ok {
 			one = err
