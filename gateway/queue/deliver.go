@@ -204,7 +204,7 @@ func hopeless(err error) (status string, yes bool) {
 		return "5.6.3", true
 	case errors.Is(err, hop.ErrUTF8):
 		return "5.6.7", true
-	case errors.Is(err, hop.ErrBareNewline):
+	case errors.Is(err, hop.ErrBareNewline), errors.Is(err, message.ErrHiddenEnd):
 		return "5.6.0", true
 	case errors.Is(err, quarantine.ErrBlobDamaged), errors.Is(err, quarantine.ErrBlobMissing), errors.Is(err, message.ErrRanges):
 		return "5.3.0", true

@@ -308,3 +308,44 @@ func BenchmarkSpool(b *testing.B) {
 		sp.Close()
 	}
 }
+
+// TestSpool_HiddenEnd: a line that is a dot once its NULs are gone is refused,
+// however the mail is cut, and no other line.
+func TestSpool_HiddenEnd(t *testing.T) {
+	t.Parallel()
+	for _, normalise := range []bool{false, true} {
+		s := newSpooler(t, func(c *Config) { c.Normalise = normalise })
+		for in, bad := range map[string]bool{
+			"a\r\n\x00.\r\nb\r\n": true, "\x00.\r\n": true, "\x00\x00.\r\n": true, "a\r\n.\x00\r\n": true, "a\r\n\x00.\x00\x00\r\nb": true, "a\r\n\x00.": true, "a\r\n\x00.\x00": true,
+			"a\r\n.\r\nb\r\n": false, "a\r\n\x00\r\n": false, "a\x00.\r\n": false, "\x00a.\r\n": false, "\x00..\r\n": false, "..\x00\r\n": false, "\x00. \r\n": false, ".": false, "\x00": false, "\x00\r\n.\r\n": false,
+		} {
+			for _, r := range []io.Reader{strings.NewReader(in), iotest.OneByteReader(strings.NewReader(in)), iotest.HalfReader(strings.NewReader(in))} {
+				sp, err := s.Spool(context.Background(), r)
+				if bad != errors.Is(err, ErrHiddenEnd) || !bad && err != nil {
+					t.Errorf("%q: %v", in, err)
+				}
+				if err == nil {
+					sp.Close()
+				}
+			}
+		}
+	}
+}
+
+// FuzzHiddenEnd: what is found is what is there, however it is cut.
+func FuzzHiddenEnd(f *testing.F) {
+	f.Add([]byte("a\r\n\x00.\r\nb\r\n"), 4)
+	f.Add([]byte(".\x00\r\n.\r\n"), 1)
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		b = bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r"), nil), []byte("\n"), []byte("\r\n"))
+		cut = max(0, min(cut, len(b)))
+		want := false
+		for line := range bytes.SplitSeq(b, []byte("\r\n")) {
+			want = want || len(line) > 1 && string(bytes.ReplaceAll(line, []byte{0}, nil)) == "."
+		}
+		var h HiddenEnd
+		if got := h.Find(b[:cut]) || h.Find(b[cut:]) || h.AtEnd(); got != want {
+			t.Errorf("%q, cut at %d: %v", b, cut, got)
+		}
+	})
+}
