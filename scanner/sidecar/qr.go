@@ -14,6 +14,8 @@ import (
 
 	"github.com/makiuchi-d/gozxing"
 	"github.com/makiuchi-d/gozxing/qrcode"
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/webp"
 
 	"mailward/scanner/content"
 )
@@ -21,11 +23,14 @@ import (
 // Bounds of the search for QR codes. A code that a telephone can read from a
 // screen is well within them; a photograph of a camera is not, and is left out.
 const (
-	codePictures = 8       // of one mail
-	codeBytes    = 1 << 20 // of one picture
-	codePixels   = 2 << 20 // of one picture
-	codeSide     = 40      // pixels, at least
-	codeScans    = 12      // of one progressive JPEG
+	codePictures = 8        // of one mail
+	codeBytes    = 1 << 20  // of one picture
+	codePixels   = 2 << 20  // of one picture
+	codeSimple   = 9 << 20  // of one that says little for its size, as a large code does
+	codeSmall    = 64 << 10 // pixels of what is looked at beside the others, as logos are
+	codeShown    = 1500     // pixels of a side that are enough to read a code
+	codeSide     = 40       // pixels, at least
+	codeScans    = 12       // of one progressive JPEG
 	codeTime     = 400 * time.Millisecond
 	codeModules  = 21  // the smallest code has so many in a row
 	codeGrid     = 180 // and the biggest 177
@@ -37,23 +42,77 @@ func (w *walker) readPicture(part string, data []byte) {
 		return
 	}
 	cfg, _, err := image.DecodeConfig(bytes.NewReader(data))
-	if err != nil || cfg.Width*cfg.Height > codePixels || min(cfg.Width, cfg.Height) < codeSide || max(cfg.Width, cfg.Height) > 6*min(cfg.Width, cfg.Height) {
+	pixels := cfg.Width * cfg.Height
+	if err != nil || pixels > codeSimple || pixels > codePixels && len(data) > pixels/24 || min(cfg.Width, cfg.Height) < codeSide || max(cfg.Width, cfg.Height) > 6*min(cfg.Width, cfg.Height) {
 		return
 	}
 	if w.pictures >= codePictures || w.pictureTime > codeTime {
 		w.said.Truncated = true // so that nobody remembers this picture as one without a code
 		return
 	}
-	w.pictures++
+	if pixels > codeSmall {
+		w.pictures++
+	}
 	begin := time.Now()
 	defer func() { w.pictureTime += time.Since(begin) }()
 	img, ok := decodePicture(data)
-	if !ok || !twoTone(img) {
+	if !ok {
 		return
 	}
-	if text, ok := decodeCode(img); ok {
+	if pixels > codePixels {
+		img = thinned{img, 1 + max(cfg.Width, cfg.Height)/codeShown}
+	}
+	if !twoTone(img) {
+		return
+	}
+	text, ok := decodeCode(img)
+	if !ok && darkRim(img) {
+		text, ok = decodeCode(negative{img})
+	}
+	if ok {
 		w.addLink(content.Link{Part: part, Kind: content.LinkCode, Target: text})
 	}
+}
+
+// thinned is every nth pixel of a picture.
+type thinned struct {
+	image.Image
+	n int
+}
+
+func (t thinned) Bounds() image.Rectangle {
+	b := t.Image.Bounds()
+	return image.Rect(0, 0, b.Dx()/t.n, b.Dy()/t.n)
+}
+
+func (t thinned) At(x, y int) color.Color {
+	from := t.Image.Bounds().Min
+	return t.Image.At(from.X+x*t.n, from.Y+y*t.n)
+}
+
+// negative is a picture with dark and light swapped.
+type negative struct{ image.Image }
+
+func (n negative) At(x, y int) color.Color { return color.Gray{Y: 0xff - lightness(n.Image.At(x, y))} }
+
+// lightness is how light a colour is on white, where mail clients show pictures: what
+// is transparent is white.
+func lightness(c color.Color) uint8 {
+	r, g, b, a := c.RGBA()
+	return uint8(((19595*r+38470*g+7471*b)>>16 + 0xffff - a) >> 8)
+}
+
+// darkRim says whether a picture is dark at its corners, as a code is that is light
+// on dark.
+func darkRim(img image.Image) bool {
+	b := img.Bounds().Inset(1)
+	dark := 0
+	for _, at := range [...]image.Point{b.Min, {X: b.Max.X - 1, Y: b.Min.Y}, {X: b.Min.X, Y: b.Max.Y - 1}, b.Max.Sub(image.Pt(1, 1))} {
+		if lightness(img.At(at.X, at.Y)) < 90 {
+			dark++
+		}
+	}
+	return dark >= 3
 }
 
 // decodePicture reads the kinds of pictures that every mail client shows.
@@ -65,6 +124,10 @@ func decodePicture(data []byte) (img image.Image, ok bool) {
 			img, err = png.Decode(r)
 		case bytes.HasPrefix(data, []byte("GIF8")):
 			img, err = gif.Decode(r)
+		case bytes.HasPrefix(data, []byte("BM")):
+			img, err = bmp.Decode(r)
+		case bytes.HasPrefix(data, []byte("RIFF")):
+			img, err = webp.Decode(r)
 		case bytes.Count(data, []byte{0xff, 0xda}) <= codeScans: // More are there to cost time.
 			img, err = jpeg.Decode(r)
 		}
@@ -80,7 +143,7 @@ func twoTone(img image.Image) bool {
 	extreme, all, dark := 0, 0, 0
 	for y := range 48 {
 		for x := range 48 {
-			g := color.GrayModel.Convert(img.At(b.Min.X+(2*x+1)*b.Dx()/96, b.Min.Y+(2*y+1)*b.Dy()/96)).(color.Gray).Y
+			g := lightness(img.At(b.Min.X+(2*x+1)*b.Dx()/96, b.Min.Y+(2*y+1)*b.Dy()/96))
 			all++
 			if g < 90 || g > 165 {
 				extreme++

@@ -6,8 +6,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"image"
+	"image/color"
 	"image/png"
+	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/makiuchi-d/gozxing"
 	"github.com/makiuchi-d/gozxing/qrcode"
+	"golang.org/x/image/bmp"
 
 	"mailward/policy"
 	"mailward/scanner/content"
@@ -117,6 +121,10 @@ func TestContent_Links(t *testing.T) {
 		{"on load", `<body onload="location='https://s.example/'">`, []string{"refresh https://s.example/ "}},
 		{"text", `<p>see https://a.example/(x), or WWW.b.example.</p>`, []string{"text https://a.example/(x) https://a.example/(x)", "text WWW.b.example WWW.b.example"}},
 		{"drawn by Outlook", `<v:roundrect href="https://v.example">x</v:roundrect>`, []string{"anchor https://v.example "}},
+		{"for Outlook alone", `<!--[if mso]><v:rect href="https://v.example"></v:rect><a href="https://a.example">x</a><![endif]--><!--[if !mso]><a href="https://no.example">x</a><![endif]--><!-- <a href="https://no.example">x</a> -->`, []string{"anchor https://v.example ", "anchor https://a.example x"}},
+		{"page in an attribute", `<iframe srcdoc="&lt;form action='https://f.example'&gt;&lt;a href=https://a.example&gt;x&lt;/a&gt;&lt;/form&gt;"></iframe>`, []string{"form https://f.example ", "anchor https://a.example x"}},
+		{"refresh without url=", `<meta http-equiv=refresh content=" 0;https://r.example/"><meta http-equiv=refresh content="5; URL = https://s.example/"><meta http-equiv=refresh content="300">`, []string{"refresh https://r.example/ ", "refresh https://s.example/ "}},
+		{"control characters before it", `<a href="&#1;&#31;https://a.example">x</a>`, []string{"anchor https://a.example x"}},
 		{"scripts as links", `<a href="javascript:x()">x</a><a href="data:text/html,x">y</a><a href="#top">z</a>`, []string{"anchor javascript:x() x", "anchor data:text/html,x y"}},
 	}
 	for _, tt := range tests {
@@ -166,6 +174,85 @@ func TestContent_Attachments(t *testing.T) {
 	}
 	if known.text == 0 {
 		t.Error("the memory does not count what it keeps")
+	}
+}
+
+// What is text is read whatever the mail calls it.
+func TestContent_Kinds(t *testing.T) {
+	t.Parallel()
+	const link = "https://evil.example/x"
+	page := `<html><p><a href="` + link + `">x</a></p></html>`
+	part := func(head, body string) string {
+		return "From: a@b.example\nDate: Thu, 01 Jan 2026 00:00:00 +0000\n" + head + "\nContent-Transfer-Encoding: base64\n\n" + base64.StdEncoding.EncodeToString([]byte(body))
+	}
+	for name, mail := range map[string]string{
+		"HZ":                          part("Content-Type: text/html; charset=hz-gb-2312", page),
+		"ISO 2022 of Korea":           part("Content-Type: text/html; charset=ISO-2022-KR", page),
+		"UTF-16 that is none":         part("Content-Type: text/html; charset=utf-16", page),
+		"UTF-16 that is said UTF-8":   part("Content-Type: text/html; charset=utf-8", "\xff\xfe"+utf16le(page)),
+		"UTF-16":                      part("Content-Type: text/html; charset=utf-16le", utf16le(page)),
+		"picture":                     part("Content-Type: image/svg+xml; name=a.svg", `<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="x"><image href="data:image/png;base64,AA"/><a xlink:href="`+link+`"><text>x</text></a></svg>`),
+		"table that Outlook names so": part("Content-Type: application/vnd.ms-excel; name=a.csv", "a,b,c\r\n1,2,"+link+"\r\n3,4,5\r\n"),
+		"date":                        part("Content-Type: application/ics; name=a.ics", "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\nDESCRIPTION:https://evil.exam\r\n ple/x\r\nEND:VCALENDAR\r\n"),
+		"data":                        part("Content-Type: application/octet-stream; name=a.json", `{"a": "`+link+`"}`),
+		"behind 128 KB of header":     "X-A: " + strings.Repeat("\n "+strings.Repeat("x", 900), 4) + strings.Repeat("\nX-A: "+strings.Repeat("y", 900), 160) + "\n" + htmlMail("<a href="+link+">x</a>"),
+	} {
+		c := read(t, mail)
+		if len(c.From) != 1 || !slices.ContainsFunc(c.Links, func(l content.Link) bool { return l.Target == link }) || slices.ContainsFunc(c.Links, func(l content.Link) bool { return l.Kind == content.LinkAnchor && l.Target != link }) {
+			t.Errorf("%s: from %v, links %v", name, c.From, c.Links)
+		}
+	}
+}
+
+// drawnBig is a code with modules of some size, in two colours.
+func drawnBig(matrix *gozxing.BitMatrix, size int, dark, light color.Color) image.Image {
+	img := image.NewPaletted(image.Rect(0, 0, matrix.GetWidth()*size, matrix.GetHeight()*size), color.Palette{light, dark})
+	for y := range img.Rect.Dy() {
+		for x := range img.Rect.Dx() {
+			if matrix.Get(x/size, y/size) {
+				img.Pix[y*img.Stride+x] = 1
+			}
+		}
+	}
+	return img
+}
+
+// TestContent_Pictures: a code is found in whatever way a mail client shows it.
+func TestContent_Pictures(t *testing.T) {
+	t.Parallel()
+	const target = "https://evil.example/qr"
+	matrix, err := qrcode.NewQRCodeWriter().EncodeWithoutHint(target, gozxing.BarcodeFormat_QR_CODE, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := func(with func(io.Writer, image.Image) error, img image.Image) []byte {
+		var b bytes.Buffer
+		if err := with(&b, img); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	logo := encode(png.Encode, drawnBig(matrix, 2, color.Gray{Y: 0x60}, color.Gray{Y: 0x90}))
+	plain := encode(png.Encode, drawnBig(matrix, 6, color.Black, color.White))
+	for name, data := range map[string][]byte{
+		"plain":          plain,
+		"on transparent": encode(png.Encode, drawnBig(matrix, 6, color.Black, color.Transparent)),
+		"light on dark":  encode(png.Encode, drawnBig(matrix, 6, color.White, color.Black)),
+		"in a colour":    encode(png.Encode, drawnBig(matrix, 6, color.NRGBA{R: 0x20, B: 0x90, A: 0xff}, color.NRGBA{R: 0xff, G: 0xff, B: 0xc0, A: 0xff})),
+		"large":          encode(png.Encode, drawnBig(matrix, 2400/matrix.GetWidth(), color.Black, color.White)),
+		"BMP":            encode(bmp.Encode, drawnBig(matrix, 6, color.Black, color.White)),
+	} {
+		if c := read(t, string(bytes.ReplaceAll(attached("a.bin", data), []byte("\r\n"), []byte("\n")))); !slices.ContainsFunc(c.Links, func(l content.Link) bool { return l.Kind == content.LinkCode && l.Target == target }) {
+			t.Errorf("%s: %v", name, c.Links)
+		}
+	}
+	var b strings.Builder
+	for i := range 3 * codePictures {
+		fmt.Fprintf(&b, "--b\nContent-Type: image/png; name=%d.png\nContent-Transfer-Encoding: base64\n\n%s\n", i, base64.StdEncoding.EncodeToString(logo))
+	}
+	fmt.Fprintf(&b, "--b\nContent-Type: image/png\nContent-Transfer-Encoding: base64\n\n%s\n--b--\n", base64.StdEncoding.EncodeToString(plain))
+	if c := read(t, strings.ReplaceAll(mixed(b.String()), "\r\n", "\n")); len(c.Links) != 1 || c.Links[0].Target != target {
+		t.Errorf("behind logos: %v", c.Links)
 	}
 }
 

@@ -140,8 +140,9 @@ func openTar(c *container) error {
 		if err != nil {
 			return err
 		}
-		if h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeGNUSparse && h.Typeflag != tar.TypeCont {
-			continue
+		switch h.Typeflag {
+		case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeXGlobalHeader:
+			continue // What is of a kind that nobody knows is unpacked as a file.
 		}
 		if err := c.file(h.Name, 0, min(h.Size, int64(len(c.data))), tr); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -249,8 +250,20 @@ func (w *walker) decodedLeaf(p string, names []string, h header, t contentType, 
 		return errTotalLimit
 	}
 	w.declared(p, names[0], t, data)
-	if (t.kind == "message/rfc822" || t.kind == "message/global" || t.kind == "message/news") && len(data) > 0 {
-		return w.entity(p+".1", data, depth+1, false)
+	switch t.kind {
+	case "message/rfc822", "message/global", "message/news":
+		if len(data) == 0 {
+			break
+		}
+		if err := w.entity(p+".1", data, depth+1, false); err != nil || w.onlyMail(names, data) {
+			return err
+		}
+	case "":
+		if mail := bytes.TrimLeft(data, "\r\n"); t.line == "" && unsaidMail(mail) {
+			if err := w.entity(p+".1", mail, depth+1, false); err != nil {
+				return err
+			}
+		}
 	}
 	if t.kind == "" {
 		t.kind = "text/plain"

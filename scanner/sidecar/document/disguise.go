@@ -3,6 +3,7 @@ package document
 import (
 	"path"
 	"strings"
+	"unicode"
 )
 
 // kind is what sort of file a type or an ending stands for.
@@ -71,9 +72,19 @@ func (k kind) inert() bool {
 	return k == aDocument || k == aPDF || k == aPicture || k == aFilm || k == aText
 }
 
+// Blanks is a name with each character that shows nothing but a gap as a blank.
+func Blanks(name string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsSpace(c) || c == '\u2800' || c == '\u3164' || c == '\u115f' || c == '\u1160' || c == '\uffa0' {
+			return ' '
+		}
+		return c
+	}, name)
+}
+
 // disguise compares what a file's name says with what it is.
 func (r *reader) disguise() {
-	name := r.file.Name
+	name := Blanks(r.file.Name)
 	if name == "" {
 		return
 	}
