@@ -25,7 +25,7 @@ import (
 const (
 	codePictures = 8        // of one mail
 	codeBytes    = 1 << 20  // of one picture
-	codePixels   = 2 << 20  // of one picture
+	codePixels   = 5 << 19  // of one picture: a page of 150 dots an inch
 	codeSimple   = 9 << 20  // of one that says little for its size, as a large code does
 	codeSmall    = 64 << 10 // pixels of what is looked at beside the others, as logos are
 	codeShown    = 1500     // pixels of a side that are enough to read a code
@@ -43,11 +43,30 @@ func (w *walker) readPicture(part string, data []byte) {
 	}
 	cfg, _, err := image.DecodeConfig(bytes.NewReader(data))
 	pixels := cfg.Width * cfg.Height
-	if err != nil || pixels > codeSimple || pixels > codePixels && len(data) > pixels/24 || min(cfg.Width, cfg.Height) < codeSide || max(cfg.Width, cfg.Height) > 6*min(cfg.Width, cfg.Height) {
+	if err != nil || pixels > codePixels && len(data) > pixels/24 {
+		return
+	}
+	w.readCode(part, cfg.Width, cfg.Height, func() (image.Image, bool) { return decodePicture(data) })
+}
+
+// readPixels looks for a QR code in the pixels of a picture.
+func (w *walker) readPixels(part string, img image.Image) {
+	b := img.Bounds()
+	if min(b.Dx(), b.Dy()) < 4*codeModules {
+		img = enlarged{img}
+		b = img.Bounds()
+	}
+	w.readCode(part, b.Dx(), b.Dy(), func() (image.Image, bool) { return img, true })
+}
+
+// readCode looks for a QR code in a picture of some size.
+func (w *walker) readCode(part string, width, height int, open func() (image.Image, bool)) {
+	pixels := width * height
+	if pixels > codeSimple || min(width, height) < codeSide || max(width, height) > 6*min(width, height) {
 		return
 	}
 	if w.pictures >= codePictures || w.pictureTime > codeTime {
-		w.said.Truncated = true // so that nobody remembers this picture as one without a code
+		w.unseen = true
 		return
 	}
 	if pixels > codeSmall {
@@ -55,12 +74,12 @@ func (w *walker) readPicture(part string, data []byte) {
 	}
 	begin := time.Now()
 	defer func() { w.pictureTime += time.Since(begin) }()
-	img, ok := decodePicture(data)
+	img, ok := open()
 	if !ok {
 		return
 	}
 	if pixels > codePixels {
-		img = thinned{img, 1 + max(cfg.Width, cfg.Height)/codeShown}
+		img = thinned{img, 1 + max(width, height)/codeShown}
 	}
 	if !twoTone(img) {
 		return
@@ -88,6 +107,22 @@ func (t thinned) Bounds() image.Rectangle {
 func (t thinned) At(x, y int) color.Color {
 	from := t.Image.Bounds().Min
 	return t.Image.At(from.X+x*t.n, from.Y+y*t.n)
+}
+
+// enlarged is a picture with four pixels in a row for each of its own: codes have one
+// for a module where a page shows them larger.
+type enlarged struct{ image.Image }
+
+const enlargedBy = 4
+
+func (e enlarged) Bounds() image.Rectangle {
+	b := e.Image.Bounds()
+	return image.Rect(0, 0, b.Dx()*enlargedBy, b.Dy()*enlargedBy)
+}
+
+func (e enlarged) At(x, y int) color.Color {
+	from := e.Image.Bounds().Min
+	return e.Image.At(from.X+x/enlargedBy, from.Y+y/enlargedBy)
 }
 
 // negative is a picture with dark and light swapped.

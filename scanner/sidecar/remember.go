@@ -96,7 +96,7 @@ func (w *walker) mark() mark {
 // since is what the look into a piece at path left behind since m; false: there
 // is more to it than can be remembered.
 func (w *walker) since(m mark, path, kind string) (clean, bool) {
-	if len(w.resp.Findings) != m.findings || len(w.resp.Limits) != m.limits || w.extra != m.extra || w.oddities != m.oddities || w.parts != m.entities || len(w.resp.Parts) >= w.lim.Parts || w.said.Truncated {
+	if len(w.resp.Findings) != m.findings || len(w.resp.Limits) != m.limits || w.extra != m.extra || w.oddities != m.oddities || w.parts != m.entities || len(w.resp.Parts) >= w.lim.Parts || w.said.Truncated || w.unseen {
 		return clean{}, false
 	}
 	said, text := w.said.since(m, path)

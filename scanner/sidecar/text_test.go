@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/jpeg"
 	"image/png"
 	"io"
 	"reflect"
@@ -253,6 +254,65 @@ func TestContent_Pictures(t *testing.T) {
 	fmt.Fprintf(&b, "--b\nContent-Type: image/png\nContent-Transfer-Encoding: base64\n\n%s\n--b--\n", base64.StdEncoding.EncodeToString(plain))
 	if c := read(t, strings.ReplaceAll(mixed(b.String()), "\r\n", "\n")); len(c.Links) != 1 || c.Links[0].Target != target {
 		t.Errorf("behind logos: %v", c.Links)
+	}
+}
+
+// TestContent_CodesInDocuments: a code in a file is found as one in the mail is.
+func TestContent_CodesInDocuments(t *testing.T) {
+	t.Parallel()
+	const target = "https://evil.example/qr"
+	matrix, err := qrcode.NewQRCodeWriter().EncodeWithoutHint(target, gozxing.BarcodeFormat_QR_CODE, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var photo, dots bytes.Buffer
+	img := drawnBig(matrix, 6, color.Black, color.White)
+	if err := jpeg.Encode(&photo, img, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := png.Encode(&dots, img); err != nil {
+		t.Fatal(err)
+	}
+	n := matrix.GetWidth()
+	row := (n + 7) / 8
+	bits, three, boxes := make([]byte, row*n), make([]byte, 0, 3*n*n), strings.Builder{}
+	boxes.WriteString("q 0 0 612 792 re 1 g f 0 g 2 0 0 2 100 100 cm\n")
+	for y := range n {
+		for x := range n {
+			if matrix.Get(x, y) {
+				three = append(three, 0, 0, 40)
+				fmt.Fprintf(&boxes, "%d %d 1 1 re f\n", x, n-y)
+				continue
+			}
+			bits[y*row+x/8] |= 0x80 >> (x % 8)
+			three = append(three, 255, 255, 255)
+		}
+	}
+	boxes.WriteString("Q BT (Scan me) Tj ET")
+	pdf := func(dict string, data []byte) []byte {
+		return fmt.Appendf(nil, "%%PDF-1.7\n1 0 obj\n<< %s /Length %d >>\nstream\n%s\nendstream\nendobj\n2 0 obj\n<< /Type /Page /Contents 1 0 R >>\nendobj\n", dict, len(data), data)
+	}
+	size := fmt.Sprintf("/Subtype /Image /Width %d /Height %d ", n, n)
+	for name, mail := range map[string][]byte{
+		"JPEG in PDF":         attached("a.pdf", pdf(fmt.Sprintf("/Subtype /Image /Width %d /Height %d /Filter /DCTDecode", 6*n, 6*n), photo.Bytes())),
+		"bits in PDF":         attached("a.pdf", pdf(size+"/BitsPerComponent 1 /ColorSpace /DeviceGray", bits)),
+		"palette in PDF":      attached("a.pdf", pdf(size+"/BitsPerComponent 1 /ColorSpace [/Indexed /DeviceRGB 1 <000028ffffff>]", bits)),
+		"mask in PDF":         attached("a.pdf", pdf(size+"/ImageMask true /Decode [0 1]", bits)),
+		"colours in PDF":      attached("a.pdf", pdf(size+"/BitsPerComponent 8 /ColorSpace /DeviceRGB", three)),
+		"rectangles in PDF":   attached("a.pdf", pdf("", []byte(boxes.String()))),
+		"picture in HTML":     []byte(strings.ReplaceAll(htmlMail(`<img src="data:image/png;base64,`+base64.StdEncoding.EncodeToString(dots.Bytes())+`">`), "\n", "\r\n")),
+		"picture in document": attached("a.docx", namedZip(t, "[Content_Types].xml", "<Types/>", "word/media/image1.png", dots.String())),
+	} {
+		resp, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits()}).scan(mail)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(resp.Content.Links, func(l content.Link) bool { return l.Kind == content.LinkCode && l.Target == target }) {
+			t.Errorf("%s: links %v", name, resp.Content.Links)
+		}
+	}
+	if resp, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits()}).scan(attached("a.pdf", pdf("", []byte(strings.Repeat("1 1 3 3 re f 9 5 100 1 re f\n", 500))))); err != nil || len(resp.Content.Links) > 0 || len(resp.Findings) > 0 {
+		t.Errorf("a drawing: %+v, error %v", resp, err)
 	}
 }
 

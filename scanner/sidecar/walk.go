@@ -58,6 +58,7 @@ type walker struct {
 	// Pictures that were searched for codes, and the time that took.
 	pictures    int
 	pictureTime time.Duration
+	unseen      bool                      // there are more, so that nobody remembers this mail as one without codes
 	take        func(policy.Part, []byte) // sees every decoded part; may be nil
 }
 

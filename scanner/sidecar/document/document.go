@@ -79,6 +79,7 @@ type Found struct {
 	Embedded []Embedded
 	Code     []Code
 	Links    []Link
+	Pictures []Picture // that may show a code
 	Text     string
 	Locked   string // why it does not open, a sentence; empty where it does
 	Bytes    int64  // that were unpacked or decoded

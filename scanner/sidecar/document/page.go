@@ -390,7 +390,11 @@ func (r *reader) dataURIs(b, low []byte) error {
 			continue
 		}
 		kind, rest := string(m[1]), b[i+len(m[0]):]
-		if (strings.HasPrefix(kind, "image/") && kind != "image/svg+xml" && looksPicture(rest)) || strings.HasPrefix(kind, "font/") {
+		if strings.HasPrefix(kind, "image/") && kind != "image/svg+xml" && looksPicture(rest) {
+			r.picture(rest)
+			continue
+		}
+		if strings.HasPrefix(kind, "font/") {
 			continue
 		}
 		if n := bytes.IndexAny(rest, "\"'<>`)"); n >= 0 {
@@ -420,6 +424,14 @@ func (r *reader) dataURIs(b, low []byte) error {
 		}
 	}
 	return nil
+}
+
+// picture hands on a picture that stands in an address. What is large is a photo.
+func (r *reader) picture(b []byte) {
+	const most = 128 << 10 // bytes of base64
+	if n := bytes.IndexAny(b[:min(len(b), most)], "\"'<>`)"); n >= smallPayload && len(r.out.Pictures) < maxPictures {
+		r.out.Pictures = append(r.out.Pictures, Picture{File: looseBase64(b[:n])})
+	}
 }
 
 // looksPicture says whether base64 begins like a picture of a common kind.

@@ -54,7 +54,10 @@ func (r *reader) pdf() error {
 		}
 	}
 	p.script()
-	return p.pages()
+	if err := p.pages(); err != nil {
+		return err
+	}
+	return p.pictures()
 }
 
 // measure finds the ends of streams whose length is an object of its own: the
