@@ -63,7 +63,7 @@ func openers(kind, name string, data []byte) (all []func(*container) error) {
 		all = append(all, front)
 	}
 	if at := webArchive(name, data); at >= 0 {
-		all = append(all, func(c *container) error { return c.mail(c.data[at:]) })
+		all = append(all, func(c *container) error { return c.w.rarely(func() error { return c.mail(c.data[at:]) }) })
 	}
 	if len(all) == 0 && isArchiveName(name) {
 		all = append(all, searching(data))

@@ -110,6 +110,10 @@ func conditional(comment string) (code string, ok bool) {
 	if !ok || strings.Contains(when, "!") {
 		return "", false
 	}
+	if before, settings, found := strings.Cut(code, "<xml"); found { // of Word, which nobody sees
+		_, after, _ := strings.Cut(settings, "</xml>")
+		code = before + after
+	}
 	return strings.TrimSuffix(strings.TrimSpace(code), "<![endif]"), true
 }
 

@@ -75,6 +75,9 @@ func (w *walker) inspected(part policy.Part, found *document.Found, err error, d
 		if archives >= w.lim.ArchiveDepth {
 			return errArchiveDepth
 		}
+		if e.Rare {
+			w.hand(fmt.Sprintf("%s.d%d", part.Path, i+1), e.Name, e.Data)
+		}
 		if err := w.piece(fmt.Sprintf("%s.d%d", part.Path, i+1), e.Name, e.ContentType, "attachment", e.Data, depth, archives+1); err != nil {
 			return err
 		}

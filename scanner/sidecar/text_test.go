@@ -89,6 +89,7 @@ func TestContent_Text(t *testing.T) {
 		{"ends with its element", `<table><tr><td style="display:none">no</div></td><td>yes</td></tr></table>yes`, "yes \nyes", "no"},
 		{"unclosed paragraph", `<p style="display:none">no<p>yes`, "yes", "no"},
 		{"zero width", "<p>Pay\u200bPal f\u00adür Sie</p>", "PayPal für Sie\n", "Pay\u200bPal"},
+		{"for Outlook alone", "<!--[if gte mso 9]><xml><o:Dpi>96</o:Dpi></xml><p>yes</p><![endif]--><!-- no --><!--[if !mso]>no<![endif]-->", "yes\n", ""},
 		{"no script", "<noscript><p>yes</p></noscript><script>no</script>", "yes\n", ""},
 	}
 	for _, tt := range tests {

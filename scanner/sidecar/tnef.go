@@ -79,6 +79,7 @@ func openTNEF(c *container) error {
 				name = cmp.Or(mapiText(value, 0x3707), name)
 				if data := mapiValue(value, 0x3701, mapiBinary); body == nil && len(data) > 0 {
 					body = data
+					c.w.hand(c.path+".o", name, data)
 				}
 			}
 		}
@@ -103,6 +104,7 @@ const (
 // that is attached, and the body.
 func (c *container) mapi(props []byte) error {
 	if object := mapiValue(props, 0x3701, mapiObject); len(object) > 16 { // behind what class it is of
+		c.w.hand(c.path+".o", c.name, object[16:])
 		if err := c.bytes("", object[16:]); err != nil {
 			return err
 		}

@@ -343,6 +343,19 @@ func TestTricks(t *testing.T) {
 	}
 }
 
+// TestTricks_ForOtherEngines: what they do not take apart comes to them decoded.
+func TestTricks_ForOtherEngines(t *testing.T) {
+	t.Parallel()
+	want := map[string]bool{"type behind 5,000 other fields": true, "mail in a digest": true, "web archive that Word opens": true, "file in a calendar": true, "TNEF in TNEF": true, "TNEF attachment that is a property": true, "base64": false, "zip": false, "TNEF attachment": false}
+	for _, tt := range tricks {
+		if want, ok := want[tt.name]; ok {
+			if r := scanMail(t, []byte(tt.mail(hidden))); len(r.Extra) > 0 != want {
+				t.Errorf("%s: %+v", tt.name, r.Extra)
+			}
+		}
+	}
+}
+
 // TestNames: a name is looked at in each way that a client may read it.
 func TestNames(t *testing.T) {
 	t.Parallel()

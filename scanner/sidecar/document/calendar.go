@@ -35,6 +35,9 @@ func (r *reader) calendar() error {
 		if err := r.embed(name, "", data); err != nil {
 			return err
 		}
+		if n := len(r.out.Embedded); n > 0 {
+			r.out.Embedded[n-1].Rare = true
+		}
 	}
 	return nil
 }

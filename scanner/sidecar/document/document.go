@@ -61,6 +61,7 @@ var ErrBytes = errors.New("a document in it unpacks to more than it may")
 type Embedded struct {
 	Name        string
 	ContentType string // where the outer file says one
+	Rare        bool   // in a place where scanners do not look
 	Data        []byte
 }
 
