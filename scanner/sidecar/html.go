@@ -182,7 +182,7 @@ type attributes map[string]string
 
 // relevant are the attributes that are looked at.
 var relevant = map[string]bool{"href": true, "src": true, "action": true, "formaction": true, "style": true, "hidden": true, "bgcolor": true, "color": true, "alt": true, "type": true, "name": true,
-	"background": true, "http-equiv": true, "content": true, "colspan": true, "onclick": true, "onload": true, "data": true, "width": true, "height": true, "xlink:href": true, "srcdoc": true}
+	"background": true, "http-equiv": true, "content": true, "colspan": true, "onclick": true, "onload": true, "onerror": true, "onmouseover": true, "onfocus": true, "ontoggle": true, "onpageshow": true, "data": true, "width": true, "height": true, "xlink:href": true, "srcdoc": true}
 
 // read takes those of a tag, in place of those of the one before.
 func (a attributes) read(z *html.Tokenizer) {
@@ -264,8 +264,10 @@ func (p *page) targets(tag string, a attributes) {
 		p.link(content.LinkAnchor, first(a["href"], a["xlink:href"]), "")
 	}
 	p.link(content.LinkImage, a["background"], "")
-	for _, code := range [...]string{a["onclick"], a["onload"]} {
-		p.scripts(code)
+	for k, code := range a {
+		if strings.HasPrefix(k, "on") {
+			p.scripts(code)
+		}
 	}
 }
 
@@ -470,7 +472,7 @@ func refreshTarget(s string) string {
 // Where scripts send their reader: an assignment to location, a call, or an
 // address that is put down in base64.
 var (
-	scriptGoes = regexp.MustCompile(`(?i)(?:\blocation(?:\.href)?\s*=\s*|\blocation\.(?:replace|assign)\s*\(\s*|\bwindow\.open\s*\(\s*|\baction\s*=\s*)["'` + "`" + `]([^"'` + "`" + `\s]{8,800})["'` + "`" + `]`)
+	scriptGoes = regexp.MustCompile(`(?i)(?:\blocation(?:["']\s*\])?(?:\s*\.\s*href|\[\s*["']href["']\s*\])?\s*=\s*|\blocation\.(?:replace|assign)\s*\(\s*|\bwindow\.open\s*\(\s*|\baction\s*=\s*)["'` + "`" + `]([^"'` + "`" + `\s]{8,800})["'` + "`" + `]`)
 	scriptAtob = regexp.MustCompile(`\batob\s*\(\s*["']([A-Za-z0-9+/=]{12,900})["']`)
 )
 

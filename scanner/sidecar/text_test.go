@@ -120,6 +120,7 @@ func TestContent_Links(t *testing.T) {
 		{"area, form, button", `<area href="https://a.example"><form action="https://f.example"><button formaction="https://g.example">ok</button></form>`, []string{"anchor https://a.example ", "form https://f.example ", "form https://g.example "}},
 		{"refresh, frame", `<meta http-equiv=Refresh content="0; URL='https://r.example'"><iframe src="https://i.example"></iframe>`, []string{"refresh https://r.example ", "refresh https://i.example "}},
 		{"script", `<script>var x = 1; window.location.href = "https://s.example/"; location.replace('https://t.example/');fetch(atob("aHR0cHM6Ly91LmV4YW1wbGUv"))</script>`, []string{"refresh https://s.example/ ", "refresh https://t.example/ ", "refresh https://u.example/ "}},
+		{"on error", `<img src=x onerror="window['location']['href']='https://s.example/'">`, []string{"image x ", "refresh https://s.example/ "}},
 		{"on load", `<body onload="location='https://s.example/'">`, []string{"refresh https://s.example/ "}},
 		{"text", `<p>see https://a.example/(x), or WWW.b.example.</p>`, []string{"text https://a.example/(x) https://a.example/(x)", "text WWW.b.example WWW.b.example"}},
 		{"drawn by Outlook", `<v:roundrect href="https://v.example">x</v:roundrect>`, []string{"anchor https://v.example "}},

@@ -37,10 +37,13 @@ var ofExt = map[string]kind{
 	".one": aNotebook, ".onepkg": aNotebook,
 }
 
+// windowsProgram is the type of all that begins as one; a rule looks closer.
+const windowsProgram = "application/vnd.microsoft.portable-executable"
+
 // ofType is what a true type is.
 func ofType(t string) kind {
 	switch t {
-	case "application/vnd.microsoft.portable-executable", "application/x-elf", "application/x-executable", "application/x-sharedlib", "application/x-object", "application/x-mach-binary", "application/java-archive", "application/x-java-applet", "application/x-ms-installer", "application/vnd.android.package-archive", "application/vnd.ms-htmlhelp", "application/x-chrome-extension":
+	case windowsProgram, "application/x-elf", "application/x-executable", "application/x-sharedlib", "application/x-object", "application/x-mach-binary", "application/java-archive", "application/x-java-applet", "application/x-ms-installer", "application/vnd.android.package-archive", "application/vnd.ms-htmlhelp", "application/x-chrome-extension":
 		return aProgram
 	case "text/html", "application/xhtml+xml", "image/svg+xml":
 		return aPage
@@ -113,6 +116,9 @@ func (r *reader) mismatch(ext string) {
 	claimed, is := ofExt[ext], ofType(r.file.Type)
 	if is == "" && isProgram(r.file.Data) {
 		is = aProgram
+	}
+	if is == aProgram && (claimed == "" || claimed == aProgram) && r.file.Type != windowsProgram {
+		r.suspect("Type.Program", 8, "it is a program", "name", r.file.Name, "type", r.file.Type)
 	}
 	if claimed == "" || is == "" || claimed == is {
 		return

@@ -153,6 +153,7 @@ func TestTricks(t *testing.T) {
 		{"SVG.Page", "a.svg", "image/svg+xml", []byte(`<svg><foreignObject><form action="http://bad.example"><input></form></foreignObject></svg>`), []byte(`<svg><foreignObject><p>x</p></foreignObject></svg>`)},
 		{"Name.RightToLeft", "invoice\u202efdp.exe", "text/plain", []byte("text"), []byte("")},
 		{"Name.DoubleExtension", "report.pdf.exe", "text/plain", []byte("text"), []byte("")},
+		{"Type.Program", "update", "application/x-elf", []byte("\x7fELF\x02\x01\x01"), []byte("text")},
 		{"Type.Program", "a.pdf", "application/vnd.microsoft.portable-executable", program(), []byte("%PDF-1.4")},
 		{"Type.Page", "a.pdf", "text/html", []byte("<html>x</html>"), []byte("%PDF-1.4")},
 		{"Type.Archive", "a.jpg", "application/zip", []byte("PK\x03\x04"), []byte("\xff\xd8\xff\xe0")},
