@@ -52,7 +52,7 @@ func (w *walker) readPicture(part string, data []byte) {
 // readPixels looks for a QR code in the pixels of a picture.
 func (w *walker) readPixels(part string, img image.Image) {
 	b := img.Bounds()
-	if min(b.Dx(), b.Dy()) < 4*codeModules {
+	if min(b.Dx(), b.Dy()) <= codeGrid+8 {
 		img = enlarged{img}
 		b = img.Bounds()
 	}

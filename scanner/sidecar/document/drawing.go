@@ -73,32 +73,29 @@ func (d *drawing) op(w string, args []any) {
 }
 
 // numbersOf are the last n operands.
-func numbersOf(args []any, n int) (v []float64, ok bool) {
+func numbersOf(args []any, n int) (v [6]float64, ok bool) {
 	if len(args) < n {
-		return nil, false
+		return v, false
 	}
-	for _, a := range args[len(args)-n:] {
-		f, ok := a.(float64)
-		if !ok {
-			return nil, false
+	for i, a := range args[len(args)-n:] {
+		if v[i], ok = a.(float64); !ok {
+			return v, false
 		}
-		v = append(v, f)
 	}
 	return v, true
 }
 
 // colour takes one of grey, RGB or CMYK.
 func (d *drawing) colour(args []any) {
-	sum := func(v []float64) (s float64) {
-		for _, f := range v {
-			s += f
-		}
-		return s / float64(len(v))
-	}
-	if v, ok := numbersOf(args, len(args)); ok && len(args) == 4 {
-		d.state.light = (1-v[3])*(1-sum(v[:3])) > 0.5
-	} else if ok && len(args) > 0 {
-		d.state.light = sum(v) > 0.5
+	v, ok := numbersOf(args, min(len(args), 4))
+	switch {
+	case !ok:
+	case len(args) == 1:
+		d.state.light = v[0] > 0.5
+	case len(args) == 3:
+		d.state.light = v[0]+v[1]+v[2] > 1.5
+	case len(args) == 4:
+		d.state.light = (1-v[3])*(3-v[0]-v[1]-v[2]) > 1.5
 	}
 }
 
@@ -161,19 +158,17 @@ func (d *drawing) code() image.Image {
 
 // gridOf draws rectangles as n modules in a row, with a margin around them.
 func gridOf(in []box, area box, n int) image.Image {
-	const scale, quiet = 4, 4
-	img := image.NewGray(image.Rect(0, 0, (n+2*quiet)*scale, (n+2*quiet)*scale))
+	const quiet = 4
+	img := image.NewGray(image.Rect(0, 0, n+2*quiet, n+2*quiet))
 	for i := range img.Pix {
 		img.Pix[i] = 0xff
 	}
 	step := (area.x1 - area.x0) / float64(n)
-	cell := func(v float64) int { return max(0, min(n, int(math.Round(v/step)))) }
+	cell := func(v float64) int { return quiet + max(0, min(n, int(math.Round(v/step)))) }
 	for _, b := range in {
 		for y := cell(area.y1 - b.y1); y < cell(area.y1-b.y0); y++ { // upwards in PDF
 			for x := cell(b.x0 - area.x0); x < cell(b.x1-area.x0); x++ {
-				for i := range scale * scale {
-					img.Pix[((y+quiet)*scale+i/scale)*img.Stride+(x+quiet)*scale+i%scale] = 0
-				}
+				img.Pix[y*img.Stride+x] = 0
 			}
 		}
 	}

@@ -17,8 +17,8 @@ var (
 	commands = regexp.MustCompile(`(?i)(\bcmd(?:\.exe)?\b|powershell|\bpwsh\b|mshta|rundll32|regsvr32|certutil|bitsadmin|[cw]script(?:\.exe)?\b|msiexec|wmic\b|forfiles|schtasks|installutil|msbuild|regasm|\bcurl(?:\.exe)?\b|hh\.exe|\\system32\\|conhost|pcalua|explorer\.exe|wsreset|\bnet\s+use\b|finger\.exe|ieexec|control\.exe|odbcconf|\bbash(?:\.exe)?\b|python(?:w)?(?:\.exe)?\b|\.(?:exe|scr|vbs|js|hta|bat|ps1|msi|dll|cpl)\b)`)
 )
 
-// program is a path that ends in one, or a command line.
-var program = regexp.MustCompile(`(?i)(?:^|[\\/])(?:cmd|powershell|pwsh|mshta|rundll32|regsvr32|[cw]script|msiexec|certutil|bitsadmin|curl|explorer|control|conhost|forfiles)(?:\.exe)?(?:\s|$)|\.(?:exe|scr|vb[es]|jse?|hta|bat|cmd|ps1|msi|dll|cpl|lnk|pif)(?:\s|$)`)
+// programPath is a path that ends in one, or a command line.
+var programPath = regexp.MustCompile(`(?i)(?:^|[\\/])(?:cmd|powershell|pwsh|mshta|rundll32|regsvr32|[cw]script|msiexec|certutil|bitsadmin|curl|explorer|control|conhost|forfiles)(?:\.exe)?(?:\s|$)|\.(?:exe|scr|vb[es]|jse?|hta|bat|cmd|ps1|msi|dll|cpl|lnk|pif)(?:\s|$)`)
 
 // field judges the instruction of a field of Word.
 func (r *reader) field(code string) {
@@ -57,7 +57,7 @@ func (r *reader) startsProgram(target string) {
 	scheme, _, _ := strings.Cut(t, ":")
 	switch {
 	case slices.ContainsFunc(protocols, func(p string) bool { return strings.HasPrefix(t, p) }):
-	case scheme == "http", scheme == "https", scheme == "mailto", scheme == "ftp", strings.HasPrefix(t, "#"), !program.MatchString(t):
+	case scheme == "http", scheme == "https", scheme == "mailto", scheme == "ftp", strings.HasPrefix(t, "#"), !programPath.MatchString(t):
 		return
 	}
 	r.suspect("Document.ProgramLink", 8, "a link in it starts a program: "+clip(target, 120), "target", target)

@@ -5,9 +5,12 @@ import "encoding/binary"
 // lzfuStart is what the dictionary of packed RTF begins with (MS-OXRTFCP §2.1.2.1).
 const lzfuStart = `{\rtf1\ansi\mac\deff0\deftab720{\fonttbl;}{\f0\fnil \froman \fswiss \fmodern \fscript \fdecor MS Sans SerifSymbolArialTimes New RomanCourier{\colortbl\red0\green0\blue0` + "\r\n" + `\par \pard\plain\f0\fs20\b\i\u\tab\tx`
 
-// lzfuMost is how much comes out of one byte at most: 17 of two, and an eighth for
-// what says which is which.
-const lzfuMost = 8
+const (
+	// lzfuGrows is how much comes out of one byte at most: 17 of two, and an eighth for
+	// what says which is which.
+	lzfuGrows = 8
+	lzfuMost  = 32 << 20 // bytes of one body
+)
 
 // UnpackRTF unpacks the body of a mail as Outlook keeps it (MS-OXRTFCP), as far as
 // it goes; nil: it is none.
@@ -26,13 +29,13 @@ func UnpackRTF(b []byte) []byte {
 	}
 	var ring [4096]byte
 	at := copy(ring[:], lzfuStart)
-	out := make([]byte, 0, min(int(binary.LittleEndian.Uint32(b[4:])), lzfuMost*len(packed)))
+	out := make([]byte, 0, min(int(binary.LittleEndian.Uint32(b[4:])), lzfuGrows*len(packed), lzfuMost))
 	put := func(c byte) {
 		out = append(out, c)
 		ring[at] = c
 		at = (at + 1) % len(ring)
 	}
-	for len(packed) > 0 {
+	for len(packed) > 0 && len(out) < lzfuMost {
 		flags := packed[0]
 		packed = packed[1:]
 		for bit := 0; bit < 8 && len(packed) > 0; bit++ {

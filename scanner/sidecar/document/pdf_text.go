@@ -212,7 +212,10 @@ func (p *pdf) show(b []byte, fonts map[string]*cmap) error {
 	var line strings.Builder
 	draw := newDrawing()
 	defer func() {
-		if img := draw.code(); img != nil && len(p.r.out.Pictures) < maxPictures {
+		if len(p.r.out.Pictures) >= maxPictures {
+			return
+		}
+		if img := draw.code(); img != nil {
 			p.r.out.Pictures = append(p.r.out.Pictures, Picture{Pixels: img})
 		}
 	}()

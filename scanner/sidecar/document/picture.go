@@ -1,12 +1,12 @@
 package document
 
-import (
-	"image"
-	"image/color"
-)
+import "image"
 
-// maxPictures bounds those of one file that are searched for codes.
-const maxPictures = 6
+// Bounds of the pictures of one file that are searched for codes.
+const (
+	maxPictures = 6
+	manyPixels  = 4 << 20
+)
 
 // Picture is one that a reader of the file sees: a file of a kind that browsers
 // show, or its pixels.
@@ -18,15 +18,17 @@ type Picture struct {
 // pictures hands on those of a PDF file that may show a code: what is about as wide
 // as high, a page that was scanned included. They are not parts of the mail.
 func (p *pdf) pictures() error {
+	left := manyPixels
 	for _, o := range p.objects {
 		d := o.dict()
 		if o.stream == nil || p.resolve(d["Subtype"]) != pdfName("Image") || len(p.r.out.Pictures) >= maxPictures {
 			continue
 		}
 		w, h := p.int(d["Width"]), p.int(d["Height"])
-		if min(w, h) < codeSide || max(w, h) > 3000 || 2*max(w, h) > 3*min(w, h) || int64(w*h) > (p.r.lim.Bytes-p.r.out.Bytes)/16 {
+		if min(w, h) < codeSide || max(w, h) > 3000 || 2*max(w, h) > 3*min(w, h) || w*h > left || int64(w*h) > (p.r.lim.Bytes-p.r.out.Bytes)/16 {
 			continue
 		}
+		left -= w * h
 		b, rest, err := p.undone(o)
 		if err != nil {
 			return err
@@ -113,5 +115,5 @@ func (p *pdf) shades(space any, bits int) []byte {
 }
 
 func grey(r, g, b byte) byte {
-	return color.GrayModel.Convert(color.RGBA{R: r, G: g, B: b, A: 0xff}).(color.Gray).Y
+	return byte((299*int(r) + 587*int(g) + 114*int(b)) / 1000)
 }
