@@ -271,9 +271,15 @@ func drawn(rows [][]bool) (string, bool) {
 	return decodeCode(img)
 }
 
+// squares are as wide as high, which two characters are.
+var squares = strings.NewReplacer("⬛", "██", "■", "██", "◼", "██", "⬜", "  ", "□", "  ", "◻", "  ", "\ufe0f", "", "\u3000", "  ")
+
 // drawnCode reads a QR code that is drawn with block characters: two modules a
 // character with half blocks, or two characters a module with whole ones.
 func drawnCode(text string) (string, bool) {
+	if strings.Contains(text, "⬛") || strings.Contains(text, "■") || strings.Contains(text, "◼") {
+		text = squares.Replace(text)
+	}
 	if !strings.Contains(text, "█") && !strings.Contains(text, "▀") && !strings.Contains(text, "▄") {
 		return "", false
 	}

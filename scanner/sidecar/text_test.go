@@ -333,7 +333,13 @@ func TestContent_Codes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var table, blocks strings.Builder
+	var table, blocks, squares strings.Builder
+	for y := range small.GetHeight() {
+		for x := range small.GetWidth() {
+			squares.WriteString(map[bool]string{true: "⬛", false: "⬜"}[small.Get(x, y)])
+		}
+		squares.WriteString("\n")
+	}
 	table.WriteString("<table cellspacing=0>")
 	for y := range small.GetHeight() {
 		table.WriteString("<tr>")
@@ -354,6 +360,7 @@ func TestContent_Codes(t *testing.T) {
 		"inline":  "From: a@b.example\nContent-Type: image/png\nContent-Transfer-Encoding: base64\n\n" + base64.StdEncoding.EncodeToString(picture.Bytes()),
 		"table":   htmlMail(table.String()),
 		"blocks":  "From: a@b.example\nContent-Type: text/plain; charset=utf-8\n\n" + blocks.String(),
+		"squares": "From: a@b.example\nContent-Type: text/plain; charset=utf-8\n\n" + squares.String(),
 		"in pre":  htmlMail("<pre>" + strings.ReplaceAll(strings.ReplaceAll(blocks.String(), " ", "&nbsp;"), "\n", "<br>") + "</pre>"),
 	} {
 		c := read(t, strings.ReplaceAll(mail, "\r\n", "\n"))
