@@ -85,9 +85,12 @@ func zipBy(method uint16, p string, pack func(io.Writer) io.WriteCloser) []byte 
 	return b.Bytes()
 }
 
-func gzipped(p string) []byte {
+func gzipped(p string) []byte { return gzippedAs("", p) }
+
+func gzippedAs(name, p string) []byte {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
+	w.Name = name
 	io.WriteString(w, p)
 	w.Close()
 	return b.Bytes()

@@ -399,6 +399,7 @@ func TestNames_InContainers(t *testing.T) {
 		"in a folder of Windows": func(ext string) []byte { return namedOdd(`a\x`+ext, "") },
 		"NUL, what is before it": func(ext string) []byte { return namedOdd("x"+ext+"\x00.txt", "") },
 		"NUL, what is behind it": func(ext string) []byte { return namedOdd("x.txt\x00"+ext, "") },
+		"name in gzip":           func(ext string) []byte { return gzippedAs("x"+ext, "hello") },
 		"Unicode name":           func(ext string) []byte { return namedOdd("x.txt", "x"+ext) },
 		"long name in TNEF":      func(ext string) []byte { return tnef("X.TXT", "hello", mapiProp(0x3707, mapiString8, "x"+ext+"\x00")) },
 		"long wide name in TNEF": func(ext string) []byte {

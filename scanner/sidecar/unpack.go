@@ -161,6 +161,12 @@ func openStream(newReader func(*walker, []byte) (io.Reader, error), ext, tarExt 
 		if n, ok := strings.CutSuffix(c.name, tarExt); ok {
 			name = n + ".tar"
 		}
+		if z, ok := r.(*gzip.Reader); ok && z.Name != "" && extension(cleanName(z.Name)) != extension(cleanName(name)) {
+			if err := c.named(name); err != nil {
+				return err
+			}
+			name = z.Name // Programs unpack to either.
+		}
 		return c.file(name, 0, 0, r)
 	}
 }
