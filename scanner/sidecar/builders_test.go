@@ -238,7 +238,7 @@ func cabinet(p string) []byte {
 		files = le.AppendUint32(files, uint32(f[0]))
 		files = le.AppendUint32(files, uint32(f[1]))
 		files = append(files, 0, 0, 0, 0, 0, 0, 0, 0)
-		files = append(files, "a.zip\x00"...)
+		files = append(files, "a.dat\x00"...)
 	}
 	head := append([]byte("MSCF"), make([]byte, 32)...)
 	le.PutUint32(head[8:], uint32(36+8+len(files)+len(blocks)))

@@ -157,9 +157,12 @@ func openStream(newReader func(*walker, []byte) (io.Reader, error), ext, tarExt 
 		if err != nil {
 			return err
 		}
-		name := strings.TrimSuffix(c.name, ext)
-		if n, ok := strings.CutSuffix(c.name, tarExt); ok {
-			name = n + ".tar"
+		name := c.name
+		switch end := extension(name); {
+		case end == tarExt:
+			name = name[:len(name)-len(end)] + ".tar"
+		case end == ext, isArchiveName(name): // an archive of another kind than it says
+			name = name[:len(name)-len(end)]
 		}
 		if z, ok := r.(*gzip.Reader); ok && z.Name != "" && extension(cleanName(z.Name)) != extension(cleanName(name)) {
 			if err := c.named(name); err != nil {

@@ -8,11 +8,7 @@ var unfoldLines = strings.NewReplacer("\r\n ", "", "\r\n\t", "", "\n ", "", "\n\
 // calendar takes the files out of a date or a card, where they are properties in
 // base64 (RFC 5545 §3.1.3, RFC 2426 §2.4.1).
 func (r *reader) calendar() error {
-	b := plainText(r.file.Data)
-	if !containsAny(lower(b), "encoding=b") {
-		return nil
-	}
-	for line := range strings.Lines(unfoldLines.Replace(string(b))) {
+	for line := range strings.Lines(unfoldLines.Replace(string(plainText(r.file.Data)))) {
 		head, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), ":")
 		params := strings.Split(head, ";")
 		name, packed := "", false
