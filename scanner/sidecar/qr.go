@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"bytes"
+	"errors"
 	"image"
 	"image/color"
 	"image/gif"
@@ -13,10 +14,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/makiuchi-d/gozxing"
+	multi "github.com/makiuchi-d/gozxing/multi/qrcode"
 	"github.com/makiuchi-d/gozxing/qrcode"
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/webp"
 
+	"mailward/policy"
 	"mailward/scanner/content"
 )
 
@@ -84,12 +87,23 @@ func (w *walker) readCode(part string, width, height int, open func() (image.Ima
 	if !twoTone(img) {
 		return
 	}
-	text, ok := decodeCode(img)
-	if !ok && darkRim(img) {
-		text, ok = decodeCode(negative{img})
+	texts, err := decodeCodes(img)
+	if len(texts) == 0 && darkRim(img) {
+		texts, err = decodeCodes(negative{img})
 	}
-	if ok {
-		w.addLink(content.Link{Part: part, Kind: content.LinkCode, Target: text})
+	if errors.Is(err, errMarks) {
+		w.report("Mailward.Codes", policy.Suspicious, 5, part, "", "a picture in it has so many marks of QR codes that it was not searched for one")
+	}
+	for _, text := range texts {
+		w.addCode(part, text)
+	}
+}
+
+// addCode takes what a code says: an address, or a card or network with one in it.
+func (w *walker) addCode(part, text string) {
+	w.addLink(content.Link{Part: part, Kind: content.LinkCode, Target: text})
+	if !hasPrefixFold(text, "http") {
+		plainLinks(text, func(target string) { w.addLink(content.Link{Part: part, Kind: content.LinkCode, Target: target}) })
 	}
 }
 
@@ -191,21 +205,54 @@ func twoTone(img image.Image) bool {
 	return extreme*10 >= all*6 && dark*100 >= all*3 && dark*100 <= all*95
 }
 
-// decodeCode reads one QR code in a picture.
-func decodeCode(img image.Image) (text string, ok bool) {
-	err := guard(func() error {
+// errMarks means that a picture was not searched.
+var errMarks = errors.New("too many marks of codes in a picture")
+
+// decodeCodes reads the QR codes in a picture; mostly there is none, or one.
+func decodeCodes(img image.Image) (texts []string, err error) {
+	take := func(r *gozxing.Result) {
+		if text := strings.TrimSpace(r.GetText()); text != "" && utf8.ValidString(text) {
+			texts = add(texts, text)
+		}
+	}
+	err = guard(func() error {
 		bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
 		if err != nil {
 			return err
 		}
-		result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+		matrix, err := bitmap.GetBlackMatrix()
 		if err != nil {
 			return err
 		}
-		text = strings.TrimSpace(result.GetText())
+		marks := finderMarks(matrix, manyMarks)
+		if marks < fewMarks {
+			return nil
+		}
+		if marks > manyMarks {
+			return errMarks
+		}
+		one, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+		if err == nil {
+			take(one)
+		}
+		if marks > fewMarks && marks <= someMarks {
+			more, _ := multi.NewQRCodeMultiReader().DecodeMultiple(bitmap, nil)
+			for _, r := range more {
+				take(r)
+			}
+		}
 		return nil
 	})
-	return text, err == nil && text != "" && utf8.ValidString(text)
+	return texts, err
+}
+
+// decodeCode reads one QR code in a picture.
+func decodeCode(img image.Image) (text string, ok bool) {
+	texts, _ := decodeCodes(img)
+	if len(texts) == 0 {
+		return "", false
+	}
+	return texts[0], true
 }
 
 // grid is a table whose cells are seen as the modules of a code.

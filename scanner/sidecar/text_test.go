@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"image/jpeg"
 	"image/png"
 	"io"
@@ -248,6 +249,39 @@ func TestContent_Pictures(t *testing.T) {
 		if c := read(t, string(bytes.ReplaceAll(attached("a.bin", data), []byte("\r\n"), []byte("\n")))); !slices.ContainsFunc(c.Links, func(l content.Link) bool { return l.Kind == content.LinkCode && l.Target == target }) {
 			t.Errorf("%s: %v", name, c.Links)
 		}
+	}
+	second, err := qrcode.NewQRCodeWriter().EncodeWithoutHint("BEGIN:VCARD\nURL:https://card.example/\nEND:VCARD", gozxing.BarcodeFormat_QR_CODE, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := image.NewGray(image.Rect(0, 0, 700, 350))
+	draw.Draw(both, both.Rect, image.White, image.Point{}, draw.Src)
+	draw.Draw(both, both.Rect, drawnBig(matrix, 6, color.Black, color.White), image.Point{}, draw.Src)
+	draw.Draw(both, image.Rect(350, 0, 700, 350), drawnBig(second, 6, color.Black, color.White), image.Point{}, draw.Src)
+	if c := read(t, string(bytes.ReplaceAll(attached("a.bin", encode(png.Encode, both)), []byte("\r\n"), []byte("\n")))); !slices.ContainsFunc(c.Links, func(l content.Link) bool { return l.Target == target }) || !slices.ContainsFunc(c.Links, func(l content.Link) bool { return l.Target == "https://card.example/" }) {
+		t.Errorf("two codes: %v", c.Links)
+	}
+	// Marks of two sizes, each three of which the library would compare.
+	full := image.NewGray(image.Rect(0, 0, 1440, 1440))
+	for i := range full.Pix {
+		full.Pix[i] = 0xff
+	}
+	for y := 0; y+20 < 1440; y += 20 {
+		for x := 0; x+20 < 1440; x += 20 {
+			size := 1 + (x/20+y/20)%2
+			for i := range 7 * size {
+				for j := range 7 * size {
+					if ring := min(i/size, j/size, 6-i/size, 6-j/size); ring != 1 {
+						full.SetGray(x+i, y+j, color.Gray{})
+					}
+				}
+			}
+		}
+	}
+	begin := time.Now()
+	resp, err := (&Worker{Matcher: noMatcher{}, Limits: DefaultLimits()}).scan(attached("a.png", encode(png.Encode, full)))
+	if took := time.Since(begin); err != nil || took > 5*time.Second || !slices.ContainsFunc(resp.Findings, func(f policy.Finding) bool { return f.Name == "Mailward.Codes" }) {
+		t.Errorf("full of marks: %v, %+v, error %v", took, resp.Findings, err)
 	}
 	var b strings.Builder
 	for i := range 3 * codePictures {
