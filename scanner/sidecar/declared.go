@@ -20,10 +20,17 @@ func (w *walker) declared(p, name string, t contentType, data []byte) {
 			w.report("Mailward.SMIME", policy.Encrypted, 0, p, name, "it is encrypted with S/MIME for its recipient")
 		}
 	default:
-		if bytes.Contains(data, []byte("-----BEGIN PGP MESSAGE-----")) {
+		if bytes.Contains(data, []byte("-----BEGIN PGP MESSAGE-----")) || isPGPName(name) && len(data) > 0 && data[0]&0x80 != 0 {
 			w.report("Mailward.PGP", policy.Encrypted, 0, p, name, "it holds a message that is encrypted with PGP for its recipient")
 		}
 	}
+}
+
+// isPGPName says whether a file of this name is opened by who has the key or knows
+// the password. In its binary form (RFC 9580 §4.2) nothing else tells it.
+func isPGPName(name string) bool {
+	ext := extension(name)
+	return ext == ".gpg" || ext == ".pgp"
 }
 
 // looksMail says whether data begins with a field of a header, as mails do.

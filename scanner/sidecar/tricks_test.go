@@ -426,6 +426,7 @@ func TestDeclared(t *testing.T) {
 		{"a body elsewhere", mailTop + "Content-Type: message/external-body; access-type=URL; URL=\"http://x.example\"\r\n\r\n", "Mailward.ExternalBody", ""},
 		{"PGP/MIME", mailTop + crlf("Content-Type: multipart/encrypted; boundary=b\n\n--b\nContent-Type: application/pgp-encrypted\n\nVersion: 1\n--b--\n"), "Mailward.PGP", policy.Encrypted},
 		{"PGP in the text", mailTop + "\r\n-----BEGIN PGP MESSAGE-----\r\n\r\nhQEM\r\n-----END PGP MESSAGE-----\r\n", "Mailward.PGP", policy.Encrypted},
+		{"PGP in a file", string(attached("a.pdf.gpg", append([]byte{0x8c, 0x0d}, junk(1, 200)...))), "Mailward.PGP", policy.Encrypted},
 		{"S/MIME", mailTop + "Content-Type: application/pkcs7-mime; smime-type=enveloped-data\r\nContent-Transfer-Encoding: base64\r\n\r\n" + b64(string(ber(0x30, append(ber(6, oidEnvelopedData), ber(0xa0, nil)...)))), "Mailward.SMIME", policy.Encrypted},
 		{"ARJ", string(attached("x.arj", append([]byte{0x60, 0xea}, junk(1, 200)...))), "Mailward.Locked", policy.Unscannable},
 		{"an archive that begins as none", string(attached("x.zip", junk(1, 200))), "Mailward.Locked", policy.Unscannable},
