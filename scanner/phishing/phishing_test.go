@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -114,6 +115,7 @@ func TestSigns(t *testing.T) {
 		{sign: "LINK_FREE_HOSTING", bad: about("a@b.com", "", "", "x", anchor("https://x.workers.dev/", "x")), twin: about("a@github.com", "GitHub", "", "x", anchor("https://github.com/a/b", "x"))},
 		{sign: "LINK_SHORTENED", bad: about("a@b.com", "", "", "x", anchor("https://bit.ly/1", "x")), twin: about("a@b.com", "", "", "x", anchor("https://habit.ly/1", "x"))},
 		{sign: "LINK_IP", bad: about("a@b.com", "", "", "x", anchor("http://0x7f000001/", "x")), twin: about("a@b.com", "", "", "x", anchor("http://1und1.de/", "x"))},
+		{sign: "LINK_IP", bad: about("a@b.com", "", "", "x", append(slices.Repeat([]content.Link{anchor("https://b.com/", "x")}, 600), anchor("http://192.0.2.7/", "x"))...), twin: about("a@b.com", "", "", "x", slices.Repeat([]content.Link{anchor("https://b.com/", "x")}, 600)...)},
 		{sign: "LINK_HIDDEN_IP", bad: about("a@b.com", "", "", "x", anchor("http://1370164356/x", "x")), twin: about("a@b.com", "", "", "x", anchor("http://192.0.2.7/x", "x")), twinReason: "an address that can be read as one"},
 		{sign: "LINK_RENTED", bad: about("a@b.com", "", "", "x", anchor("http://192-0-2-30.cloud.hoster.net/x", "x")), twin: about("a@b.com", "", "", "x", anchor("https://v1-2-3.docs.hoster.net/", "x")), twinReason: "a version"},
 		{sign: "LINK_CHEAP", bad: about("a@b.com", "", "", "x", anchor("https://black.click/x", "x")), twin: about("a@firma.online", "", "", "x", anchor("https://www.firma.online/x", "x")), twinReason: "the sender's own"},
