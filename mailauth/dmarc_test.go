@@ -270,6 +270,7 @@ func TestAuthorDomain(t *testing.T) {
 		"From: Team: a@example.org;, b@other.example\r\n":            problem,
 		"From: a@example.org\r\nFrom: a@example.org\r\n":             problem,
 		"From: a@example.org\r\nfrom : b@example.org\r\n":            problem,
+		"From: a@example.org\r\nFrom\r\n : b@example.org\r\n":        problem,
 		"From: a@example . org\r\n":                                  "example.org",
 		"From: a@example.(x) org (y)\r\n":                            "example.org",
 		"From: A <a@example.org> (A)\r\n":                            "example.org",

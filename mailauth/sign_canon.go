@@ -87,7 +87,7 @@ func lowerName(to, raw []byte) []byte {
 	if i <= 0 {
 		return to
 	}
-	name := bytes.Trim(raw[:i], " \t")
+	name := bytes.Trim(raw[:i], fws)
 	if len(name) > maxFieldName {
 		return to
 	}
