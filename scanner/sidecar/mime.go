@@ -126,6 +126,48 @@ func decodeWords(s string) string {
 // one of the same name, or the plain one beside that of RFC 2231.
 const again = " again"
 
+// wordRun is encoded words in a row: the white space between them counts for nothing.
+var wordRun = regexp.MustCompile(`=\?[^?\s]{1,40}\?[bBqQ]\?[^?]*\?=(?:\s+=\?[^?\s]{1,40}\?[bBqQ]\?[^?]*\?=)*`)
+
+var quoteEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// decodeAddresses is decodeWords for a list of addresses. What an encoded word
+// holds is part of a name (RFC 2047 §5), whatever it looks like: it is quoted
+// where a reader could take it for an address, a comment or the end of one.
+func decodeAddresses(s string) string {
+	if !strings.Contains(s, "=?") || len(s) > wordsMost {
+		return decodeWords(s)
+	}
+	var b strings.Builder
+	at, inside := 0, false
+	for _, m := range wordRun.FindAllStringIndex(s, -1) {
+		between, word := s[at:m[0]], s[m[0]:m[1]]
+		for i := 0; i < len(between); i++ {
+			switch between[i] {
+			case '\\':
+				i++
+			case '"':
+				inside = !inside
+			}
+		}
+		b.WriteString(between)
+		text := decodeWords(word)
+		switch {
+		case text == word:
+			b.WriteString(word)
+		case inside:
+			b.WriteString(quoteEscaper.Replace(text))
+		case strings.ContainsAny(text, "()<>[]:;@,\"\\"):
+			b.WriteString(`"` + quoteEscaper.Replace(text) + `"`)
+		default:
+			b.WriteString(text)
+		}
+		at = m[1]
+	}
+	b.WriteString(s[at:])
+	return strings.ToValidUTF8(b.String(), "\uFFFD")
+}
+
 var boundaryParam = regexp.MustCompile(`(?i)boundary\s*=\s*(?:"([^"]*)"?|([^\s;]+))`)
 
 // parseContentType reads a type and its parameters, as forgivingly as mail
