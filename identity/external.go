@@ -92,6 +92,9 @@ func (s *Store) StartSSO(ctx context.Context, name, purpose, next, browser strin
 			return "", "", err
 		}
 	}
+	if err := s.mayBegin(ctx); err != nil {
+		return "", "", err
+	}
 	address, req, err := prov.Start(ctx, purpose == ForConfirm)
 	if err != nil {
 		r, _ := pg.RequestFrom(ctx)

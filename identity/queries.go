@@ -8,6 +8,7 @@ var (
 	insertStepSQL        = pg.Query(queryFiles, "insert_step")
 	peekStepSQL          = pg.Query(queryFiles, "peek_step")
 	takeStepSQL          = pg.Query(queryFiles, "take_step")
+	endStepsSQL          = pg.Query(queryFiles, "end_steps")
 	factorsSQL           = pg.Query(queryFiles, "factors")
 	factorDueSQL         = pg.Query(queryFiles, "factor_due")
 	getFactorDueSQL      = pg.Query(queryFiles, "get_factor_due")

@@ -52,6 +52,9 @@ func (s *Store) onAccount(ctx context.Context, actor pg.Actor, roles []string, u
 			return fmt.Errorf("%s: %w", action, err)
 		}
 		if err := s.endOthers(ctx, tx, actor, roles, user, uuid.Nil, endedByAdmin); err != nil {
+		if _, err := tx.Exec(ctx, endStepsSQL, user); err != nil {
+			return fmt.Errorf("end logins that are half done: %w", err)
+		}
 			return err
 		}
 		_, err := s.record.Append(ctx, tx, audit.Event{Action: action, ReasonCode: "reset", Severity: "warning", Actor: actor, Roles: roles, Retention: audit.Retention3Years,

@@ -114,6 +114,10 @@ func (s *pages) postPassword(c echo.Context) error {
 		var throttled throttledError
 		switch {
 		case err == nil:
+			// A cookie that somebody has copied ends with the old password.
+			if wrong, err := s.confirm(c, p.User, fresh); err != nil || wrong != "" {
+				s.log.Warn("the cookie was not renewed with the password", "wrong", wrong, "error", err)
+			}
 			return s.done(c, "flash.password", "/")
 		case errors.Is(err, errBadCredentials):
 			v.WrongOld = p.T("password.old.wrong")

@@ -159,6 +159,11 @@ func (s *pages) beginCeremony(c echo.Context, options any, step string, err erro
 	case errors.Is(err, identity.ErrNoPasskeys), errors.Is(err, identity.ErrNotFound), errors.Is(err, identity.ErrInvalid):
 		return c.NoContent(http.StatusConflict)
 	}
+	var throttled *identity.ThrottledError
+	if errors.As(err, &throttled) {
+		c.Response().Header().Set("Retry-After", retryAfter(throttled.Until.Sub(s.now())))
+		return c.NoContent(http.StatusTooManyRequests)
+	}
 	s.log.Error("passkey not begun", "path", c.Path(), "error", err)
 	return c.NoContent(http.StatusInternalServerError)
 }
