@@ -9,6 +9,8 @@ var (
 	peekStepSQL          = pg.Query(queryFiles, "peek_step")
 	takeStepSQL          = pg.Query(queryFiles, "take_step")
 	endStepsSQL          = pg.Query(queryFiles, "end_steps")
+	deleteExternalSQL    = pg.Query(queryFiles, "delete_external")
+	deleteExternalsSQL   = pg.Query(queryFiles, "delete_externals")
 	factorsSQL           = pg.Query(queryFiles, "factors")
 	factorDueSQL         = pg.Query(queryFiles, "factor_due")
 	getFactorDueSQL      = pg.Query(queryFiles, "get_factor_due")

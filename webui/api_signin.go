@@ -46,7 +46,7 @@ func (s *Server) registerSignInAPI() {
 			once, err := ids.ResetPassword(ctx, p.Actor(), p.RoleNames(), in.uuid())
 			return &one[oneTimePassword]{Body: oneTimePassword{once}}, err
 		})
-	register(s, endpoint{http.MethodDelete, "/users/{id}/factors", "reset-factors", "Takes an account's second factors and recovery codes away and ends its sessions", identity.UsersWrite, http.StatusNoContent},
+	register(s, endpoint{http.MethodDelete, "/users/{id}/factors", "reset-factors", "Takes an account's second factors, recovery codes and, where it has a password, links with single sign-on away, and ends its sessions", identity.UsersWrite, http.StatusNoContent},
 		func(ctx context.Context, p identity.Principal, in *ByID) (*nothing, error) {
 			if err := s.mayBecome(ctx, p, in.uuid()); err != nil {
 				return nil, err

@@ -199,6 +199,10 @@ func (s *pages) getSSO(c echo.Context) error {
 	case c.QueryParam("for") == identity.ForConfirm && s.person(c) != nil:
 		purpose = identity.ForConfirm
 	case c.QueryParam("for") == identity.ForLink && s.person(c) != nil:
+		// Whoever could send a browser here could link an account of their own to this one.
+		if !fromOurPage(c.Request()) {
+			return s.showSettings(c, http.StatusForbidden, "elsewhere")
+		}
 		purpose, next = identity.ForLink, "/settings"
 	}
 	address, browser, err := s.ids.StartSSO(c.Request().Context(), c.Param("provider"), purpose, next, cookieValue(c, s.ssoCookie()), p)
