@@ -223,7 +223,7 @@ func (s *pages) showSilences(c echo.Context, status int, v silencesView) error {
 		return s.alertFailure(c, err)
 	}
 	for _, x := range all {
-		if x.Workspace == uuid.Nil || s.mayAlert(c, identity.AlertsRead, x.Workspace) {
+		if seesSilence(s.person(c).principal, s.policies, x) {
 			v.Items = append(v.Items, x)
 		}
 	}
