@@ -253,7 +253,11 @@ func (v silencesView) ruleOptions(p *frame) []option {
 // alertScope is what somebody's new rule, channel or silence belongs to: the
 // installation where they may, else the first workspace where they may.
 func (s *pages) alertScope(c echo.Context, right identity.Right) (uuid.UUID, error) {
-	list, all := s.person(c).principal.Workspaces(right)
+	v := s.person(c)
+	if v.Space != uuid.Nil && s.mayAlert(c, right, v.Space) {
+		return v.Space, nil
+	}
+	list, all := v.principal.Workspaces(right)
 	if all {
 		return uuid.Nil, nil
 	}
@@ -279,6 +283,9 @@ func (s *pages) postSilence(c echo.Context) error {
 		return s.alertFailure(c, err)
 	}
 	length := time.Duration(0)
+	if w, may := v.Target(string(right)); may {
+		return w, nil
+	}
 	for _, l := range silenceLengths {
 		if l.key == c.FormValue("length") {
 			length = l.span
