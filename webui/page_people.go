@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
@@ -15,6 +16,7 @@ import (
 	"mailward/audit"
 	"mailward/identity"
 	"mailward/internal/pg"
+	"mailward/policy"
 )
 
 // registerPeople is the pages of who may do what, and of what waits for a second
@@ -130,6 +132,23 @@ func approvalText(p *frame, r approval.Request) string {
 		where = p.T("user.installation")
 	}
 	return p.T("approval.will.role_grant", plain(d.Email, 254), p.word("role", d.Role), plain(where, 100))
+}
+
+// releaseAsked is what an approver has to know of a release, beside whom it reaches.
+type releaseAsked struct {
+	Class    policy.Class `json:"class"`
+	EndsAt   *time.Time   `json:"request_ends_at"`
+	Insisted bool         `json:"insisted"`
+	Again    bool         `json:"again"`
+}
+
+// releaseAskedOf reads it; nil: the request is none for a release.
+func releaseAskedOf(r approval.Request) *releaseAsked {
+	var a releaseAsked
+	if r.Kind != approval.Release || json.Unmarshal(r.Detail, &a) != nil {
+		return nil
+	}
+	return &a
 }
 
 // decidable says whether the person may decide on a request: with the right, and
