@@ -191,6 +191,7 @@ type usersView struct {
 	Spaces             []identity.Workspace // in which somebody can be given a role
 	Link               listLink
 	Wrong              string
+	Signs              bool // an account with its first role is made with the person's passkey
 }
 
 func (v usersView) stateOptions(p *frame) []option {
@@ -255,6 +256,9 @@ func (s *pages) showUsers(c echo.Context, status int, wrong string) (err error) 
 	if v.Spaces, err = s.spaces(c); err != nil {
 		return s.failure(c, err)
 	}
+	if v.Signs, err = s.signs(c, p.User); err != nil {
+		return s.failure(c, err)
+	}
 	s.flash(c, p)
 	return s.render(c, status, usersPage(p, v))
 }
@@ -273,7 +277,7 @@ func (s *pages) postUser(c echo.Context) error {
 	if form.Wrong != "" {
 		return s.showUsers(c, http.StatusUnprocessableEntity, p.T(form.Wrong))
 	}
-	if wrong, err := s.stepUp(c); err != nil || wrong != "" {
+	if wrong, err := s.signOrPassword(c); err != nil || wrong != "" {
 		return s.wrongUser(c, p, wrong, err)
 	}
 	u, waiting, err := s.people.AddUser(c.Request().Context(), who, identity.NewUser{Email: c.FormValue("email"), Name: short(c.FormValue("name")), Password: c.FormValue("first"),
@@ -307,7 +311,7 @@ type userView struct {
 	Spaces []identity.Workspace
 	Wrong  string
 	StepUp bool
-	Signs  bool // a role is given with the person's passkey
+	Signs  bool // roles are given and taken with the person's passkey
 }
 
 func (s *pages) getUser(c echo.Context) error { return s.showUser(c, http.StatusOK, "") }
@@ -351,7 +355,7 @@ func (s *pages) postUserAct(c echo.Context) error {
 	wrong := form.Wrong
 	if wrong == "" {
 		sure := s.stepUp
-		if c.Param("verb") == "grant" {
+		if c.Param("verb") == "grant" || c.Param("verb") == "revoke" {
 			sure = s.signOrPassword
 		}
 		if wrong, err = sure(c); err != nil {

@@ -346,8 +346,9 @@ func (s *pages) postConfirm(c echo.Context) error {
 	return s.render(c, http.StatusUnprocessableEntity, confirmPage(f, v))
 }
 
-// notSigned are the fields of a form that are no part of what it does.
-var notSigned = map[string]bool{"step": true, "answer": true, "password": true}
+// notSigned are the fields of a form that are no part of what it does, and passwords:
+// what is signed stands in the record.
+var notSigned = map[string]bool{"step": true, "answer": true, "password": true, "first": true}
 
 // formAct is what a form is about to do, as it is signed.
 func formAct(c echo.Context) identity.Act {

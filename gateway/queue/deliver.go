@@ -370,7 +370,7 @@ func (q *Queue) record(ctx context.Context, tx pgx.Tx, d delivery, e end) error 
 	}
 	ev := audit.Event{Action: audit.ReleaseResult, Workspace: d.Workspace, Actor: pg.System("delivery", "release "+d.ReleaseID.String()), Retention: audit.Retention3Years,
 		Targets:     []audit.Target{{Type: "quarantine_item", ID: d.ItemID.String()}, {Type: "release", ID: d.ReleaseID.String()}, {Type: "quarantine_recipient", ID: d.Recipient.String(), PII: d.To}},
-		OutcomeCode: fmt.Sprint(e.reply.Code), OutcomeDetail: e.text(), After: map[string]any{"state": string(st), "next_hop": e.route, "attempts": d.Attempts},
+		OutcomeCode: fmt.Sprint(e.reply.Code), OutcomeDetail: e.text(), DetailNames: true, After: map[string]any{"state": string(st), "next_hop": e.route, "attempts": d.Attempts},
 		Correlation: audit.Correlation{MailID: d.MailID.String(), ItemID: d.ItemID.String()}}
 	if e.intent != uuid.Nil {
 		ev.Correlation.CausationID = e.intent.String()
