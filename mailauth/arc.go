@@ -15,6 +15,9 @@ const (
 	maxKeys = maxSignatures + 20
 )
 
+// oldestUnknown is for [ARC.OldestPass] where DNS gave no answer.
+const oldestUnknown = -1
+
 // RFC 8617 §4.4 knows the results none, pass and fail. Temperror is ours: DNS
 // gave no answer, so the chain is neither good nor bad.
 
@@ -25,7 +28,7 @@ type ARC struct {
 	Result     string   `json:"result"` // none, pass, fail, temperror
 	Instances  int      `json:"instances,omitempty"`
 	Sealers    []string `json:"sealers,omitempty"`     // d= of each seal, newest last
-	OldestPass int      `json:"oldest_pass,omitempty"` // RFC 8617 §5.2 step 5; 0: the mail is unchanged since the first
+	OldestPass int      `json:"oldest_pass,omitempty"` // RFC 8617 §5.2 step 5; 0: the mail is unchanged since the first; -1: nobody knows
 	Reason     string   `json:"reason,omitempty"`
 	Seen       []Seen   `json:"seen,omitempty"` // what each sealer of a valid chain saw, oldest first
 	AAR        []string `json:"-"`              // bodies of a valid chain's ARC-Authentication-Results, after "i=N;", oldest first
@@ -226,8 +229,10 @@ func (v *verifier) arc(c chain, bodyErr error) ARC {
 	}
 	// Step 5, last as it decides nothing: how long the mail is unchanged.
 	for i := newest - 1; i >= 1; i-- {
-		if v.message(c.sets[i-1]) != nil {
-			res.OldestPass = i + 1
+		if err := v.message(c.sets[i-1]); err != nil {
+			if res.OldestPass = i + 1; errors.Is(err, errTemporary) {
+				res.OldestPass = oldestUnknown
+			}
 			break
 		}
 	}

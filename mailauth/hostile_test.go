@@ -258,6 +258,31 @@ func TestARC_ManyLengths(t *testing.T) {
 	}
 }
 
+// Whether a mail is unchanged since a sealer whose key cannot be asked for now,
+// nobody knows.
+func TestARC_OldestUnknown(t *testing.T) {
+	t.Parallel()
+	key := edKey(t)
+	f := newForge(t, key)
+	m := f.add(f.add(plainMail, set{ams: tag("s", "old")}), set{})
+	_, server := asker(t, `s._domainkey.sealer.example. IN TXT "`+record(t, key)+`"
+		old._domainkey.sealer.example. IN TXT "`+record(t, key)+`"`)
+	h, b := split(m)
+	for _, tt := range []struct {
+		fault testenv.DNSFault
+		want  string
+	}{{testenv.DNSServFail, "arc=pass"}, {testenv.DNSFine, "arc=pass header.oldest-pass=0"}} {
+		server.Fail("old._domainkey.sealer.example", tt.fault)
+		fresh, err := dns.New(dns.Config{Servers: []string{server.Addr}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := verifyARC(t.Context(), fresh, h, b, dkimNow); got.header() != tt.want {
+			t.Errorf("%+v, want %s", got, tt.want)
+		}
+	}
+}
+
 // That a body took long to read says nothing of DNS: a forger could send one.
 func TestVerifier_LongBody(t *testing.T) {
 	t.Parallel()

@@ -94,7 +94,7 @@ func (d DMARC) header() string {
 func (a ARC) header() string {
 	result, reason := a.Result, a.Reason
 	s := method("arc", result, reason)
-	if result == Pass {
+	if result == Pass && a.OldestPass != oldestUnknown {
 		// RFC 8617 §10.2: how long the mail is unchanged.
 		s += fmt.Sprintf(" header.oldest-pass=%d", a.OldestPass)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"mailward/internal/message"
 	"mailward/policy"
+	"mailward/scanner/sidecar"
 )
 
 // headerSeen bounds what is read of a header where no sidecar reads it.
@@ -36,6 +37,9 @@ func field(head []byte, name string) string {
 			continue
 		}
 		text := strings.Join(strings.Fields(string(value)), " ")
+		if name == "from" {
+			return sidecar.DecodeAddresses(text)
+		}
 		if plain, err := new(mime.WordDecoder).DecodeHeader(text); err == nil {
 			text = plain
 		}

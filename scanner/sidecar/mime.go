@@ -131,10 +131,10 @@ var wordRun = regexp.MustCompile(`=\?[^?\s]{1,40}\?[bBqQ]\?[^?]*\?=(?:\s+=\?[^?\
 
 var quoteEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// decodeAddresses is decodeWords for a list of addresses. What an encoded word
+// DecodeAddresses is decodeWords for a list of addresses. What an encoded word
 // holds is part of a name (RFC 2047 §5), whatever it looks like: it is quoted
 // where a reader could take it for an address, a comment or the end of one.
-func decodeAddresses(s string) string {
+func DecodeAddresses(s string) string {
 	if !strings.Contains(s, "=?") || len(s) > wordsMost {
 		return decodeWords(s)
 	}

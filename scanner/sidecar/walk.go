@@ -231,7 +231,7 @@ func (w *walker) part(p string, head, body []byte, depth int, top bool) error {
 
 // top reads the header of the mail itself.
 func (w *walker) top(head []byte, h header) error {
-	w.resp.Header = Header{Subject: decodeWords(h.get("subject")), From: decodeAddresses(h.get("from")), MessageID: strings.Trim(h.get("message-id"), "<> "), Date: h.get("date")}
+	w.resp.Header = Header{Subject: decodeWords(h.get("subject")), From: DecodeAddresses(h.get("from")), MessageID: strings.Trim(h.get("message-id"), "<> "), Date: h.get("date")}
 	w.said.header(h)
 	w.topIsOdd = h.get("from") == "" || h.get("received") == "" && h.get("date") == "" && h.get("message-id") == ""
 	if h.count("from") > 1 {

@@ -21,7 +21,7 @@ func TestDecodeAddresses(t *testing.T) {
 		"=?unknown?q?<boss@example.org>?= <a@example.org>":                         "=?unknown?q?<boss@example.org>?= <a@example.org>",
 		`"\"=?utf-8?q?=22=2C_boss=40example.org=2C?=" <a@example.org>`:             `"\"\", boss@example.org," <a@example.org>`,
 	} {
-		got := decodeAddresses(in)
+		got := DecodeAddresses(in)
 		if got != want {
 			t.Errorf("%s\n got %s\nwant %s", in, got, want)
 		}
