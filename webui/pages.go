@@ -281,7 +281,7 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 		if err != nil {
 			s.log.Warn("waiting requests not counted", "error", err)
 		}
-		look.Items = append(look.Items, navItem{Key: "a", Section: "approvals", Href: "/approvals", Icon: "circle-check", Title: f.T("nav.approvals"), Count: n, Tone: "warn", CountLabel: f.T("nav.approvals.count")})
+		look.Items = append(look.Items, navItem{Key: "r", Section: "approvals", Href: "/approvals", Icon: "circle-check", Title: f.T("nav.approvals"), Count: n, Tone: "warn", CountLabel: f.T("nav.approvals.count")})
 	}
 	if f.Can(rightViewMeta) && s.exports != nil {
 		look.Items = append(look.Items, navItem{Key: "v", Section: "evidence", Href: "/evidence", Icon: "file-lock", Title: f.T("nav.evidence")})
