@@ -100,7 +100,8 @@ func (p *program) settings(c Config) map[string]any {
 	return out
 }
 
-// flat is a configuration as keys with dots and texts. A list is one text.
+// flat is a configuration as keys (smtp/listen) and texts. A list is one text. The
+// keys have no dots of ours: the audit finds a value that is kept apart by its path.
 func flat(c Config) map[string]string {
 	out := map[string]string{}
 	b, err := yaml.Marshal(c)
@@ -116,7 +117,7 @@ func flat(c Config) map[string]string {
 		switch v := v.(type) {
 		case map[string]any:
 			for k, x := range v {
-				walk(prefix+"."+k, x)
+				walk(prefix+"/"+k, x)
 			}
 		case []any:
 			if list, err := json.Marshal(v); err == nil && len(v) > 0 {
@@ -140,7 +141,10 @@ var (
 // key in a web address, and what may name a person among the values that can be erased.
 func settingOnRecord(key, value string) any {
 	value = webQuery.ReplaceAllString(userInfo.ReplaceAllString(value, "$1"), "$1…")
-	if strings.Contains(value, "@") || strings.HasPrefix(key, "phishing.people") {
+	switch personal := strings.Contains(value, "@") || strings.HasPrefix(key, "phishing/people"); {
+	case personal && strings.Contains(key, "."): // a domain's
+		return "(not on record)"
+	case personal:
 		return audit.Personal(value)
 	}
 	return value

@@ -47,19 +47,19 @@ func TestOnRecord(t *testing.T) {
 		t.Fatalf("%d starts, %d ends, %d reloads", len(starts), len(stops), len(reloads))
 	}
 	after := field(starts[1], "change", "after").(map[string]any)
-	for key, want := range map[string]string{"hostname": "mx.ours.example", "relay.domains.ours.example": "10.0.0.5:25", "bootstrap.admin_email": "boss@ours.example",
-		"sandbox.token": "(secret)", "sandbox.url": "https://cape.example", "parts": "gateway,web,worker", "version": version} {
+	for key, want := range map[string]string{"hostname": "mx.ours.example", "relay/domains/ours.example": "10.0.0.5:25", "bootstrap/admin_email": "boss@ours.example",
+		"sandbox/token": "(secret)", "sandbox/url": "https://cape.example", "parts": "gateway,web,worker", "version": version} {
 		if after[key] != want {
 			t.Errorf("%s is %v on record, want %q", key, after[key], want)
 		}
 	}
-	if _, usual := after["smtp.max_recipients"]; usual {
+	if _, usual := after["smtp/max_recipients"]; usual {
 		t.Error("what is as always is on record, too")
 	}
 	if diff := field(starts[0], "change", "diff").([]any); len(diff) != 0 {
 		t.Errorf("the second start was by other settings: %v", diff)
 	}
-	if diff := field(reloads[1], "change", "diff").([]any); len(diff) != 1 || diff[0] != "relay.domains.ours.example" {
+	if diff := field(reloads[1], "change", "diff").([]any); len(diff) != 1 || diff[0] != "relay/domains/ours.example" {
 		t.Errorf("changed by the reload: %v", diff)
 	}
 	if result := field(reloads[0], "outcome", "result"); result != "failure" {
@@ -87,11 +87,12 @@ func TestSettingOnRecord(t *testing.T) {
 		key, value string
 		want       any
 	}{
-		{"smtp.max_recipients", "500", "500"},
-		{"health.http", `[{"url":"https://u:pw@h.example/p?key=k&x=1","name":"x"}]`, `[{"url":"https://h.example/p?…","name":"x"}]`},
-		{"evidence.store", "s3://b/p?endpoint=https://s3.example.net&object_lock=compliance", "s3://b/p?endpoint=https://s3.example.net&object_lock=compliance"},
-		{"alerts.from", "soc@ours.example", audit.Personal("soc@ours.example")},
-		{"phishing.people", `["Erika Muster"]`, audit.Personal(`["Erika Muster"]`)},
+		{"smtp/max_recipients", "500", "500"},
+		{"health/http", `[{"url":"https://u:pw@h.example/p?key=k&x=1","name":"x"}]`, `[{"url":"https://h.example/p?…","name":"x"}]`},
+		{"evidence/store", "s3://b/p?endpoint=https://s3.example.net&object_lock=compliance", "s3://b/p?endpoint=https://s3.example.net&object_lock=compliance"},
+		{"relay/recipients/ours.example", "/etc/x@y", "(not on record)"},
+		{"alerts/from", "soc@ours.example", audit.Personal("soc@ours.example")},
+		{"phishing/people", `["Erika Muster"]`, audit.Personal(`["Erika Muster"]`)},
 	} {
 		if got := settingOnRecord(c.key, c.value); got != c.want {
 			t.Errorf("%s: %v, want %v", c.key, got, c.want)
