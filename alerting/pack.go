@@ -54,6 +54,8 @@ func pack() []packed {
 		{"audit_seal_overdue", lasting(base("Seal of the audit is overdue", "audit_seal_lag_seconds", 300, rule.Critical), time.Minute)},
 		{"audit_stream", base("A copy of the audit does not leave the machine", "audit_stream_failures", 0, rule.Warn)},
 		{"forged_release", base("Release without a decision", "forged_releases", 0, rule.Critical)},
+		{"incident_due", base("A report of an incident is due soon", "incident_reports_due", 0, rule.Warn)},
+		{"incident_overdue", base("A report of an incident is overdue", "incident_reports_overdue", 0, rule.Critical)},
 		{"notifications_failing", window(base("Notifications do not arrive", "notification_failures", 5, rule.Warn), 15*time.Minute)},
 		{"detection_failed", lasting(each(base("An engine does not detect", "detection_failed", 0, rule.Critical)), 30*time.Second)},
 		{"feeds_old", lasting(each(base("A threat feed is old", "cti_sync_lag_minutes", 24*60, rule.Warn)), 10*time.Minute)},

@@ -109,6 +109,25 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestChangelog_NothingTwice: its lines stand by part, and a merge of branches can bring
+// one back to where it stood before without a word.
+func TestChangelog_NothingTwice(t *testing.T) {
+	seen := map[string]bool{}
+	for line := range strings.Lines(page(t, "../CHANGELOG.md")) {
+		if !strings.HasPrefix(line, "- ") {
+			continue
+		}
+		begin := line[:min(len(line), 70)]
+		if seen[begin] {
+			t.Errorf("twice: %s", begin)
+		}
+		seen[begin] = true
+	}
+	if len(seen) < 100 {
+		t.Errorf("only %d changes were found", len(seen))
+	}
+}
+
 // Decisions are numbered without gaps, and each has its parts.
 func TestDecisions(t *testing.T) {
 	files, err := filepath.Glob("decisions/*.md")

@@ -47,13 +47,16 @@ const (
 	AlertsAct   Right = "alerts_act"   // take an alert in hand, silence
 	AlertsWrite Right = "alerts_write" // rules and channels
 
+	IncidentsRead  Right = "incidents_read"
+	IncidentsWrite Right = "incidents_write" // with decisions and what is said of reports
+
 	WorkspacesWrite Right = "workspaces_write" // for the installation: clients come and go, and who runs it
 )
 
 // Rights are all of them, as a token's scopes may name them.
 func Rights() []Right {
 	return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Approve, Delete, PolicyWrite, DomainWrite, AuditRead, AuditExport, HealthRead,
-		UsersWrite, TokensWrite, IntelWrite, RulesRead, RulesWrite, WorkspacesWrite, AuditErase, AlertsRead, AlertsAct, AlertsWrite}
+		UsersWrite, TokensWrite, IntelWrite, RulesRead, RulesWrite, WorkspacesWrite, AuditErase, AlertsRead, AlertsAct, AlertsWrite, IncidentsRead, IncidentsWrite}
 }
 
 // installOnly says whether a right counts only where it is had for the whole
@@ -77,13 +80,13 @@ func grants(r Role) []Right {
 	switch r {
 	case Admin:
 		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Approve, Delete, PolicyWrite, DomainWrite,
-			AuditRead, AuditExport, AuditErase, HealthRead, UsersWrite, TokensWrite, IntelWrite, RulesRead, RulesWrite, AlertsRead, AlertsAct, AlertsWrite}
+			AuditRead, AuditExport, AuditErase, HealthRead, UsersWrite, TokensWrite, IntelWrite, RulesRead, RulesWrite, AlertsRead, AlertsAct, AlertsWrite, IncidentsRead, IncidentsWrite}
 	case Approver:
-		return []Right{ViewMeta, ViewHeaders, ViewBody, Approve, HealthRead, RulesRead, AlertsRead, AlertsAct}
+		return []Right{ViewMeta, ViewHeaders, ViewBody, Approve, HealthRead, RulesRead, AlertsRead, AlertsAct, IncidentsRead}
 	case Analyst:
-		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Delete, IntelWrite, HealthRead, RulesRead, AlertsRead, AlertsAct}
+		return []Right{ViewMeta, ViewHeaders, ViewBody, DownloadRaw, Release, Delete, IntelWrite, HealthRead, RulesRead, AlertsRead, AlertsAct, IncidentsRead, IncidentsWrite}
 	case Auditor:
-		return []Right{ViewMeta, ViewHeaders, AuditRead, AuditExport, HealthRead, RulesRead, AlertsRead}
+		return []Right{ViewMeta, ViewHeaders, AuditRead, AuditExport, HealthRead, RulesRead, AlertsRead, IncidentsRead}
 	case Operator:
 		return []Right{HealthRead, RulesRead, RulesWrite, WorkspacesWrite, AlertsRead, AlertsAct, AlertsWrite}
 	case Viewer:

@@ -1,10 +1,16 @@
-// Package incident knows the reports that NIS-2, the BSIG and the GDPR want of an
-// incident: when each is due at the latest, and how each stands at a moment.
+// Package incident keeps incidents as NIS-2 wants them shown: what happened, who
+// knew of it when, whether it is significant and who decided that, what was done,
+// and which reports were handed in. It calculates when each report that NIS-2, the
+// BSIG and the GDPR want is due at the latest, and how each stands at a moment.
 //
-// It is a calculator. It keeps no case, asks no database and sends nothing: whether
-// an incident is significant, and when somebody became aware of that, people say.
-// Reports without a date in the law are not in it: what recipients of a service are
-// told (§ 35 BSIG) is due when the BSI orders it, or without delay.
+// It stands behind the path of a mail: mails, held or delivered, are what an incident
+// is about. It sends nothing to an authority: people hand reports in, and say so here
+// ([Store.Report]). Whether an incident is significant, and when somebody became aware
+// of that, people say; nothing is declared by itself.
+//
+// [Case] is the calculator. It asks no database and no clock. Reports without a date
+// in the law are not in it: what recipients of a service are told (§ 35 BSIG) is due
+// when the BSI orders it, or without delay.
 //
 // The rules:
 //

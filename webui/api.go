@@ -19,6 +19,7 @@ import (
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
+	"mailward/incident"
 	"mailward/intel"
 	"mailward/internal/pg"
 	"mailward/policy"
@@ -69,6 +70,9 @@ func (s *Server) registerAPI() {
 	s.registerApprovals()
 	if s.deps.Evidence != nil {
 		s.registerEvidence()
+	}
+	if s.deps.Incidents != nil {
+		s.registerIncidents()
 	}
 }
 
@@ -128,14 +132,18 @@ func (s *Server) needRight(right identity.Right) func(huma.Context, func(huma.Co
 	}
 }
 
-// schemaName tells the sets of package dlp and ruleset apart.
+// schemaName tells types of the same name apart: sets of package dlp and ruleset, notes
+// and reports of package incident and others.
 func schemaName(t reflect.Type, hint string) string {
 	name := huma.DefaultSchemaNamer(t, hint)
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
-	if t.PkgPath() == reflect.TypeFor[dlp.Set]().PkgPath() {
+	switch t.PkgPath() {
+	case reflect.TypeFor[dlp.Set]().PkgPath():
 		return "DLP" + name
+	case reflect.TypeFor[incident.Note]().PkgPath():
+		return "Incident" + strings.TrimPrefix(name, "Incident")
 	}
 	return name
 }
@@ -153,6 +161,9 @@ func (s *Server) problem(err error) error {
 		return p
 	}
 	if p := releaseProblem(err); p != nil {
+		return p
+	}
+	if p := incidentProblem(err); p != nil {
 		return p
 	}
 	switch {

@@ -261,4 +261,5 @@ var flashes = []string{"flash.digest.saved", "flash.digest.sent", "flash.digest.
 	"flash.evidence.asked", "flash.evidence.made", "flash.dlp.saved", "flash.dlp.deleted", "flash.dlp.document", "flash.dlp.forgotten",
 	"flash.view.saved", "flash.view.deleted", "flash.rules.created", "flash.rules.saved", "flash.rules.enabled", "flash.rules.disabled", "flash.rules.used", "flash.rules.deleted",
 	"flash.intel.sync", "flash.intel.saved", "flash.intel.ended",
+	"flash.incident.created", "flash.incident.saved", "flash.incident.taken", "flash.incident.noted", "flash.incident.mail", "flash.incident.unmail", "flash.incident.reported",
 	"flash.coverage", "flash.alert.acked", "flash.alert.silenced", "flash.alert.begun", "flash.alert.undone", "flash.alert.unsilenced", "flash.alert.rule.saved", "flash.alert.rule.deleted", "flash.alert.channel.saved", "flash.alert.channel.deleted", "flash.alert.channel.test"}

@@ -50,6 +50,8 @@ func leakSite(t *testing.T) (s *realSite, things map[string]string, who []*stran
 		"space":  identity.DefaultWorkspace.String(),
 	}
 	things["export"] = make("/quarantine/"+things["item"]+"/export", `{"case":"`+marker+`","case_title":"`+marker+`","purpose":"`+marker+`","reason":"`+marker+`"}`)
+	things["incident"] = make("/incidents", `{"title":"`+marker+`","detected_at":"2026-10-24T08:00:00Z","aware_at":"2026-10-24T08:00:00Z","facts":{"incidentSummary":"`+marker+`"}}`)
+	things["report"] = make("/incidents/"+things["incident"]+"/reports", `{"stage":"early_warning","seen_version":0,"state":"submitted","submitted_at":"2026-10-24T09:00:00Z","channel":"`+marker+`"}`)
 	things["bulk"] = make("/quarantine/bulk", `{"act":"sandbox","reason":"`+marker+`","items":["`+things["item"]+`"]}`)
 	_, err := s.exports.Next(ctx)
 	must(t, err)
@@ -192,6 +194,8 @@ func pathWith(route, id, domain string) string {
 			part = domain
 		case ":number":
 			part = "1"
+		case ":stage":
+			part = "early_warning"
 		case ":word":
 			part = "approve"
 		case ":verb":

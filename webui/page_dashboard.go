@@ -189,6 +189,9 @@ const attentionLines = 7
 // loadAttention lists what somebody should look at, the gravest first.
 func (s *pages) loadAttention(c echo.Context, p *frame, v *dashView) error {
 	var list attentions
+	if a := s.reportsAttention(c, p); a.Tone != "" {
+		list.add(a, a.Tone == "crit")
+	}
 	if err := s.alertAttention(c, p, &list); err != nil {
 		return err
 	}
@@ -214,8 +217,8 @@ func (s *pages) loadAttention(c echo.Context, p *frame, v *dashView) error {
 const alertLines = 3
 
 // alertAttention names the alerts that fire and what they are about, the critical
-// ones first: the way from here to the mails that an alarm speaks of. That a
-// component is down stands there already, as its state.
+// ones first: the way from here to the mails that an alarm speaks of. What has a line of
+// its own is left out: states of components, and reports of incidents that are due.
 func (s *pages) alertAttention(c echo.Context, p *frame, list *attentions) error {
 	if s.alerts == nil || !p.Can(rightAlertsRead) {
 		return nil
@@ -226,7 +229,9 @@ func (s *pages) alertAttention(c echo.Context, p *frame, list *attentions) error
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(a alerting.Alert) bool { return !a.Firing || strings.HasPrefix(a.Spec.Metric, "component_") })
+	all = slices.DeleteFunc(all, func(a alerting.Alert) bool {
+		return !a.Firing || strings.HasPrefix(a.Spec.Metric, "component_") || strings.HasPrefix(a.Spec.Metric, "incident_")
+	})
 	slices.SortStableFunc(all, func(a, b alerting.Alert) int { return cmp.Compare(alertRank(a), alertRank(b)) })
 	for _, a := range all[:min(len(all), alertLines)] {
 		title := p.ruleName(a.Spec.Name)
@@ -309,6 +314,19 @@ func (s *pages) releaseAttention(c echo.Context, p *frame, list *attentions) err
 		list.add(a, q.tone == "crit")
 	}
 	return nil
+}
+
+// reportsAttention is about reports of incidents that are due soon, or overdue; empty
+// where there are none.
+func (s *pages) reportsAttention(c echo.Context, p *frame) attention {
+	if s.incidents == nil || !p.Can(rightIncidentsRead) {
+		return attention{}
+	}
+	n, tone := s.reportsDue(c.Request().Context(), p)
+	if n == 0 {
+		return attention{}
+	}
+	return attention{Icon: "file-text", Tone: tone, Title: p.N("attention.incidents", n), Text: p.T("attention.incidents.text"), Href: "/incidents", At: s.now()}
 }
 
 // scale is the text beside the plot, from the top down.

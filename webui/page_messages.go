@@ -86,6 +86,7 @@ type messageView struct {
 	ledger.Row
 	Outcomes []ledger.Outcome
 	Held     *quarantine.Item
+	Cases    incidentLinksView
 }
 
 // last is the latest outcome of a recipient's copy.
@@ -121,6 +122,9 @@ func (s *pages) getMessage(c echo.Context) error {
 		if it.MailID == row.ID {
 			v.Held = &it
 		}
+	}
+	if v.Cases, err = s.incidentsOf(c, row.Workspace, row.ID); err != nil {
+		return s.failure(c, err)
 	}
 	return s.render(c, http.StatusOK, messagePage(s.frame(c, "messages"), v))
 }

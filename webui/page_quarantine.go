@@ -41,6 +41,7 @@ type itemView struct {
 	Released     []quarantine.ItemRecipient
 	Decided      []policy.RecipientDecision // as the ledger has it, with its explanation
 	Similar      []quarantine.Likeness
+	Cases        incidentLinksView
 }
 
 // actForm is what was typed into a dialog, with what was wrong with it.
@@ -192,6 +193,9 @@ func (s *pages) showItem(c echo.Context, status int, form actForm, dialog string
 	}
 	v.Decided = row.Recipients
 	if v.Similar, err = s.similar(c, it); err != nil {
+		return s.failure(c, err)
+	}
+	if v.Cases, err = s.incidentsOf(c, it.Workspace, it.MailID); err != nil {
 		return s.failure(c, err)
 	}
 	return s.render(c, status, itemPage(p, v))

@@ -23,6 +23,7 @@ import (
 	"mailward/gateway/ledger"
 	"mailward/gateway/queue"
 	"mailward/identity"
+	"mailward/incident"
 	"mailward/intel"
 	"mailward/internal/pg"
 	"mailward/mailcow"
@@ -62,36 +63,37 @@ type pages struct {
 	publicURL string
 	retention time.Duration
 
-	assets   *assets
-	catalog  *catalog
-	accounts accounts
-	ids      *identity.Store // nil in tests of pages alone
-	held     held
-	opener   opener
-	mails    mails
-	record   record
-	seal     *seal.Sealer // nil in tests of pages alone
-	checking checking
-	queue    deliveries
-	leaks    leaks
-	monitor  monitor
-	pastOf   pastCache
-	policies *policy.Store
-	trials   trials
-	sandbox  bool // a sandbox is set up
-	rules    ruleSets
-	people   *identity.Store
-	releases *quarantine.Store    // for decisions on releases
-	bulks    *quarantine.Bulks    // nil in tests of pages alone
-	coverage *quarantine.Coverage // likewise
-	links    linkLimit
-	digests  *digest.Store // nil in tests of other pages
-	intel    *intel.Store
-	feeds    *intel.Feeds
-	mailcow  *mailcow.Directory                                 // nil: there is none
-	treeHead func(ctx context.Context) (*audit.TreeHead, error) // signs the audit; nil in tests of pages alone
-	exports  *evidence.Store                                    // nil in tests of pages alone
-	alerts   *alerting.Store                                    // nil in tests of other pages
+	assets    *assets
+	catalog   *catalog
+	accounts  accounts
+	ids       *identity.Store // nil in tests of pages alone
+	held      held
+	opener    opener
+	mails     mails
+	record    record
+	seal      *seal.Sealer // nil in tests of pages alone
+	checking  checking
+	queue     deliveries
+	leaks     leaks
+	monitor   monitor
+	pastOf    pastCache
+	policies  *policy.Store
+	trials    trials
+	sandbox   bool // a sandbox is set up
+	rules     ruleSets
+	people    *identity.Store
+	releases  *quarantine.Store    // for decisions on releases
+	bulks     *quarantine.Bulks    // nil in tests of pages alone
+	coverage  *quarantine.Coverage // likewise
+	links     linkLimit
+	digests   *digest.Store // nil in tests of other pages
+	intel     *intel.Store
+	feeds     *intel.Feeds
+	mailcow   *mailcow.Directory                                 // nil: there is none
+	treeHead  func(ctx context.Context) (*audit.TreeHead, error) // signs the audit; nil in tests of pages alone
+	exports   *evidence.Store                                    // nil in tests of pages alone
+	alerts    *alerting.Store                                    // nil in tests of other pages
+	incidents *incident.Store                                    // nil in tests of other pages
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -163,6 +165,9 @@ func (s *pages) register(r router) {
 	s.registerIntel(r)
 	if s.exports != nil {
 		s.registerEvidence(r)
+	}
+	if s.incidents != nil {
+		s.registerIncidents(r)
 	}
 }
 
@@ -265,6 +270,10 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 	}
 	if f.Can(rightViewMeta) {
 		rules.Items = append(rules.Items, navItem{Key: "p", Section: "policies", Href: "/policies", Icon: "scroll-text", Title: f.T("nav.policies")})
+	}
+	if s.incidents != nil && f.Can(rightIncidentsRead) {
+		n, tone := s.reportsDue(ctx, f)
+		look.Items = append(look.Items, navItem{Key: "n", Section: "incidents", Href: "/incidents", Icon: "file-text", Title: f.T("nav.incidents"), Count: n, Tone: tone, CountLabel: f.T("nav.incidents.count")})
 	}
 	if f.Can(rightViewMeta) {
 		look.Items = append(look.Items, navItem{Key: "i", Section: "intel", Href: "/intel", Icon: "search", Title: f.T("nav.intel")})

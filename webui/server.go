@@ -26,6 +26,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/incident"
 	"mailward/intel"
 	"mailward/internal/message"
 	"mailward/internal/pg"
@@ -74,6 +75,7 @@ type Deps struct {
 	Mailcow    *mailcow.Directory // nil: there is none
 	Evidence   *evidence.Store
 	Alerts     *alerting.Store
+	Incidents  *incident.Store
 	Metrics    *prometheus.Registry
 	Now        func() time.Time // default time.Now
 }
@@ -139,7 +141,7 @@ func (s *Server) newPages() error {
 		host: s.cfg.Hostname, smtpAddr: s.cfg.SMTPAddress, log: s.log, now: s.now, secure: s.secure, retention: s.cfg.Retention,
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), ids: s.deps.Identity, publicURL: strings.TrimRight(s.cfg.PublicURL, "/"), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, seal: s.deps.Seal, monitor: s.deps.Health,
-		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, bulks: s.deps.Bulks, coverage: s.deps.Coverage, digests: s.deps.Digests, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts,
+		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, bulks: s.deps.Bulks, coverage: s.deps.Coverage, digests: s.deps.Digests, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts, incidents: s.deps.Incidents,
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person,
 	}
 	return nil

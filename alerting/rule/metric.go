@@ -20,7 +20,7 @@ const (
 type Metric struct {
 	Name   string
 	Kind   Kind
-	Unit   string // mails, minutes, milliseconds, seconds, acts, components, files, events
+	Unit   string // mails, minutes, milliseconds, seconds, acts, components, files, events, reports
 	Of     string // what it is told apart by: domain, component, or ""
 	Window time.Duration
 	// Missing says why there are no values, where nothing measures it yet.
@@ -56,6 +56,8 @@ var metrics = []Metric{
 	{Name: "sandbox_late_malicious", Kind: Count, Unit: "mails", Window: 5 * time.Minute},
 	{Name: "coverage_late_hits", Kind: Count, Unit: "mails", Of: "domain", Window: 15 * time.Minute},
 	{Name: "mails_not_handled_5min", Kind: Count, Unit: "mails", Of: "domain", Window: 5 * time.Minute},
+	{Name: "incident_reports_due", Kind: Gauge, Unit: "reports", Window: time.Minute},
+	{Name: "incident_reports_overdue", Kind: Gauge, Unit: "reports", Window: time.Minute},
 	{Name: "notification_failures", Kind: Count, Unit: "events", Window: 15 * time.Minute},
 }
 

@@ -146,6 +146,7 @@ func (p *program) buildAlerts(worker bool) error {
 	if worker {
 		p.meter.Ask(p.countSealLag)
 		p.meter.Ask(p.countLag)
+		p.meter.Ask(p.countReports)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ import (
 	"mailward/gateway/queue"
 	"mailward/health"
 	"mailward/identity"
+	"mailward/incident"
 	"mailward/intel"
 	"mailward/internal/bao"
 	"mailward/internal/dns"
@@ -85,6 +86,7 @@ type program struct {
 	quarantine *quarantine.Store
 	blobKeys   *quarantine.Keys
 	evidence   *evidence.Store
+	incidents  *incident.Store
 	bulks      *quarantine.Bulks
 	coverage   *quarantine.Coverage
 	spooler    *message.Spooler
@@ -273,6 +275,9 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		return err
 	}
 	p.history = history.New(p.db, p.log)
+	if p.incidents, err = incident.NewStore(p.db, nil); err != nil {
+		return err
+	}
 	p.dlp = dlp.NewStore(p.db, p.log)
 	if err := p.dlp.Load(ctx); err != nil {
 		return err

@@ -284,3 +284,16 @@ func (p *program) countLag(ctx context.Context, at time.Time) {
 		p.meter.Gauge(at, "cti_sync_lag_minutes", "cti:"+strings.ToLower(f.Name), max(0, f.LagMinutes))
 	}
 }
+
+// countReports notes reports of incidents that are due soon, and those overdue.
+func (p *program) countReports(ctx context.Context, at time.Time) {
+	soon, overdue, err := p.incidents.Due(ctx, nil)
+	if err != nil {
+		p.log.Error("deadlines of incidents not known", "error", err)
+		if soon == 0 {
+			return // which is not the same as none
+		}
+	}
+	p.meter.Gauge(at, "incident_reports_due", "", float64(soon))
+	p.meter.Gauge(at, "incident_reports_overdue", "", float64(overdue))
+}

@@ -21,7 +21,7 @@ func (p *program) serveWeb(failed chan<- error) error {
 		Hostname: p.conf.Hostname, PublicURL: webAddress(p.conf), TrustedProxies: prefixes(p.conf.HTTP.TrustedProxies), SMTPAddress: dialable(p.conf.SMTP.Listen[0]), Version: version,
 		Retention: quarantine.DefaultConfig().KeepFor, Sandbox: p.conf.Sandbox.URL != "",
 	}, webui.Deps{
-		Log: p.log, Audit: p.audit, Seal: p.seal, Identity: p.identity, Quarantine: p.quarantine, Bulks: p.bulks, Coverage: p.coverage, Digests: p.digests, Ledger: p.ledger, Queue: p.queue, Policies: p.policies, DLP: p.dlp,
+		Log: p.log, Audit: p.audit, Seal: p.seal, Identity: p.identity, Quarantine: p.quarantine, Bulks: p.bulks, Coverage: p.coverage, Digests: p.digests, Ledger: p.ledger, Queue: p.queue, Policies: p.policies, DLP: p.dlp, Incidents: p.incidents,
 		Health: p.health, Sidecar: p.sidecar, Scanner: p.scanner, Spooler: p.spooler, Rules: p.rules, Alerts: p.alerts, Evidence: p.evidence, Intel: p.intel, Feeds: p.feeds, Mailcow: p.mailcow, Metrics: p.metrics, Now: time.Now,
 	})
 	if err != nil {
