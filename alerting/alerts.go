@@ -49,6 +49,11 @@ type AlertFilter struct {
 	All        bool        // also those of the installation
 	Open       bool        // only those that are more than calm
 	ID, Rule   uuid.UUID   // zero: any
+
+	// Of the history; empty: any.
+	Severity rule.Severity
+	Phase    rule.Phase
+	Text     string // a part of the rule's name or of what it concerns
 }
 
 func (f AlertFilter) workspaces() []uuid.UUID {
@@ -136,7 +141,7 @@ func (s *Store) Events(ctx context.Context, f AlertFilter, cursor string, limit 
 	if err != nil {
 		return nil, "", err
 	}
-	rows, err := s.db.Query(ctx, eventsSQL, pg.PlanAnew, f.workspaces(), pg.NullID(f.ID), before, limit+1)
+	rows, err := s.db.Query(ctx, eventsSQL, pg.PlanAnew, f.workspaces(), pg.NullID(f.ID), before, limit+1, string(f.Severity), string(f.Phase), f.Text)
 	if err != nil {
 		return nil, "", fmt.Errorf("read events of alerts: %w", err)
 	}

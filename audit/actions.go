@@ -66,6 +66,7 @@ const (
 	APICall            = "api.call"
 	PageView           = "web.view"
 	AuditExport        = "audit.export"
+	IncidentExport     = "incident.export" // everything about one incident, as a file
 	EvidenceRequest    = "evidence.export.request"
 	EvidenceExecute    = "evidence.export.execute" // decided by one person alone
 	EvidenceApprove    = "evidence.export.approve"
@@ -87,4 +88,5 @@ const (
 	GuardViolation     = "guard.violation"
 	Retention400Days   = "sec-400d"
 	Retention3Years    = "sec-3y"
+	RetentionIncident  = "incident" // 3 years after it is closed
 )

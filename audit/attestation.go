@@ -11,7 +11,8 @@ import (
 
 // Attestation is what shows that a person did an act. With a signature of their
 // passkey nobody who has only the server can have made it up; without one the
-// record says so: attested by the server.
+// record says so: attested by the server. What the database writes of rows that
+// changed says "database": the act that changed them has the same request.
 type Attestation struct {
 	// Act is the exact text whose SHA-256 was the challenge that was signed.
 	Act string
@@ -42,7 +43,7 @@ func attestable(action string) bool {
 		return true
 	}
 	switch action {
-	case ReleaseRequest, ReleaseExecute, AuditExport, RawDownload, ViewPart, BulkStart, RoleRequest, RoleGrant, RetentionRequest, RetentionExecute,
+	case ReleaseRequest, ReleaseExecute, AuditExport, IncidentExport, RawDownload, ViewPart, BulkStart, RoleRequest, RoleGrant, RoleRevoke, RetentionRequest, RetentionExecute,
 		LegalHoldAsk, ReleaseRuleAsk, EvidenceRequest, EvidenceExecute, EvidenceDownload:
 		return true
 	}
@@ -61,7 +62,9 @@ func attestationFor(ctx context.Context, ev *Event) *Attestation {
 	return &Attestation{}
 }
 
-func (a *Attestation) fields() any {
+// attestation is what an event says of its signature. The text that was signed is that
+// of a form, which can name people: it is kept apart.
+func (e *encoder) attestation(a *Attestation) any {
 	if a == nil {
 		return nil
 	}
@@ -69,7 +72,7 @@ func (a *Attestation) fields() any {
 		return map[string]any{"by": "server"}
 	}
 	b64 := base64.RawURLEncoding.EncodeToString
-	return map[string]any{"by": "passkey", "act": clean(a.Act), "credential_id": b64(a.CredentialID), "public_key": b64(a.PublicKey),
+	return map[string]any{"by": "passkey", "act": e.commit("attestation.act", a.Act), "credential_id": b64(a.CredentialID), "public_key": b64(a.PublicKey),
 		"authenticator_data": b64(a.AuthenticatorData), "client_data": b64(a.ClientData), "signature": b64(a.Signature)}
 }
 

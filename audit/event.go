@@ -49,6 +49,9 @@ type Event struct {
 	Outcome       string // success, failure, refused, unknown; default success
 	OutcomeCode   string
 	OutcomeDetail string
+	// DetailNames says that the detail can name people, as the answer of another
+	// server does: then it is kept apart like a personal value.
+	DetailNames   bool
 	Severity      string // notice (default), info, warning, critical
 	Actor         pg.Actor
 	Roles         []string
@@ -115,7 +118,7 @@ func (ev Event) encode(obs Observer, clock any) (encoded, error) {
 		"schema": "gw-audit/1", "id": ev.ID.String(), "time": stamp(ev.Time), "clock": clock,
 		"nonce": hex.EncodeToString(nonce), "workspace_id": nil, "category": category(ev.Action), "action": ev.Action,
 		"phase": ev.Phase, "severity": ev.Severity,
-		"outcome":     map[string]any{"result": ev.Outcome, "code": orNil(ev.OutcomeCode), "detail": orNil(ev.OutcomeDetail)},
+		"outcome":     map[string]any{"result": ev.Outcome, "code": orNil(ev.OutcomeCode), "detail": e.detail(ev)},
 		"actor":       e.actor(ev),
 		"auth":        auth(ev.Actor),
 		"source":      e.source(ev.Request),
@@ -126,7 +129,7 @@ func (ev Event) encode(obs Observer, clock any) (encoded, error) {
 			"mail_id": orNil(ev.Correlation.MailID), "item_id": orNil(ev.Correlation.ItemID), "causation_id": orNil(ev.Correlation.CausationID)},
 		"change":   e.change(ev),
 		"reason":   map[string]any{"text": orNil(ev.Reason), "code": orNil(ev.ReasonCode), "ticket": orNil(ev.Ticket), "legal_basis": orNil(ev.LegalBasis), "emergency": ev.Emergency},
-		"approval": approval(ev), "attestation": ev.Attestation.fields(),
+		"approval": approval(ev), "attestation": e.attestation(ev.Attestation),
 		"observer": map[string]any{"service": "mailward", "instance": orNil(obs.Node), "build": orNil(obs.Version), "host_id": orNil(hostID())},
 	}
 	if ev.Workspace != uuid.Nil {
@@ -193,8 +196,20 @@ func category(action string) string {
 	return c
 }
 
+func (e *encoder) detail(ev Event) any {
+	if ev.DetailNames {
+		return e.commit("outcome.detail", ev.OutcomeDetail)
+	}
+	return orNil(ev.OutcomeDetail)
+}
+
+// actor is who acts. Of a person the bytes have the id, and the address among the
+// values that can be erased; the name is not in them.
 func (e *encoder) actor(ev Event) map[string]any {
 	a := ev.Actor
+	if a.Type == pg.ActorUser {
+		a.Display = ""
+	}
 	m := map[string]any{"type": string(a.Type), "id": "", "display": clean(a.Display), "roles": append([]string{}, ev.Roles...),
 		"email": e.commit("actor.email", a.Email), "on_behalf_of": nil, "job": nil}
 	if a.UserID != uuid.Nil {

@@ -41,7 +41,7 @@ func table(w io.Writer, closing bool) writer {
 				at(m, "auth", "provider"), at(m, "auth", "mfa"), at(m, "approval", "mode"), at(m, "approval", "requested_by"), approverList(m), at(m, "attestation", "by"),
 				at(m, "reason", "ticket"), at(m, "correlation", "mail_id")}
 			for i := range rec {
-				rec[i] = safeCell(rec[i])
+				rec[i] = SafeCell(rec[i])
 			}
 			return errors.Join(head(), cw.Write(rec))
 		},
@@ -83,9 +83,9 @@ func closingRecords(begun Event, s Summary) [][]string {
 	return out
 }
 
-// safeCell keeps a spreadsheet from taking a cell for a formula, also one that drops
+// SafeCell keeps a spreadsheet from taking a cell for a formula, also one that drops
 // space before it, or reads the wide signs of East Asian keyboards as the plain ones.
-func safeCell(s string) string {
+func SafeCell(s string) string {
 	if s == "" {
 		return s
 	}

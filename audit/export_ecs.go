@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,8 +30,8 @@ func ecs(r Row, m map[string]any) map[string]any {
 			users = append(users, v)
 		}
 	}
-	if ip := at(m, "source", "ip"); ip != "" {
-		ips = append(ips, ip)
+	if ip := sourceOf(m); ip.IsValid() {
+		ips = append(ips, ip.String())
 	}
 	out := map[string]any{
 		"@timestamp": at(m, "time"), "ecs": map[string]any{"version": ecsVersion}, "message": at(m, "action"),
@@ -63,6 +64,16 @@ func ecs(r Row, m map[string]any) map[string]any {
 	}
 	out["http"] = http
 	return bare(out)
+}
+
+// sourceOf is the caller's address. Where it was erased, words stand in its place, for
+// which a field of addresses has whole events refused.
+func sourceOf(m map[string]any) netip.Addr {
+	ip, err := netip.ParseAddr(at(m, "source", "ip"))
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ip.WithZone("")
 }
 
 // ecsKind is event.category and event.type of an action.
@@ -153,7 +164,13 @@ func cef(r Row, m map[string]any) string {
 	add("outcome", at(m, "outcome", "result"))
 	add("suid", at(m, "actor", "id"))
 	add("suser", cmp.Or(at(m, "actor", "email"), at(m, "actor", "display"), at(m, "actor", "type")))
-	add("src", at(m, "source", "ip"))
+	// src is for IPv4 alone; the other kind has a field of its own.
+	if ip := sourceOf(m); ip.Is6() {
+		add("c6a2Label", "Source IPv6 Address")
+		add("c6a2", ip.String())
+	} else if ip.IsValid() {
+		add("src", ip.String())
+	}
 	add("sourceServiceName", at(m, "application", "name"))
 	add("requestMethod", at(m, "request", "method"))
 	add("request", at(m, "request", "path"))

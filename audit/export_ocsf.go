@@ -110,12 +110,12 @@ func ocsf(r Row, m map[string]any) map[string]any {
 	return bare(out)
 }
 
-// accountOf is the account that an event is about.
-func accountOf(m map[string]any) any {
+// targetOf is what an event says of the first thing of a type that it is about.
+func targetOf(m map[string]any, kind, key string) any {
 	list, _ := m["targets"].([]any)
 	for _, x := range list {
-		if t, _ := x.(map[string]any); t["type"] == "user_account" {
-			return t["id"]
+		if t, _ := x.(map[string]any); t["type"] == kind {
+			return firstOf(t[key])
 		}
 	}
 	return nil
@@ -134,8 +134,10 @@ func ocsfRequired(class ocsfClass, m, out map[string]any) {
 	case authentication.uid:
 		out["user"], out["service"] = user, map[string]any{"name": "Mailward"}
 		// Whose session it is, or whose login, also where somebody else or a program acts.
-		if uid := accountOf(m); uid != nil && uid != user["uid"] {
+		if uid := targetOf(m, "user_account", "id"); uid != nil && uid != user["uid"] {
 			out["user"] = map[string]any{"uid": uid}
+		} else if claimed := targetOf(m, "account", "value"); claimed != nil {
+			out["user"] = map[string]any{"name": claimed}
 		}
 		out["is_mfa"] = deep(m, "auth", "mfa")
 	case accountChange.uid, userAccess.uid:
@@ -143,8 +145,8 @@ func ocsfRequired(class ocsfClass, m, out map[string]any) {
 		if uid := firstOf(deep(m, "change", "after", "user_id"), deep(m, "change", "before", "user_id"), object["uid"]); uid != nil {
 			out["user"] = map[string]any{"uid": uid}
 		}
-		if role := firstOf(deep(m, "change", "after", "role"), deep(m, "change", "before", "role")); class.uid == userAccess.uid && role != nil {
-			out["privileges"] = []any{role}
+		if class.uid == userAccess.uid { // which role it is about, is asked for
+			out["privileges"] = []any{firstOf(deep(m, "change", "after", "role"), deep(m, "change", "before", "role"), targetOf(m, "user_account", "label"), at(m, "action"))}
 		}
 	case entityChange.uid:
 		if len(object) == 0 {
@@ -164,19 +166,38 @@ func ocsfRequired(class ocsfClass, m, out map[string]any) {
 	}
 }
 
+// ocsfUserTypes are the words of OCSF for those of our types of actor that it knows; of
+// others it takes our word under the number for what it has none for.
+var ocsfUserTypes = map[string]struct {
+	id   int
+	name string
+}{"user": {1, "User"}, "operator": {2, "Admin"}, "system": {3, "System"}, "service": {4, "Service"}, "unknown": {0, "Unknown"}, "": {0, "Unknown"}}
+
+// ocsfUser is who acts. OCSF wants a name or an id of each user: an address is neither.
+func ocsfUser(m map[string]any) map[string]any {
+	kind, known := ocsfUserTypes[at(m, "actor", "type")]
+	if !known {
+		kind.id, kind.name = otherActivity, at(m, "actor", "type")
+	}
+	user := bare(map[string]any{"uid": deep(m, "actor", "id"), "email_addr": deep(m, "actor", "email"),
+		"name": firstOf(deep(m, "actor", "display"), deep(m, "actor", "email")), "type_id": kind.id, "type": kind.name})
+	if user["uid"] == nil && user["name"] == nil {
+		user["name"] = strings.ToLower(kind.name)
+	}
+	return user
+}
+
 func ocsfActor(m map[string]any) map[string]any {
-	kind := map[string]int{"user": 1, "operator": 2, "system": 3, "service": 4}[at(m, "actor", "type")]
 	return bare(map[string]any{
-		"user": bare(map[string]any{"uid": deep(m, "actor", "id"), "email_addr": deep(m, "actor", "email"), "name": deep(m, "actor", "display"),
-			"type_id": kind, "type": deep(m, "actor", "type")}),
+		"user":    ocsfUser(m),
 		"session": bare(map[string]any{"uid": deep(m, "auth", "session_id"), "is_mfa": deep(m, "auth", "mfa"), "issuer": deep(m, "auth", "issuer"), "credential_uid": deep(m, "auth", "credential_id")}),
 		"idp":     bare(map[string]any{"name": deep(m, "auth", "provider"), "protocol_name": deep(m, "auth", "protocol")}), "app_name": deep(m, "application", "name"),
 	})
 }
 
 func ocsfSource(m map[string]any) map[string]any {
-	if ip := at(m, "source", "ip"); ip != "" {
-		return map[string]any{"ip": ip}
+	if ip := sourceOf(m); ip.IsValid() {
+		return map[string]any{"ip": ip.String()}
 	}
 	return bare(map[string]any{"name": deep(m, "observer", "instance")})
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -122,12 +123,12 @@ func TestExport_CSVNamesProviderAndApprover(t *testing.T) {
 func TestSafeCell(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", " =1", "   @x", "\u00a0=1", "\ufeff=1", "＝1", "　＋1"} {
-		if got := safeCell(s); got != "'"+s {
+		if got := SafeCell(s); got != "'"+s {
 			t.Errorf("%q becomes %q", s, got)
 		}
 	}
 	for _, s := range []string{"", " ", "a=1", "1-2", "erika@ours.example", "'=1"} {
-		if got := safeCell(s); got != s {
+		if got := SafeCell(s); got != s {
 			t.Errorf("%q becomes %q", s, got)
 		}
 	}
@@ -335,6 +336,46 @@ func TestViews_BelongToTheirPerson(t *testing.T) {
 	}
 	if err := save(who, "my view", "q=x"); err != nil {
 		t.Errorf("one of those that are there: %v", err)
+	}
+}
+
+// TestOCSF_Users: each user has an id or a name, and a type that OCSF knows; a role has
+// its name; whose login failed is whom it was tried as.
+func TestOCSF_Users(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]string{"user": "1 User", "operator": "2 Admin", "system": "3 System", "unknown": "0 Unknown", "database": "99 database", "recipient": "99 recipient", "anonymous": "99 anonymous"} {
+		m := map[string]any{"action": LoginFailed, "actor": map[string]any{"type": kind, "id": "", "display": ""}}
+		user, _ := ocsf(Row{}, m)["actor"].(map[string]any)["user"].(map[string]any)
+		if got := fmt.Sprint(user["type_id"], " ", user["type"]); got != want || at(user, "name") == "" {
+			t.Errorf("%s: %v", kind, user)
+		}
+	}
+	failed := map[string]any{"action": LoginFailed, "actor": map[string]any{"type": "unknown"}, "targets": []any{map[string]any{"type": "account", "id": "", "value": "eve@evil.example"}}}
+	if user, _ := ocsf(Row{}, failed)["user"].(map[string]any); user["name"] != "eve@evil.example" {
+		t.Errorf("a failed login: %v", user)
+	}
+	word := map[string]any{"action": RoleApprove, "actor": map[string]any{"type": "user", "id": "u"}, "targets": []any{map[string]any{"type": "approval_request", "id": "a"}, map[string]any{"type": "user_account", "id": "b", "label": "analyst"}}}
+	if got := ocsf(Row{}, word)["privileges"]; fmt.Sprint(got) != "[analyst]" {
+		t.Errorf("a decision on a role: %v", got)
+	}
+}
+
+// TestExport_Addresses: in CEF src is for IPv4 alone, and words in the place of an address
+// that was erased stand in no field for addresses.
+func TestExport_Addresses(t *testing.T) {
+	t.Parallel()
+	for ip, want := range map[string]string{"192.0.2.7": " src=192.0.2.7", "2001:db8::7": " c6a2Label=Source IPv6 Address c6a2=2001:db8::7", Erased: ""} {
+		m := map[string]any{"action": Login, "source": map[string]any{"ip": ip}, "observer": map[string]any{"instance": "n"}}
+		if got := cef(Row{}, m); !strings.Contains(got, want) || strings.Contains(got, "src=2001") || strings.Contains(got, Erased) {
+			t.Errorf("%s: %s", ip, got)
+		}
+		out, source := ecs(Row{}, m), ocsf(Row{}, m)["src_endpoint"]
+		if want == "" {
+			ip = ""
+		}
+		if at(out, "source", "ip") != ip || (out["related"] == nil) != (ip == "") || at(source.(map[string]any), "ip") != ip {
+			t.Errorf("%s: %v %v %v", ip, out["source"], out["related"], source)
+		}
 	}
 }
 

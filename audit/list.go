@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -159,9 +160,17 @@ func (l *Log) resolve(ctx context.Context, items []Row) error {
 func (r Row) Fields() map[string]any {
 	var m map[string]any
 	if err := json.Unmarshal(r.Bytes, &m); err != nil {
-		m = map[string]any{"id": r.ID.String(), "unreadable": err.Error()}
+		// The database takes numbers that no float holds: they hide no event.
+		d := json.NewDecoder(bytes.NewReader(r.Bytes))
+		d.UseNumber()
+		if m = nil; d.Decode(&m) != nil {
+			m = map[string]any{"id": r.ID.String(), "unreadable": err.Error()}
+		}
 	}
 	r.fill(m)
+	if a, _ := m["actor"].(map[string]any); a["type"] == "user" && a["display"] == "" {
+		a["display"] = at(m, "actor", "email") // the bytes name nobody
+	}
 	m["recorded_at"] = r.RecordedAt.UTC().Format("2006-01-02T15:04:05.000000Z")
 	m["db_role"] = r.DBRole
 	m["seq"], m["leaf_hash"] = nil, nil
@@ -182,21 +191,30 @@ func (r Row) fill(v any) {
 	switch v := v.(type) {
 	case map[string]any:
 		for k, x := range v {
-			if c, ok := x.(map[string]any); ok && len(c) == 2 {
-				ref, isRef := c["ref"].(string)
-				sum, isSum := c["c"].(string)
-				if isRef && isSum {
-					v[k] = r.reveal(strings.TrimPrefix(ref, "pii:"), sum)
-					continue
-				}
+			if s, is := r.value(x); is {
+				v[k] = s
 			}
-			r.fill(x)
 		}
 	case []any:
-		for _, x := range v {
-			r.fill(x)
+		for i, x := range v {
+			if s, is := r.value(x); is {
+				v[i] = s
+			}
 		}
 	}
+}
+
+// value is what a commitment commits to. Anything else is filled where it stands.
+func (r Row) value(x any) (string, bool) {
+	if c, ok := x.(map[string]any); ok && len(c) == 2 {
+		ref, isRef := c["ref"].(string)
+		sum, isSum := c["c"].(string)
+		if isRef && isSum {
+			return r.reveal(strings.TrimPrefix(ref, "pii:"), sum), true
+		}
+	}
+	r.fill(x)
+	return "", false
 }
 
 func (r Row) reveal(path, commitment string) string {

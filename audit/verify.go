@@ -22,13 +22,14 @@ type verified struct {
 	leaf, bytes              []byte
 	recorded                 *time.Time
 	action, actorID, outcome *string
-	purged                   bool
-	astray                   *bool // null where the event is gone
+	protocol                 *string // of the event's deletion
+	astray                   *bool   // null where the event is gone
 }
 
 // Verify recomputes every leaf from the stored bytes, and checks that the
-// sequence has no gap, that no event is outside of it, and that the columns that
-// are searched say what the bytes say. It names the first event that does not fit.
+// sequence has no gap, that no event is outside of it, that the columns that
+// are searched say what the bytes say, and that what was deleted when its time was
+// over is what the protocols tell of. It names the first event that does not fit.
 func (l *Log) Verify(ctx context.Context) (VerifyResult, error) {
 	return l.VerifyTold(ctx, func(int64) {})
 }
@@ -36,6 +37,15 @@ func (l *Log) Verify(ctx context.Context) (VerifyResult, error) {
 // VerifyTold is Verify that tells how many events it has checked, now and then.
 func (l *Log) VerifyTold(ctx context.Context, tell func(events int64)) (VerifyResult, error) {
 	var res VerifyResult
+	release, err := l.HoldMonths(ctx)
+	if err != nil {
+		return res, err
+	}
+	defer release()
+	gone, err := l.deletions(ctx)
+	if err != nil {
+		return res, err
+	}
 	rows, err := l.db.Query(ctx, verifySQL)
 	if err != nil {
 		return res, fmt.Errorf("read audit: %w", err)
@@ -43,11 +53,14 @@ func (l *Log) VerifyTold(ctx context.Context, tell func(events int64)) (VerifyRe
 	defer rows.Close()
 	for rows.Next() {
 		var v verified
-		if err := rows.Scan(&v.seq, &v.id, &v.leaf, &v.recorded, &v.bytes, &v.action, &v.actorID, &v.outcome, &v.purged, &v.astray); err != nil {
+		if err := rows.Scan(&v.seq, &v.id, &v.leaf, &v.recorded, &v.bytes, &v.action, &v.actorID, &v.outcome, &v.protocol, &v.astray); err != nil {
 			return res, fmt.Errorf("read audit: %w", err)
 		}
 		if res.Problem = v.problem(res.Events); res.Problem != "" {
 			return res, nil
+		}
+		if v.protocol != nil {
+			gone.take(*v.seq, v.leaf, *v.protocol)
 		}
 		if res.Events++; res.Events%500 == 0 {
 			tell(res.Events)
@@ -56,7 +69,24 @@ func (l *Log) VerifyTold(ctx context.Context, tell func(events int64)) (VerifyRe
 	if err := rows.Err(); err != nil {
 		return res, fmt.Errorf("read audit: %w", err)
 	}
-	return res, nil
+	if res.Problem = gone.problem(); res.Problem == "" {
+		res.Problem, err = l.lostValues(ctx)
+	}
+	return res, err
+}
+
+// lostValues says whether values of who acted, and from where, are gone without an
+// erasure on record. Events commit to the values, and so stay as they were.
+func (l *Log) lostValues(ctx context.Context) (problem string, err error) {
+	var n int64
+	var first string
+	if err := l.db.QueryRow(ctx, lostValuesSQL).Scan(&n, &first); err != nil {
+		return "", fmt.Errorf("look for lost personal values: %w", err)
+	}
+	if n > 0 {
+		problem = fmt.Sprintf("%d values of who acted or from where are gone without an erasure on record, the first from event %s", n, first)
+	}
+	return problem, nil
 }
 
 func (v verified) problem(want int64) string {
@@ -65,7 +95,7 @@ func (v verified) problem(want int64) string {
 		return fmt.Sprintf("event %s was put in without a number", v.id)
 	case *v.seq != want:
 		return fmt.Sprintf("number %d is missing", want)
-	case v.purged:
+	case v.protocol != nil:
 		return ""
 	case v.recorded == nil:
 		return fmt.Sprintf("event %s (number %d) is gone", v.id, *v.seq)

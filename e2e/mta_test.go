@@ -320,3 +320,45 @@ func TestSwaks(t *testing.T) {
 		}
 	}
 }
+
+// TestPostfix_BeforeQueue is Postfix with us as its smtpd_proxy_filter, and behind us
+// as well. It tells of its own client by XFORWARD, and hears of it.
+func TestPostfix_BeforeQueue(t *testing.T) {
+	t.Parallel()
+	behind := startPostfix(t, "mail.ours.example", mailboxes+"smtpd_authorized_xforward_hosts = 127.0.0.0/8\n")
+	s := newServer(t, behind.addr, "")
+	b, err := os.ReadFile(s.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = bytes.Replace(b, []byte("smtp: {listen:"), []byte(`smtp: {xforward_from: ["127.0.0.0/8"], listen:`), 1)
+	b = bytes.Replace(b, []byte(`"`+behind.addr+`"}}`), fmt.Appendf(nil, `behind}, routes: {behind: {xforward: true, hosts: [{address: "%s"}]}}}`, behind.addr), 1)
+	if err := os.WriteFile(s.conf, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	before := startPostfix(t, "mx.before.example", "relay_domains = ours.example\nsmtpd_relay_restrictions = permit_auth_destination, reject\nsmtpd_proxy_filter = "+s.smtp+"\nsmtpd_authorized_xclient_hosts = 127.0.0.0/8\n")
+	c := dialSMTP(t, before.addr)
+	if r, err := c.send("XCLIENT ADDR=203.0.113.7 NAME=client.world.example HELO=outer.world.example\r\n"); err != nil || !strings.HasPrefix(r, "220") {
+		t.Fatalf("XCLIENT: %q, %v", r, err)
+	}
+	for _, step := range [][2]string{{"EHLO outer.world.example", "250"}, {"MAIL FROM:<erika@sender.example>", "250"}, {"RCPT TO:<bob@ours.example>", "250"}} {
+		if r, err := c.send(step[0] + "\r\n"); err != nil || !strings.HasPrefix(r, step[1]) {
+			t.Fatalf("%s: %q, want %s (%v)", step[0], r, step[1], err)
+		}
+	}
+	if r, err := c.send("DATA\r\n"); err != nil || !strings.HasPrefix(r, "354") {
+		t.Fatalf("DATA: %q, %v", r, err)
+	}
+	if r, err := c.send(string(text("forwarded", "Hello")) + ".\r\n"); err != nil || !strings.HasPrefix(r, "250") {
+		t.Fatalf("mail: %q, %v", r, err)
+	}
+	eventually(t, 60*time.Second, "the mail in the mailbox", func() bool { return len(behind.mailbox("bob")) == 1 })
+	if m := string(behind.mailbox("bob")[0]); !strings.Contains(m, "Received: from outer.world.example ([203.0.113.7])\n\tby mx.ours.example (Mailward)") {
+		t.Errorf("our line:\n%s", m)
+	}
+	log, err := os.ReadFile(filepath.Join(behind.dir, "maillog"))
+	if err != nil || !strings.Contains(string(log), "orig_client=client.world.example[203.0.113.7]") {
+		t.Errorf("the Postfix behind us does not know the client: %v\n%s", err, tail(string(log), 20))
+	}
+}

@@ -110,15 +110,25 @@ func (s *Server) tooBigFor(route string, size int64) bool {
 	return ok && f.Size > 0 && size > f.Size
 }
 
+// tooManyFor says whether a route is known to take no more recipients than a mail has.
+func (s *Server) tooManyFor(route string, have int) bool {
+	f, ok := s.deps.Hops.Features(route)
+	return ok && f.Recipients > 0 && have >= f.Recipients
+}
+
 // features are what EHLO offers now.
 func (s *Server) features(c *wire) []string {
 	list := []string{"PIPELINING", fmt.Sprintf("SIZE %d", s.largest(c.client())), "8BITMIME", "ENHANCEDSTATUSCODES", "CHUNKING"}
 	can := s.carries()
+	c.offered = can
 	if can.SMTPUTF8 {
 		list = append(list, "SMTPUTF8")
 	}
 	if can.DSN {
 		list = append(list, "DSN")
+	}
+	if s.mayForward(c.client()) {
+		list = append(list, xforwardOffer)
 	}
 	return append(list, fmt.Sprintf("LIMITS RCPTMAX=%d", s.cfg.MaxRecipients))
 }

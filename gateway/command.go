@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"encoding/hex"
 	"slices"
 	"strings"
 	"unicode"
@@ -11,8 +10,8 @@ import (
 	"mailward/internal/message"
 )
 
-// verbs are what a client may say. go-smtp answers each of them.
-var verbs = []string{"EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT", "STARTTLS"}
+// verbs are what a client may say. go-smtp answers each of them, but the last two.
+var verbs = []string{"EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP", "QUIT", "STARTTLS", "XFORWARD"}
 
 // blanks is what may stand at the end of a command.
 const blanks = " \t\r\n"
@@ -171,20 +170,6 @@ func isAtom(s string) bool { return s != "" && strings.Trim(s, letters) == "" }
 // isXtext: RFC 3461 §4. What it stands for may be UTF-8, but has no control
 // characters.
 func isXtext(s string) bool {
-	var b []byte
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case c < '!', c > '~', c == '=':
-			return false
-		case c == '+':
-			v, err := hex.DecodeString(s[i+1 : min(i+3, len(s))])
-			if err != nil || len(v) != 1 || strings.ToUpper(s[i+1:i+3]) != s[i+1:i+3] {
-				return false
-			}
-			c, i = v[0], i+2
-		}
-		b = append(b, c)
-	}
-	return len(b) > 0 && utf8.Valid(b) && !bytes.ContainsFunc(b, unicode.IsControl)
+	v, ok := message.FromXtext(s)
+	return ok && v != "" && utf8.ValidString(v) && !strings.ContainsFunc(v, unicode.IsControl)
 }

@@ -70,9 +70,65 @@ func TestSTARTTLS(t *testing.T) {
 	if m := f.wantHop(1)[0]; !strings.Contains(string(m.Data), "with ESMTPS id") || m.From != "erika@sender.example" {
 		t.Errorf("from %s: %s", m.From, m.Data)
 	}
+	// A mail that is given up between two chunks is nobody's under TLS.
+	half := f.dial()
+	half.say("MAIL FROM:<a@sender.example>")
+	half.say("RCPT TO:<bob@ours.example>")
+	io.WriteString(half, "BDAT 10\r\nSubject: x")
+	f.wantReply(half.reply(), 250)
+	f.wantReply(half.say("STARTTLS"), 220)
+	tc = tls.Client(half.Conn, &tls.Config{InsecureSkipVerify: true})
+	fatal(t, tc.Handshake())
+	s = &client{tc, bufio.NewReader(tc)}
+	f.wantReply(s.say("EHLO client.example"), 250)
+	f.wantReply(s.send("erika@sender.example", []string{"bob@ours.example"}, "Subject: whole\r\n\r\nx\r\n"), 250)
+	f.wantHop(2)
 	old := f.dial()
 	f.wantReply(old.say("STARTTLS"), 220)
 	if err := tls.Client(old.Conn, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}).Handshake(); err == nil {
 		t.Error("TLS 1.1 was taken")
 	}
+}
+
+// TestExtension_Withdrawn: what was offered in a session and cannot be passed on any
+// more is for later, not for good: the client did nothing wrong.
+func TestExtension_Withdrawn(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.srv.deps.Policies.SetStatic(routesTo(f.hop.Addr))
+	learn := func(features ...string) {
+		t.Helper()
+		f.hop.Features(append([]string{"PIPELINING", "8BITMIME"}, features...)...)
+		_, err := f.srv.deps.Hops.Check(t.Context(), f.hop.Addr)
+		fatal(t, err)
+	}
+	learn("DSN", "SMTPUTF8")
+	c := f.dial()
+	f.wantReply(c.say("MAIL FROM:<erika@sender.example>"), 250)
+	learn()
+	f.wantReply(c.say("RCPT TO:<bob@ours.example> NOTIFY=NEVER"), 455)
+	f.wantReply(c.say("RCPT TO:<bob@ours.example>"), 250)
+	c.say("RSET")
+	f.wantReply(c.say("MAIL FROM:<erika@sender.example> RET=HDRS"), 455)
+	f.wantReply(c.say("MAIL FROM:<jürgen@sender.example> SMTPUTF8"), 455)
+	f.wantReply(c.say("MAIL FROM:<jürgen@sender.example>"), 550)
+	c.say("EHLO client.example")
+	f.wantReply(c.say("MAIL FROM:<erika@sender.example> RET=HDRS"), 555)
+	f.wantReply(c.say("MAIL FROM:<jürgen@sender.example> SMTPUTF8"), 550)
+}
+
+// TestRCPTMAX: recipients beyond what the next hop takes come in another mail
+// (RFC 9422 §4.2), and do not wait in our queue.
+func TestRCPTMAX(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, false)
+	f.hop.Features("PIPELINING", "8BITMIME", "LIMITS RCPTMAX=2 MAILMAX=100")
+	_, err := f.srv.deps.Hops.Check(t.Context(), f.hop.Addr)
+	fatal(t, err)
+	c := f.dial()
+	f.wantReply(c.say("MAIL FROM:<erika@sender.example>"), 250)
+	f.wantReply(c.say("RCPT TO:<a@ours.example>"), 250)
+	f.wantReply(c.say("RCPT TO:<b@ours.example>"), 250)
+	f.wantReply(c.say("RCPT TO:<c@ours.example>"), 452)
+	f.wantReply(c.say("RCPT TO:<a@ours.example>"), 250) // is one of them
 }

@@ -20,19 +20,23 @@ func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
 	if ss.s.isClosing() {
 		return reply(errShuttingDown)
 	}
+	if t := ss.forwarded(); t != nil {
+		ss.clientIP = t.Addr
+	}
 	if !ss.s.deps.Policies.Ready() {
 		return reply(errNotReady)
 	}
 	if opts.RequireTLS {
 		return reply(errParameter) // RFC 8689 is not offered.
 	}
-	if !message.IsASCII(from) && !opts.UTF8 || opts.UTF8 && !ss.s.carries().SMTPUTF8 {
-		return reply(errUTF8Address)
+	can := ss.s.carries()
+	if !message.IsASCII(from) && !opts.UTF8 || opts.UTF8 && !can.SMTPUTF8 {
+		return reply(withdrawn(errUTF8Address, opts.UTF8 && ss.wire.offered.SMTPUTF8))
 	}
-	if (opts.Return != "" || opts.EnvelopeID != "") && !ss.s.carries().DSN {
-		return reply(errParameter)
+	if (opts.Return != "" || opts.EnvelopeID != "") && !can.DSN {
+		return reply(withdrawn(errParameter, ss.wire.offered.DSN))
 	}
-	if ss.s.tooBig(ss.clientIP, opts.Size) {
+	if ss.s.tooBig(ss.peer, opts.Size) {
 		return reply(message.ErrTooBig)
 	}
 	if from != "" {
@@ -47,8 +51,17 @@ func (ss *session) Mail(from string, opts *smtp.MailOptions) error {
 	if err := ss.admitMail(from, opts.Size); err != nil {
 		return reply(err)
 	}
-	ss.envelope = envelope{open: true, from: from, size: opts.Size, eightBit: opts.Body == smtp.Body8BitMIME, utf8: opts.UTF8, ret: string(opts.Return), envID: xtext(opts.EnvelopeID)}
+	ss.envelope = envelope{open: true, from: from, size: opts.Size, eightBit: opts.Body == smtp.Body8BitMIME, utf8: opts.UTF8, ret: string(opts.Return), envID: message.Xtext(opts.EnvelopeID)}
 	return nil
+}
+
+// withdrawn is what is said of an extension that no route carries any more: what was
+// offered in this very session must not bounce for it (RFC 5321 §4.1.1.11, 455).
+func withdrawn(err error, offered bool) error {
+	if offered {
+		return errWithdrawn
+	}
+	return err
 }
 
 // Rcpt implements [smtp.Session].
@@ -61,13 +74,13 @@ func (ss *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 		orcpt = ss.wire.orcpt
 	}
 	if (len(opts.Notify) > 0 || orcpt != "") && !ss.s.carries().DSN {
-		return reply(errParameter)
+		return reply(withdrawn(errParameter, ss.wire.offered.DSN))
 	}
 	address, err := mailbox(to)
 	if err != nil {
 		return reply(err)
 	}
-	r, err := ss.s.recipientFor(ss.clientIP, ss.from, address)
+	r, err := ss.recipientFor(address)
 	if err != nil {
 		return reply(err)
 	}
@@ -80,6 +93,9 @@ func (ss *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	// The reply to DATA comes from one next hop, for all recipients.
 	if len(ss.recipients) > 0 && !sameWay(ss.recipients[0].Recipient, r) {
 		return reply(errOtherRoute)
+	}
+	if ss.s.tooManyFor(r.Domain.NextHop, len(ss.recipients)) {
+		return reply(errManyRecipients)
 	}
 	if err := ss.admitRecipient(r); err != nil {
 		return reply(err)
@@ -190,20 +206,7 @@ func originalRecipient(o *smtp.RcptOptions) string {
 	if strings.EqualFold(string(o.OriginalRecipientType), "utf-8") {
 		return "utf-8;" + utf8Xtext(o.OriginalRecipient)
 	}
-	return strings.ToLower(string(o.OriginalRecipientType)) + ";" + xtext(o.OriginalRecipient)
-}
-
-// xtext writes a value as a parameter (RFC 3461 §4).
-func xtext(v string) string {
-	var b strings.Builder
-	for i := range len(v) {
-		if c := v[i]; c <= ' ' || c > '~' || c == '+' || c == '=' {
-			fmt.Fprintf(&b, "+%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
+	return strings.ToLower(string(o.OriginalRecipientType)) + ";" + message.Xtext(o.OriginalRecipient)
 }
 
 // utf8Xtext writes an internationalised address in ASCII (RFC 6533 §3,

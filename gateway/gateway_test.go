@@ -100,7 +100,8 @@ func TestSmuggling(t *testing.T) {
 	t.Parallel()
 	for _, normalise := range []bool{false, true} {
 		f := newFixture(t, normalise)
-		for _, end := range []string{"\n.\n", "\n.\r\n", "\r.\r", "\r.\r\n", "\r\n.\n", "\r\n.\r", "\r\r\n.\r\n", "\r\n\x00.\r\n", "\n\n.\r\n", "\r\n.\r\r\n"} {
+		for _, end := range []string{"\n.\n", "\n.\r\n", "\r.\r", "\r.\r\n", "\r\n.\n", "\r\n.\r", "\r\r\n.\r\n", "\r\n\x00.\r\n", "\n\n.\r\n", "\r\n.\r\r\n",
+			"\n.\r", "\r.\n", "\r\n\x00.\n", "\r\n\x00.\r", "\r\n.\x00\r\n", "\r\n..\x00\r\n", "\r\n\x00\x00.\x00\r\n", "\r\r\n.\r\r\n", "\r\x00\n.\r\n", "\r\n.\r\x00\n"} {
 			before := len(f.hop.Messages())
 			c := f.dial()
 			c.say("MAIL FROM:<a@sender.example>")
@@ -113,6 +114,11 @@ func TestSmuggling(t *testing.T) {
 				t.Errorf("end %q (normalise %v): reply %q, %d mails arrived", end, normalise, r, len(got))
 			}
 			for _, m := range got {
+				for line := range bytes.SplitSeq(m.Data, []byte("\r\n")) {
+					if len(line) > 1 && string(bytes.ReplaceAll(line, []byte{0}, nil)) == "." {
+						t.Errorf("end %q: an end went on that NULs hide", end)
+					}
+				}
 				if bytes.Contains(bytes.ReplaceAll(m.Data, []byte("\r\n"), nil), []byte("\n")) || bytes.Contains(bytes.ReplaceAll(m.Data, []byte("\r\n"), nil), []byte("\r")) {
 					t.Errorf("end %q: a bare CR or LF went on", end)
 				}
@@ -367,6 +373,8 @@ func TestShutdown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, false)
 	idle := f.dial()
+	silent := f.tcp(t) // has not said EHLO
+	f.wantReply(silent.reply(), 220)
 	busy := f.dial()
 	busy.say("MAIL FROM:<a@sender.example>")
 	busy.say("RCPT TO:<bob@ours.example>")
@@ -379,6 +387,7 @@ func TestShutdown(t *testing.T) {
 		done <- f.srv.Shutdown(ctx)
 	}()
 	f.wantReply(idle.reply(), 421)
+	f.wantReply(silent.reply(), 421)
 	io.WriteString(busy, "Subject: last\r\n\r\nx\r\n.\r\n")
 	f.wantReply(busy.reply(), 250)
 	if err := <-done; err != nil {

@@ -24,6 +24,7 @@ import (
 // mail is one mail under way.
 type mail struct {
 	env        message.Envelope
+	client     *hop.Client // who sends it, for next hops that want to know
 	spool      *message.Spool
 	recipients []recipient // all of one direction
 	trusted    bool        // the client may relay: nobody asks who it is
@@ -240,6 +241,7 @@ func (s *Server) relay(ctx context.Context, log *slog.Logger, m *mail, who []pol
 	route := m.recipients[0].Domain.NextHop
 	t := hop.Transfer{From: m.env.From, UTF8: m.env.SMTPUTF8, Ret: m.env.Ret, DotBy: m.dotBy, EnvID: m.env.EnvID, Size: m.spool.Size() + int64(len(m.trace)), EightBit: m.spool.EightBit(), Head: m.trace,
 		Body: message.Without(m.spool.File(), m.spool.Size(), m.edits)}
+	t.Client = m.client
 	for _, r := range who {
 		t.To = append(t.To, m.rcpt(r.Address))
 	}

@@ -16,22 +16,22 @@ func (s *Server) relaysFor(client netip.Addr) bool {
 	return client.IsValid() && slices.ContainsFunc(s.cfg.OutboundFrom, func(p netip.Prefix) bool { return p.Contains(client) })
 }
 
-// recipientFor finds out whether a client may send to an address, and where it
+// recipientFor finds out whether the client may send to an address, and where it
 // goes. Mail for our domains comes in, whoever sends it; mail for others goes
 // out, and only from the clients that may relay, in the name of our own domains.
-func (s *Server) recipientFor(client netip.Addr, from, to string) (policy.Recipient, error) {
-	relays := s.relaysFor(client)
-	if !relays && routed(to) {
+func (ss *session) recipientFor(to string) (policy.Recipient, error) {
+	s := ss.s
+	if !s.relaysFor(ss.clientIP) && routed(to) {
 		s.metrics.relayDenied.Inc()
 		return policy.Recipient{}, errRelayDenied
 	}
-	if r, err := s.route(to); err != errRelayDenied || !relays {
+	if r, err := s.route(to); err != errRelayDenied || !ss.mayRelay() {
 		return r, err
 	}
-	if _, own := s.deps.Policies.Lookup(from); !own && from != "" && !s.cfg.AnySender {
+	if _, own := s.deps.Policies.Lookup(ss.from); !own && ss.from != "" && !s.cfg.AnySender {
 		return policy.Recipient{}, errForeignSender
 	}
-	r, ok := s.deps.Policies.Outbound(from, to)
+	r, ok := s.deps.Policies.Outbound(ss.from, to)
 	if !ok {
 		return r, errRelayDenied
 	}

@@ -263,6 +263,10 @@ test.example. TXT "v=spf1 -all"
 	if r := spoof("bank.example"); !strings.HasPrefix(r, "550 5.7.26 ") || !strings.Contains(r, "bank.example") {
 		t.Errorf("honour: %s", r)
 	}
+	// A second author does not get it around that.
+	if r := f.dial().send("x@evil.example", []string{"bob@ours.example"}, "From: x@evil.example, a@bank.example\r\nSubject: money\r\n\r\nhello\r\n"); !strings.HasPrefix(r, "550 5.7.26 ") || !strings.Contains(r, "bank.example") {
+		t.Errorf("two authors: %s", r)
+	}
 	f.wantReply(spoof("soft.example"), 250)
 	f.wantReply(spoof("test.example"), 250)
 	f.wantReply(spoof("bank.example", "bob@ours.example", "eve@sender.example"), 250) // another domain quarantines, so nobody is refused
@@ -276,7 +280,7 @@ test.example. TXT "v=spf1 -all"
 		t.Errorf("no result: %s", d)
 	}
 	f.wait("findings", func() bool {
-		return f.count("SELECT count(*) FROM mail WHERE findings::text LIKE '%DMARC.Reject%'") == 3
+		return f.count("SELECT count(*) FROM mail WHERE findings::text LIKE '%DMARC.Reject%'") == 4
 	})
 	// A person's word stands: what was held is delivered, and not held again.
 	items, err := f.held.List(context.Background(), quarantine.Filter{Workspaces: []uuid.UUID{policy.DefaultWorkspace}})

@@ -17,24 +17,26 @@ import (
 
 // Errors that have a reply of their own.
 var (
-	errShuttingDown  = errors.New("gateway: shutting down")
-	errNotReady      = errors.New("gateway: policies are not read yet")
-	errUTF8Address   = errors.New("gateway: address needs SMTPUTF8")
-	errRelayDenied   = errors.New("gateway: not a domain of ours")
-	errNoRoute       = errors.New("gateway: domain has no next hop")
-	errOtherRoute    = errors.New("gateway: recipient has another route")
-	errHeaderSize    = errors.New("gateway: the header is too big")
-	errNoRecipient   = errors.New("gateway: the recipient is not on the list")
-	errRouteSize     = errors.New("gateway: too big for the recipient's route")
-	errParameter     = errors.New("gateway: parameter of an extension that is not offered")
-	errLoop          = errors.New("gateway: too many hops")
-	errEngines       = errors.New("gateway: an engine gave no answer")
-	errForeignSender = errors.New("gateway: sender is not one of ours")
-	errSender        = fmt.Errorf("%w: the sender's", errAddress)
-	errNested        = errors.New("gateway: MAIL within a transaction")
-	errRejected      = errors.New("gateway: rejected by policy")
-	errDeferred      = errors.New("gateway: deferred by policy")
-	errCrowded       = errors.New("gateway: too many connections")
+	errShuttingDown   = errors.New("gateway: shutting down")
+	errNotReady       = errors.New("gateway: policies are not read yet")
+	errUTF8Address    = errors.New("gateway: address needs SMTPUTF8")
+	errRelayDenied    = errors.New("gateway: not a domain of ours")
+	errNoRoute        = errors.New("gateway: domain has no next hop")
+	errOtherRoute     = errors.New("gateway: recipient has another route")
+	errHeaderSize     = errors.New("gateway: the header is too big")
+	errNoRecipient    = errors.New("gateway: the recipient is not on the list")
+	errRouteSize      = errors.New("gateway: too big for the recipient's route")
+	errParameter      = errors.New("gateway: parameter of an extension that is not offered")
+	errWithdrawn      = errors.New("gateway: parameter of an extension that was offered and is not any more")
+	errManyRecipients = errors.New("gateway: the route takes no more recipients")
+	errLoop           = errors.New("gateway: too many hops")
+	errEngines        = errors.New("gateway: an engine gave no answer")
+	errForeignSender  = errors.New("gateway: sender is not one of ours")
+	errSender         = fmt.Errorf("%w: the sender's", errAddress)
+	errNested         = errors.New("gateway: MAIL within a transaction")
+	errRejected       = errors.New("gateway: rejected by policy")
+	errDeferred       = errors.New("gateway: deferred by policy")
+	errCrowded        = errors.New("gateway: too many connections")
 )
 
 // dmarcError refuses a mail since the author's domain asks for it.
@@ -57,8 +59,12 @@ var (
 	errTLSArgument     = errors.New("gateway: STARTTLS with an argument")
 	errTwice           = errors.New("gateway: a parameter stands there twice")
 	errLongParameter   = errors.New("gateway: a parameter is too long")
+	errGaveUp          = errors.New("gateway: the client does not go on with its chunks")
 	errSlowBody        = errors.New("gateway: the mail takes too long to come")
 	errEarlyTalker     = errors.New("gateway: talked before the greeting")
+	errXForward        = errors.New("gateway: XFORWARD from a client that is no upstream of ours")
+	errXForwardMail    = errors.New("gateway: XFORWARD within a transaction")
+	errXForwardSyntax  = errors.New("gateway: malformed XFORWARD")
 	errNoGreeting      = errors.New("gateway: gone before the greeting")
 )
 
@@ -142,6 +148,12 @@ func dialogReply(err error) *smtp.SMTPError {
 		return say(501, 5, 5, 4, "A parameter stands there twice")
 	case errors.Is(err, errLongParameter):
 		return say(501, 5, 5, 4, "A parameter is too long: ENVID has at most 100 characters, ORCPT 500")
+	case errors.Is(err, errXForward):
+		return say(550, 5, 7, 0, "XFORWARD is not taken from you")
+	case errors.Is(err, errXForwardMail):
+		return say(503, 5, 5, 1, "XFORWARD comes before MAIL")
+	case errors.Is(err, errXForwardSyntax):
+		return say(501, 5, 5, 4, "An attribute of XFORWARD is not known or malformed")
 	case errors.Is(err, errSlowBody):
 		return say(421, 4, 4, 2, "The mail takes too long, try again later")
 	case errors.Is(err, errEarlyTalker):
@@ -171,12 +183,16 @@ func mailReply(err error) *smtp.SMTPError {
 		return say(501, 5, 1, 3, "The recipient's address is malformed")
 	case errors.Is(err, errParameter):
 		return say(555, 5, 5, 4, "Parameter is not known here")
+	case errors.Is(err, errWithdrawn):
+		return say(455, 4, 5, 4, "Parameter cannot be passed on now, try again later")
 	case errors.Is(err, hop.ErrUTF8):
 		return say(550, 5, 6, 7, "The destination does not take internationalised addresses")
 	case errors.As(err, &no):
 		return hopReply(no)
 	case errors.Is(err, message.ErrLongLine):
 		return say(554, 5, 6, 0, "A line of the mail is too long")
+	case errors.Is(err, message.ErrHiddenEnd):
+		return say(554, 5, 6, 0, "A line of the mail is a dot and NULs")
 	case errors.Is(err, message.ErrBareNewline), errors.Is(err, hop.ErrBareNewline):
 		return say(554, 5, 6, 0, "Bare CR or LF in the mail: lines must end in CRLF")
 	case errors.Is(err, errRouteSize):
@@ -200,6 +216,8 @@ func mailReply(err error) *smtp.SMTPError {
 		return say(550, 5, 7, 26, "Refused: the mail fails DMARC, and the policy of "+hop.Harmless(dmarc.domain, 253)+" is reject")
 	case errors.Is(err, errOtherRoute):
 		return say(452, 4, 5, 3, "Send this recipient in a mail of its own")
+	case errors.Is(err, errManyRecipients):
+		return say(452, 4, 5, 3, "The destination takes no more recipients in one mail")
 	case errors.Is(err, errLoop):
 		return say(554, 5, 4, 6, "Too many hops: this mail is looping")
 	case errors.Is(err, hop.ErrEightBit):

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -77,6 +78,7 @@ type Config struct {
 	OutboundFrom      []netip.Prefix // clients that may relay to anywhere; nobody else may
 	AnySender         bool           // they may do so in the name of domains that are not ours
 	ProxyFrom         []netip.Prefix // clients that must send a PROXY header, and are believed
+	XForwardFrom      []netip.Prefix // clients whose XFORWARD is believed
 	SandboxConfigured bool
 }
 
@@ -118,8 +120,8 @@ type Server struct {
 	base    context.Context // ends when the server is closed hard
 	cancel  context.CancelFunc
 
-	mu       sync.Mutex // guards sessions, closing
-	sessions map[*wire]bool
+	mu       sync.Mutex     // guards sessions, closing
+	sessions map[*wire]bool // all connections, also those that have said nothing yet
 	closing  bool
 }
 
@@ -168,8 +170,8 @@ func (s *Server) serve(l net.Listener, srv *smtp.Server) error {
 	if len(s.cfg.ProxyFrom) > 0 {
 		l = &proxyproto.Listener{Listener: l, ReadHeaderTimeout: 10 * time.Second, ConnPolicy: s.proxyPolicy}
 	}
-	l = &edgeListener{Listener: l, slots: s.slots, opt: &wireOptions{hostname: s.cfg.Hostname, lmtp: srv.LMTP, tls: s.cfg.TLS, strict: s.cfg.Limits && !srv.LMTP,
-		bad: s.badCommand, greet: s.greet, features: s.features, patience: s.patience, largest: s.cfg.MaxMessageSize}}
+	l = &edgeListener{Listener: l, srv: s, opt: &wireOptions{hostname: s.cfg.Hostname, lmtp: srv.LMTP, tls: s.cfg.TLS, strict: s.cfg.Limits && !srv.LMTP,
+		bad: s.badCommand, greet: s.greet, features: s.features, patience: s.patience, largest: s.cfg.MaxMessageSize, forwards: s.mayForward, closing: s.isClosing}}
 	if err := srv.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("serve mail on %s: %w", name, err)
 	}
@@ -180,8 +182,8 @@ func (s *Server) serve(l net.Listener, srv *smtp.Server) error {
 // client that hears 421 tries again, one that hears nothing waits.
 type edgeListener struct {
 	net.Listener
-	slots chan struct{}
-	opt   *wireOptions
+	srv *Server
+	opt *wireOptions
 }
 
 // Accept implements [net.Listener].
@@ -192,8 +194,10 @@ func (l *edgeListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		select {
-		case l.slots <- struct{}{}:
-			return newWire(c, l.opt, func() { <-l.slots }), nil
+		case l.srv.slots <- struct{}{}:
+			if w, ok := l.srv.enter(c, l.opt); ok {
+				return w, nil
+			}
 		default:
 			if pc, ok := c.(*proxyproto.Conn); ok {
 				c = pc.Raw() // It does not write before it has read the header, and nobody waits for that here.
@@ -203,6 +207,27 @@ func (l *edgeListener) Accept() (net.Conn, error) {
 			c.Close()
 		}
 	}
+}
+
+// enter makes a connection known that has a slot, which it gives back when it
+// ends. While we shut down it ends at once.
+func (s *Server) enter(c net.Conn, opt *wireOptions) (w *wire, ok bool) {
+	w = newWire(c, opt, func() {
+		s.mu.Lock()
+		delete(s.sessions, w)
+		s.mu.Unlock()
+		<-s.slots
+	})
+	s.mu.Lock()
+	closing := s.closing
+	if !closing {
+		s.sessions[w] = true
+	}
+	s.mu.Unlock()
+	if closing {
+		w.Close()
+	}
+	return w, !closing
 }
 
 // patience is how long a client may be silent: RFC 5321 §4.5.3.2.7 says 5 minutes,
@@ -229,12 +254,15 @@ func (s *Server) proxyPolicy(o proxyproto.ConnPolicyOptions) (proxyproto.Policy,
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
-	for w := range s.sessions {
-		w.hangUpIfIdle()
-	}
+	open := slices.Collect(maps.Keys(s.sessions))
 	s.mu.Unlock()
+	var goodbyes sync.WaitGroup
+	for _, w := range open {
+		goodbyes.Go(w.hangUpIfIdle) // one that reads nothing takes a second
+	}
 	err := errors.Join(s.smtp.Shutdown(ctx), s.lmtp.Shutdown(ctx))
 	s.Close()
+	goodbyes.Wait()
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("shut SMTP down: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -20,7 +21,8 @@ type session struct {
 	s        *Server
 	conn     *smtp.Conn
 	wire     *wire
-	clientIP netip.Addr
+	peer     netip.Addr // whoever is connected to us
+	clientIP netip.Addr // that, or its own client where it tells of one
 	envelope
 }
 
@@ -53,25 +55,25 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if !ok {
 		return nil, reply(errNotSMTP)
 	}
-	sess := &session{s: s, conn: c, wire: w, clientIP: w.client()}
+	sess := &session{s: s, conn: c, wire: w, peer: w.client(), clientIP: w.client()}
+	w.inMail = func() bool { return sess.open }
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
 		return nil, reply(errShuttingDown)
 	}
-	s.sessions[w] = true
 	s.metrics.sessions.Inc()
 	return sess, nil
 }
 
 // Reset implements [smtp.Session].
-func (ss *session) Reset() { ss.envelope = envelope{} }
+func (ss *session) Reset() {
+	ss.envelope = envelope{}
+	ss.clientIP, ss.wire.told = ss.peer, nil
+}
 
 // Logout implements [smtp.Session].
 func (ss *session) Logout() error {
-	ss.s.mu.Lock()
-	delete(ss.s.sessions, ss.wire)
-	ss.s.mu.Unlock()
 	ss.s.metrics.sessions.Dec()
 	return nil
 }
@@ -83,8 +85,9 @@ func (ss *session) Data(r io.Reader) error { return ss.take(r, nil) }
 // §4.2), so that the client keeps what the next hop does not take.
 func (ss *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 	each := map[string]error{}
+	said := ss.said // a client that goes away between chunks takes the envelope with it
 	err := ss.take(r, each)
-	for _, rc := range ss.said {
+	for _, rc := range said {
 		one, ok := each[rc.address]
 		if !ok {
 			one = err
@@ -98,25 +101,20 @@ func (ss *session) LMTPData(r io.Reader, status smtp.StatusCollector) error {
 // and is taken from there; r has what comes in BDAT chunks. each gets the
 // replies that differ from the one for the whole mail; nil: there is only one.
 func (ss *session) take(r io.Reader, each map[string]error) error {
-	ss.wire.busy.Store(true)
-	defer func() {
-		ss.wire.busy.Store(false)
-		if ss.s.isClosing() {
-			// The reply to this mail goes out before go-smtp reads again.
-			time.AfterFunc(time.Second, ss.wire.hangUpIfIdle)
-		}
-	}()
 	r = ss.wire.source(r)
 	id, err := uuid.NewV7()
 	if err != nil {
 		return reply(err)
 	}
-	m := &mail{recipients: ss.recipients, trusted: ss.s.relaysFor(ss.clientIP), each: each, env: message.Envelope{ID: id, ReceivedAt: time.Now().UTC(), ClientIP: ss.clientIP, Helo: ss.conn.Hostname(),
+	m := &mail{recipients: ss.recipients, trusted: ss.s.relaysFor(ss.clientIP) || ss.outbound(), client: ss.client(id), each: each, env: message.Envelope{ID: id, ReceivedAt: time.Now().UTC(), ClientIP: ss.clientIP, Helo: ss.helo(),
 		TLS: ss.wire.tlsName(), With: ss.with(), From: ss.from, EightBitMIME: ss.eightBit, SMTPUTF8: ss.utf8, Ret: ss.ret, EnvID: ss.envID}}
 	for _, rc := range ss.recipients {
 		m.env.Recipients = append(m.env.Recipients, rc.Address)
 	}
 	log := ss.s.log.With("mail", id)
+	if t := ss.wire.told; t != nil {
+		log.Info("client as told by XFORWARD", "upstream", ss.peer, "addr", t.Addr, "name", t.Name, "port", t.Port, "helo", t.Helo, "proto", t.Proto, "ident", t.Ident, "source", t.Source)
+	}
 	sp, err := ss.s.deps.Spooler.Spool(ss.s.base, r)
 	if err != nil {
 		log.Info("mail not taken", "error", err)
@@ -140,6 +138,11 @@ func (ss *session) handle(log *slog.Logger, m *mail) error {
 		ss.s.deps.Guard.Sent(ctx, ss.clientIP, m.env.From, m.spool.Size())
 	}
 	return err
+}
+
+// outbound says whether the mail leaves us: then the client was allowed to send it.
+func (ss *session) outbound() bool {
+	return slices.ContainsFunc(ss.recipients, func(r recipient) bool { return r.Direction == policy.Outbound })
 }
 
 // with is the protocol's name for our Received line (RFC 3848, RFC 6531 §4.3).

@@ -4,17 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"mailward/internal/message"
+	"mailward/gateway/hop"
 )
 
 // Sizes of one client's dialog.
@@ -51,6 +49,10 @@ type wireOptions struct {
 	// bad is told of the n-th command that was refused as no SMTP. An error is the
 	// reply that ends the session.
 	bad func(w *wire, n int) error
+	// forwards says whose XFORWARD is believed. May be nil: nobody's.
+	forwards func(client netip.Addr) bool
+	// closing says whether we shut down: no session begins another mail. May be nil.
+	closing func() bool
 }
 
 // wire is one client's connection, below go-smtp: what go-smtp reads has been
@@ -70,10 +72,16 @@ type wire struct {
 	buf     []byte
 	r, w    int    // buf[r:w] is not taken yet
 	line    []byte // what go-smtp has yet to read of a command
+	after   []byte // the command that comes next, behind one that we made up
 	mode    wireMode
-	chunk   int64  // octets of a BDAT chunk that go-smtp has yet to read
-	cut     error  // why no more of it comes
-	orcpt   string // of a RCPT, as it was said
+	chunk   int64        // octets of a BDAT chunk that go-smtp has yet to read
+	last    bool         // that chunk is the last one
+	chunked bool         // chunks of a mail were taken, and its last one is to come
+	cut     error        // why no more of it comes
+	orcpt   string       // of a RCPT, as it was said
+	told    *hop.Client  // what XFORWARD said, for the next mail
+	inMail  func() bool  // whether MAIL was taken; nil: no session yet
+	offered hop.Features // by the last EHLO
 	dots    dots
 	bodyEnd time.Time // zero: no octet of it is there
 	hello   bool      // EHLO was said since the connection, or TLS, began
@@ -85,7 +93,11 @@ type wire struct {
 	dead atomic.Bool
 	// extended says that the client said EHLO and not HELO.
 	extended atomic.Bool
-	busy     atomic.Bool // a mail is being taken or handled
+	welcome  atomic.Bool // the client may be talked to
+	// busy says that a mail is being taken or handled, or its reply is not with the
+	// client yet. It begins under mu, so that [wire.hangUpIfIdle] knows.
+	busy   atomic.Bool
+	gaveUp atomic.Bool // the client does not go on with its chunks
 
 	mu      sync.Mutex // guards all below
 	tls     string
@@ -93,7 +105,7 @@ type wire struct {
 	verb    string // the command that go-smtp is answering
 	part    []byte // a reply line without its end
 	out     []byte
-	swallow bool // the next reply is to a command that we made up
+	swallow bool // what go-smtp says is to commands that we made up
 	badSeen int
 
 	endMu   sync.Mutex // guards all below
@@ -145,166 +157,6 @@ func (c *wire) Read(p []byte) (int, error) {
 	n := copy(p, c.line)
 	c.line = c.line[n:]
 	return n, nil
-}
-
-// next takes one command off the wire. Those that are none, or that go-smtp
-// would not answer as it should, are answered here.
-func (c *wire) next() error {
-	if c.dots.oddEnd {
-		// What comes now may be text to the server before us, and not commands.
-		c.flush()
-		return io.EOF
-	}
-	if err := c.countBad(); err != nil {
-		return err
-	}
-	line, err := c.readLine()
-	if errors.Is(err, errLongCommand) {
-		return c.refuse(err)
-	}
-	if err != nil {
-		return err
-	}
-	if why := badLine(line); why != nil {
-		return c.refuse(why)
-	}
-	verb := verbOf(line)
-	if err := c.sequence(verb, line); err != nil {
-		return c.refuse(err)
-	}
-	switch verb {
-	case "STARTTLS":
-		return c.startTLS(line)
-	case "EHLO", "HELO", "LHLO":
-		c.hello = true
-		c.extended.Store(verb != "HELO")
-	case "BDAT":
-		size, err := chunkSize(line)
-		if err != nil {
-			// Nobody knows where the chunk ends, so nothing after it can be a command.
-			return c.hangUp(err)
-		}
-		if c.opt.largest > 0 && size > c.opt.largest+drainLimit {
-			return c.hangUp(message.ErrTooBig)
-		}
-		if now := time.Now(); c.bodyEnd.IsZero() {
-			c.bodyEnd = now.Add(dataLimit)
-		} else if now.After(c.bodyEnd) {
-			return c.hangUp(errSlowBody)
-		}
-		c.mode, c.chunk, c.empty = modeChunk, size, 0
-		if size > commandLimit {
-			c.grow()
-		}
-	case "DATA":
-		c.empty = 0
-	case "MAIL", "RCPT":
-		switch err := badParameter(line); {
-		case errors.Is(err, message.ErrTooBig):
-			c.say(replyFor(err).line())
-			return nil
-		case err != nil:
-			return c.refuse(err)
-		}
-	}
-	c.mu.Lock()
-	c.verb = verb
-	c.mu.Unlock()
-	line = bytes.TrimRight(line, blanks) // RFC 5321 §4.1.1 tolerates blanks; go-smtp does not.
-	if verb == "RCPT" {
-		line, c.orcpt = takeORCPT(c.wholePostmaster(line))
-	}
-	c.line = append(line, '\r', '\n')
-	return nil
-}
-
-// sequence checks what may follow what.
-func (c *wire) sequence(verb string, line []byte) error {
-	if c.empty++; c.empty > emptyCommands {
-		return errTooManyCommands
-	}
-	if !c.hello && slices.Contains([]string{"MAIL", "RCPT", "DATA", "BDAT", "STARTTLS"}, verb) {
-		if verb == "BDAT" {
-			return errNotSMTP // Its chunk would be read as commands.
-		}
-		return errNoHello
-	}
-	// RFC 2920 §3.1: these must be the last of a group. Who does not wait for the
-	// reply to EHLO or DATA does not care what it says.
-	if c.opt.strict && c.w > c.r && slices.Contains([]string{"EHLO", "HELO", "LHLO", "DATA"}, verb) {
-		return errPipelining
-	}
-	return nil
-}
-
-// refuse answers a line that go-smtp never sees.
-func (c *wire) refuse(why error) error {
-	if fatalCommand(why) {
-		return c.hangUp(why)
-	}
-	c.say(replyFor(why).line())
-	c.mu.Lock()
-	c.badSeen++
-	c.mu.Unlock()
-	return nil
-}
-
-// countBad looks for commands that were refused as no SMTP. Too many end the session.
-func (c *wire) countBad() error {
-	c.mu.Lock()
-	seen := c.badSeen
-	c.mu.Unlock()
-	for c.badTold < seen {
-		c.badTold++
-		if err := c.opt.bad(c, c.badTold); err != nil {
-			return c.hangUp(err)
-		}
-	}
-	return nil
-}
-
-// hangUp says why and ends the session.
-func (c *wire) hangUp(why error) error {
-	c.say(replyFor(why).line())
-	c.flush()
-	c.Close()
-	return io.EOF
-}
-
-// readLine takes one line, with its end, off the wire.
-func (c *wire) readLine() ([]byte, error) {
-	for {
-		if i := bytes.IndexByte(c.buf[c.r:c.w], '\n'); i >= 0 {
-			line := c.buf[c.r : c.r+i+1]
-			c.r += i + 1
-			if len(line) > commandLimit {
-				return nil, errLongCommand
-			}
-			return slices.Clone(line), nil
-		}
-		if c.w-c.r > commandLimit {
-			return nil, c.skipLine()
-		}
-		if err := c.fill(time.Time{}); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// skipLine reads past a line that is too long.
-func (c *wire) skipLine() error {
-	for seen := 0; seen < skipLimit; {
-		if i := bytes.IndexByte(c.buf[c.r:c.w], '\n'); i >= 0 {
-			c.r += i + 1
-			return errLongCommand
-		}
-		seen += c.w - c.r
-		c.r, c.w = 0, 0
-		if err := c.fill(time.Time{}); err != nil {
-			return err
-		}
-	}
-	return c.hangUp(errLongCommand)
 }
 
 // fill reads more from the client. What waits to be said is said first: the
@@ -408,6 +260,10 @@ func (c *wire) startTLS(line []byte) error {
 	c.swallow = true
 	c.mu.Unlock()
 	c.hello, c.line = false, []byte("RSET\r\n")
+	if c.chunked { // see giveUp; go-smtp reads both before it asks for more
+		c.gaveUp.Store(true)
+		c.chunked, c.line = false, []byte(endChunks+"RSET\r\n")
+	}
 	return nil
 }
 

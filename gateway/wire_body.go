@@ -16,6 +16,8 @@ const drainLimit = 256 << 20
 // and go-smtp's goroutine is the one that reads.
 func (c *wire) takeBody() {
 	c.mode, c.dots, c.bodyEnd, c.verb = modeBody, dots{lineStart: true}, time.Now().Add(dataLimit), ""
+	c.busy.Store(true)
+	c.empty = 0
 	c.grow()
 }
 
@@ -31,10 +33,26 @@ type bodyReader struct {
 // in a goroutine of their own, and where that begins late, RSET and the next
 // mail's DATA may have been said.
 func (c *wire) source(r io.Reader) io.Reader {
-	if _, chunks := r.(*io.PipeReader); chunks {
-		return r
+	if _, ok := r.(*io.PipeReader); ok {
+		return &chunks{r, c}
 	}
 	return c.body()
+}
+
+// chunks is the body of a mail that comes in chunks (RFC 3030), which may end
+// before it is whole.
+type chunks struct {
+	io.Reader
+	c *wire
+}
+
+// Read implements [io.Reader].
+func (k *chunks) Read(p []byte) (int, error) {
+	n, err := k.Reader.Read(p)
+	if err == io.EOF && k.c.gaveUp.Load() {
+		err = errGaveUp
+	}
+	return n, err
 }
 
 // body returns the reader of what follows a 354.
@@ -78,6 +96,10 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 // after the last.
 func (c *wire) bodyPiece() ([]byte, error) {
 	switch {
+	case c.mode != modeBody:
+		// The 354 did not reach the client, so nothing of this mail is here, and
+		// what dots has is of the one before.
+		return nil, io.ErrUnexpectedEOF
 	case c.dots.oddEnd:
 		return nil, message.ErrBareNewline
 	case c.dots.ended:

@@ -41,17 +41,20 @@ func (c *wire) greetOnce() error {
 	done := c.greeted
 	c.greeted = true
 	c.mu.Unlock()
-	if done || c.dead.Load() || c.opt.greet == nil {
+	if done || c.dead.Load() {
 		return nil
 	}
-	if err := c.opt.greet(c); err != nil {
-		if !errors.Is(err, errNoGreeting) {
-			c.say(replyFor(err).line())
-			c.flush()
+	if c.opt.greet != nil {
+		if err := c.opt.greet(c); err != nil {
+			if !errors.Is(err, errNoGreeting) {
+				c.say(replyFor(err).line())
+				c.flush()
+			}
+			c.Close()
+			return err
 		}
-		c.Close()
-		return err
 	}
+	c.welcome.Store(true)
 	return nil
 }
 
@@ -77,17 +80,26 @@ func (c *wire) silent(d time.Duration) error {
 
 // replyLine passes one line of a reply on, as it should be said. c.mu is held.
 func (c *wire) replyLine(l []byte) {
+	if c.swallow {
+		return
+	}
 	last := len(l) < 4 || l[3] != '-'
 	code := string(l[:min(3, len(l))])
+	if c.verb == "BDAT" {
+		if c.chunked = code == "250" && !c.last; code == "250" {
+			c.empty = 0
+		}
+	}
 	switch {
-	case c.swallow:
-		c.swallow = !last
-		return
 	case (c.verb == "EHLO" || c.verb == "LHLO") && code == "250":
 		if last {
 			c.out = append(c.out, c.helloReply()...)
 			c.verb = ""
 		}
+		return
+	case c.verb == "HELO" && code == "250":
+		// RFC 5321 §4.1.1.1: who we are; RFC 2034 §4: without a status code.
+		c.out = append(c.out, "250 "+c.opt.hostname+"\r\n"...)
 		return
 	case code == "354":
 		c.takeBody()
@@ -176,17 +188,27 @@ func (c *wire) tlsName() string {
 	return c.tls
 }
 
-// hangUpIfIdle ends a session that is not in the middle of a mail.
+// hangUpIfIdle ends a session that is not in the middle of a mail. One that is ends
+// with its reply, see [wire.answered].
 func (c *wire) hangUpIfIdle() {
 	if c.busy.Load() {
 		return
 	}
-	c.dead.Store(true)
 	sock := c.sock.Load()
+	if !c.welcome.Load() {
+		// It waits for its greeting, or we do for its PROXY header.
+		c.dead.Store(true)
+		sock.Close()
+		return
+	}
 	sock.SetWriteDeadline(time.Now().Add(time.Second)) // Also ends a write that hangs.
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy.Load() {
+		return
+	}
+	c.dead.Store(true)
 	sock.Write(append(c.out, replyFor(errShuttingDown).line()...))
 	c.out = nil
-	c.mu.Unlock()
 	sock.Close()
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"maps"
@@ -62,16 +63,38 @@ func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 type bodies struct {
 	wire  *wire
 	mails *[]string
+	hooks
 }
 
-func (b *bodies) Reset()                                   {}
-func (b *bodies) Logout() error                            { return nil }
-func (b *bodies) Mail(string, *smtp.MailOptions) error     { return nil }
-func (b *bodies) Rcpt(_ string, _ *smtp.RcptOptions) error { return nil }
+// hooks are called in the middle of a session, where they are not nil.
+type hooks struct {
+	reset  func()
+	rcpt   func(w *wire)
+	data   func(w *wire, err error) // the body was read
+	closed func() bool
+}
+
+func (b *bodies) Reset() {
+	if b.reset != nil {
+		b.reset()
+	}
+}
+func (b *bodies) Logout() error                        { return nil }
+func (b *bodies) Mail(string, *smtp.MailOptions) error { return nil }
+
+func (b *bodies) Rcpt(string, *smtp.RcptOptions) error {
+	if b.rcpt != nil {
+		b.rcpt(b.wire)
+	}
+	return nil
+}
 
 func (b *bodies) Data(r io.Reader) error {
 	r = b.wire.source(r)
 	got, err := io.ReadAll(r)
+	if b.data != nil {
+		b.data(b.wire, err)
+	}
 	if err != nil {
 		return reply(err)
 	}
@@ -82,6 +105,11 @@ func (b *bodies) Data(r io.Reader) error {
 // converse plays one client against the wire and go-smtp.
 func converse(t testing.TB, said []byte) (mails []string, replies string) {
 	t.Helper()
+	return converseWith(t, said, hooks{})
+}
+
+func converseWith(t testing.TB, said []byte, h hooks) (mails []string, replies string) {
+	t.Helper()
 	c := &script{in: bytes.NewReader(said), end: make(chan struct{})}
 	opt := &wireOptions{hostname: "mx.ours.example", features: func(*wire) []string { return []string{"PIPELINING", "CHUNKING"} },
 		patience: func() time.Duration { return time.Minute }, bad: func(_ *wire, n int) error {
@@ -89,9 +117,9 @@ func converse(t testing.TB, said []byte) (mails []string, replies string) {
 				return errTooManyCommands
 			}
 			return nil
-		}}
+		}, closing: h.closed}
 	w := newWire(c, opt, func() {})
-	srv := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &bodies{w, &mails}, nil }))
+	srv := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &bodies{w, &mails, h}, nil }))
 	srv.MaxRecipients = 2 * emptyCommands
 	srv.Domain, srv.EnableDSN, srv.EnableSMTPUTF8, srv.ErrorLog = "mx.ours.example", true, true, smtpLog{slog.New(slog.DiscardHandler)}
 	l := &oneConn{c: w, end: c.end}
@@ -102,7 +130,11 @@ func converse(t testing.TB, said []byte) (mails []string, replies string) {
 	case <-time.After(5 * time.Second):
 		t.Fatalf("the session does not end after %q", said)
 	}
-	srv.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		t.Fatalf("go-smtp does not end after %q: %v", said, err)
+	}
 	<-done
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,12 +159,12 @@ func TestWire_ManyRecipients(t *testing.T) {
 	}
 }
 
-// TestWire_Source: what was given up in chunks does not take the next mail's body.
+// TestWire_Source: who takes chunks does not take the next mail's body.
 func TestWire_Source(t *testing.T) {
 	t.Parallel()
 	r, _ := io.Pipe()
 	w := &wire{mode: modeBody}
-	if w.source(r) != io.Reader(r) {
+	if k, ok := w.source(r).(*chunks); !ok || k.Reader != io.Reader(r) {
 		t.Error("chunks are read from the body of DATA")
 	}
 	if _, ok := w.source(strings.NewReader("")).(*bodyReader); !ok {
@@ -164,8 +196,8 @@ var replyForm = regexp.MustCompile(`\A([2-5][0-9][0-9][ -][^\r\n]*\r\n)*\z`)
 
 var chunkLine = regexp.MustCompile(`(?i)BDAT[ \t]+0*([0-9]{1,10})[^\r\n]*\r?\n`)
 
-// chunks are all that could be a chunk of a BDAT in what a client said, in order.
-func chunks(said string) (list []string) {
+// chunksOf is all that could be a chunk of a BDAT in what a client said, in order.
+func chunksOf(said string) (list []string) {
 	for at := 0; ; {
 		m := chunkLine.FindStringSubmatchIndex(said[at:])
 		if m == nil {
@@ -196,7 +228,7 @@ func TestMadeOf(t *testing.T) {
 	t.Parallel()
 	said := hello + "BDAT 3\r\nabcBDAT 2 LAST\r\nde"
 	for mail, want := range map[string]bool{"abcde": true, "de": true, "abcBDAT": false, "abcd": false, "deabc": false} {
-		if got := madeOf(mail, chunks(said)); got != want {
+		if got := madeOf(mail, chunksOf(said)); got != want {
 			t.Errorf("%q: %v", mail, got)
 		}
 	}
@@ -222,7 +254,7 @@ func FuzzDialog(f *testing.F) {
 		plain := strings.ReplaceAll(string(said), "\r\n.", "\r\n")
 		for _, m := range mails {
 			dotted := (m == "" || strings.HasSuffix(m, "\r\n")) && strings.Contains(plain, m+"\r\n")
-			if !dotted && !madeOf(m, chunks(string(said))) {
+			if !dotted && !madeOf(m, chunksOf(string(said))) {
 				t.Errorf("%q became the mail %q", said, m)
 			}
 		}

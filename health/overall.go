@@ -23,7 +23,7 @@ func overall(list []Status) (State, string) {
 		case Maintenance:
 			maintained = append(maintained, s.Title)
 		case Down, NotAuthorised:
-			if s.Effect == Stops || s.Effect == StopsAsGroup && wholeGroupFailed(list, s.Group) {
+			if stops(list, s) {
 				stopped = append(stopped, s.Title)
 			} else {
 				weak = append(weak, s.Title)
@@ -43,6 +43,16 @@ func overall(list []Status) (State, string) {
 		return Maintenance, names(maintained, "is in maintenance", "are in maintenance") + "; everything else works."
 	}
 	return Up, "Everything works."
+}
+
+// stops says whether mail is not passed on because of a component that has failed.
+func stops(list []Status, s Status) bool {
+	return s.Effect == Stops || s.Effect == StopsAsGroup && wholeGroupFailed(list, s.Group)
+}
+
+// Stopping says whether mail is not passed on because of a component.
+func (r Report) Stopping(s Status) bool {
+	return (s.State == Down || s.State == NotAuthorised) && stops(r.Components, s)
 }
 
 func wholeGroupFailed(list []Status, group string) bool {

@@ -92,6 +92,9 @@ func (s *Store) StartSSO(ctx context.Context, name, purpose, next, browser strin
 			return "", "", err
 		}
 	}
+	if err := s.mayBegin(ctx); err != nil {
+		return "", "", err
+	}
 	address, req, err := prov.Start(ctx, purpose == ForConfirm)
 	if err != nil {
 		r, _ := pg.RequestFrom(ctx)
@@ -436,6 +439,27 @@ func (s *Store) link(ctx context.Context, p Principal, c sso.Claims) error {
 		}
 	}
 	return err
+}
+
+// Unlink takes the link with a provider away, and ends what may have been opened by it.
+// An account without a password has no other way in and keeps it.
+func (s *Store) Unlink(ctx context.Context, p Principal, provider string) error {
+	if err := s.fresh(p); err != nil {
+		return err
+	}
+	if !p.User.HasPassword() {
+		return fmt.Errorf("%w: this account has no password to sign in with", ErrInvalid)
+	}
+	return s.db.Act(ctx, p.Actor(), func(ctx context.Context, tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, deleteExternalSQL, p.User.ID, provider)
+		if err != nil {
+			return fmt.Errorf("take link away: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrNotFound
+		}
+		return s.endOthers(ctx, tx, p.Actor(), p.RoleNames(), p.User.ID, p.SessionID, endedByPerson)
+	})
 }
 
 // Linked names the providers that an account is linked with.

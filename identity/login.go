@@ -87,7 +87,8 @@ func (s *Store) FinishLogin(ctx context.Context, stepToken, code string, from ne
 		return "", Principal{}, err
 	}
 	who := attempt{key: u.ID.String() + " second", from: from, method: "totp", target: audit.Target{Type: "user_account", ID: u.ID.String()}, action: audit.MFAFailed}
-	if err := s.mayTry(ctx, who, nil); err != nil {
+	// Whoever has the password must not keep its owner out.
+	if err := s.mayTry(ctx, who, func() bool { return s.knows(ctx, u.Email, from) }); err != nil {
 		return "", Principal{}, err
 	}
 	if u.State != "active" {
@@ -132,11 +133,16 @@ type attempt struct {
 	action string // of a failure
 }
 
-// mayTry counts a try, and refuses it where there were too many.
+// mayTry counts a try, and refuses it where there were too many. Of a flood from one
+// address only its lock-out is on record: whoever goes on must not fill the record, or
+// the spool without which nobody gets in while the record cannot be written.
 func (s *Store) mayTry(ctx context.Context, a attempt, known func() bool) error {
 	v := s.throttle.Attempt(ctx, a.key, a.from, known)
 	if v.OK() {
 		return nil
+	}
+	if v.Flood {
+		return &ThrottledError{Until: v.Until}
 	}
 	if v.First {
 		if err := s.recordOrSpool(ctx, lockout(a, v)); err != nil {
@@ -224,6 +230,9 @@ func (s *Store) ChangePassword(ctx context.Context, p Principal, old, fresh stri
 		}
 		if _, err := tx.Exec(ctx, endSessionsSQL, p.User.ID, p.SessionID, endedByPassword); err != nil {
 			return fmt.Errorf("end other sessions: %w", err)
+		}
+		if _, err := tx.Exec(ctx, endStepsSQL, p.User.ID); err != nil {
+			return fmt.Errorf("end logins that are half done: %w", err)
 		}
 		_, err := s.record.Append(ctx, tx, audit.Event{Action: audit.PasswordChange, Actor: p.Actor(), Roles: p.RoleNames(), Retention: audit.Retention3Years,
 			Targets: []audit.Target{{Type: "user_account", ID: p.User.ID.String()}}})

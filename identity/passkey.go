@@ -195,6 +195,9 @@ func (s *Store) BeginPasskeyLogin(ctx context.Context) (options any, stepToken s
 	if s.webauthn == nil {
 		return nil, "", ErrNoPasskeys
 	}
+	if err := s.mayBegin(ctx); err != nil {
+		return nil, "", err
+	}
 	assertion, session, err := s.webauthn.BeginDiscoverableLogin(webauthn.WithUserVerification(protocol.VerificationRequired))
 	if err != nil {
 		return nil, "", fmt.Errorf("begin login by passkey: %w", err)
@@ -215,7 +218,7 @@ func (s *Store) PasskeyLogin(ctx context.Context, stepToken string, response []b
 	}
 	parsed, err := protocol.ParseCredentialRequestResponseBytes(response)
 	if err != nil {
-		return "", Principal{}, s.failed(ctx, who, "bad_answer", fmt.Errorf("%w: %w", ErrPasskey, err))
+		return "", Principal{}, s.failedPasskey(ctx, who, "bad_answer", fmt.Errorf("%w: %w", ErrPasskey, err))
 	}
 	var h holder
 	c, err := s.webauthn.ValidateDiscoverableLogin(func(_, handle []byte) (webauthn.User, error) {
@@ -237,12 +240,27 @@ func (s *Store) PasskeyLogin(ctx context.Context, stepToken string, response []b
 		err = s.usedPasskey(ctx, h.user.ID, c)
 	}
 	if err != nil {
-		return "", Principal{}, s.failed(ctx, who, "bad_answer", fmt.Errorf("%w: %w", ErrPasskey, err))
+		return "", Principal{}, s.failedPasskey(ctx, who, "bad_answer", fmt.Errorf("%w: %w", ErrPasskey, err))
 	}
 	if h.user.State != "active" {
-		return "", Principal{}, s.failed(ctx, who, "account_"+h.user.State, ErrPasskey)
+		return "", Principal{}, s.failedPasskey(ctx, who, "account_"+h.user.State, ErrPasskey)
 	}
 	return s.openSession(ctx, h.user, way{Method: "passkey", Provider: "local", MFA: true}, from, userAgent)
+}
+
+// failedPasskey records a failure. Anybody can make up answers of a passkey: beyond a
+// number from one network only the lock-out is on record.
+func (s *Store) failedPasskey(ctx context.Context, a attempt, code string, cause error) error {
+	switch v := s.throttle.Address(ctx, "passkey", a.from); {
+	case v.First:
+		if err := s.recordOrSpool(ctx, lockout(a, v)); err != nil {
+			return fmt.Errorf("record failed login: %w", err)
+		}
+		return cause
+	case !v.OK():
+		return &ThrottledError{Until: v.Until}
+	}
+	return s.failed(ctx, a, code, cause)
 }
 
 // usedPasskey stores the counter of the authenticator. One that goes back means

@@ -30,10 +30,11 @@ func (s *Store) ResetPassword(ctx context.Context, actor pg.Actor, roles []strin
 }
 
 // ResetFactors takes an account's second factors and recovery codes away, for
-// somebody who has lost them all, and ends its sessions.
+// somebody who has lost them all, and ends its sessions. Links with providers go too
+// where there is a password: whoever had the account may have made one of their own.
 func (s *Store) ResetFactors(ctx context.Context, actor pg.Actor, roles []string, user uuid.UUID) error {
 	return s.onAccount(ctx, actor, roles, user, audit.MFAChange, func(tx pgx.Tx) error {
-		for _, query := range []string{deleteTOTPSQL, deletePasskeysSQL, deleteRecoverySQL} {
+		for _, query := range []string{deleteTOTPSQL, deletePasskeysSQL, deleteRecoverySQL, deleteExternalsSQL} {
 			if _, err := tx.Exec(ctx, query, user); err != nil {
 				return err
 			}
@@ -50,6 +51,9 @@ func (s *Store) onAccount(ctx context.Context, actor pg.Actor, roles []string, u
 	return s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
 		if err := change(tx); err != nil {
 			return fmt.Errorf("%s: %w", action, err)
+		}
+		if _, err := tx.Exec(ctx, endStepsSQL, user); err != nil {
+			return fmt.Errorf("end logins that are half done: %w", err)
 		}
 		if err := s.endOthers(ctx, tx, actor, roles, user, uuid.Nil, endedByAdmin); err != nil {
 			return err

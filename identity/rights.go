@@ -165,6 +165,16 @@ func (p Principal) Can(right Right, workspace uuid.UUID) bool {
 	return false
 }
 
+// MayGive says whether the principal may give a role there, or become an account that
+// has it. A token gives nobody what it may not do itself: else one that may only make
+// accounts could make one that may do everything.
+func (p Principal) MayGive(r Role, workspace uuid.UUID) bool {
+	return !slices.ContainsFunc(grants(r), func(right Right) bool {
+		counts := workspace == uuid.Nil || !installOnly(right) // in a workspace such a right is none
+		return counts && !p.limit.allows(right, workspace)
+	})
+}
+
 // CanInstall says whether the principal has a right for the whole installation.
 func (p Principal) CanInstall(right Right) bool {
 	return p.Can(right, uuid.Nil) && may(p.InstallRoles, right) && (p.limit == nil || p.limit.workspace == uuid.Nil)

@@ -85,6 +85,9 @@ func (s *Store) GrantRole(ctx context.Context, p Principal, c RoleChange) (waiti
 }
 
 func (s *Store) grantOrAsk(ctx context.Context, tx pgx.Tx, p Principal, c RoleChange) (waiting bool, err error) {
+	if !p.MayGive(c.Role, c.Workspace) {
+		return false, ErrBeyondToken
+	}
 	if err := s.openWorkspace(ctx, tx, c.Workspace); err != nil {
 		return false, err
 	}

@@ -78,6 +78,19 @@ func (s *Store) putStep(ctx context.Context, kind, token string, of step, data a
 	})
 }
 
+// mayBegin counts a sign-in that begins before anybody has shown who they are.
+func (s *Store) mayBegin(ctx context.Context) error {
+	r, _ := pg.RequestFrom(ctx)
+	v := s.throttle.Begun(ctx, r.SourceIP)
+	if v.First {
+		s.log.Warn("too many sign-ins are begun from one address", "from", r.SourceIP, "until", v.Until)
+	}
+	if !v.OK() {
+		return &ThrottledError{Until: v.Until}
+	}
+	return nil
+}
+
 // peekStep reads a step and leaves it.
 func (s *Store) peekStep(ctx context.Context, kind, token string, data any) (step, error) {
 	return readStep(kind, data, s.db.QueryRow(ctx, peekStepSQL, hashOf(token), kind, s.now()))

@@ -16,9 +16,10 @@ import (
 // looked at, so that many at once are not all let through.
 const (
 	throttleWindow = 15 * time.Minute
-	perPair        = 5   // one account from one address
-	perAccount     = 50  // one account from anywhere: a wide attack; its owner gets in from where they were before
-	perAddress     = 100 // one address on any account: an office behind one address must get in
+	perPair        = 5    // one account from one address
+	perAccount     = 50   // one account from anywhere: a wide attack; its owner gets in from where they were before
+	perAddress     = 100  // one address on any account: an office behind one address must get in
+	begunEach      = 1000 // sign-ins that one address begins: each is a row until its time is over
 	redisTimeout   = 300 * time.Millisecond
 	maxLocalKeys   = 20000
 )
@@ -71,8 +72,8 @@ func limits(account string, from netip.Addr) []limit {
 	acc := hex.EncodeToString(sum[:16])
 	return []limit{
 		{"pair", "mailward:login:pair:" + acc + ":" + network, perPair},
-		{"account", "mailward:login:account:" + acc, perAccount},
 		{"address", "mailward:login:address:" + network, perAddress},
+		{"account", "mailward:login:account:" + acc, perAccount},
 	}
 }
 
@@ -81,6 +82,7 @@ type Verdict struct {
 	Until time.Time // no login is allowed; zero: it is
 	Limit string    // that is spent: pair, account or address
 	First bool      // this very attempt was the first beyond it
+	Flood bool      // one address goes on and on: that it does is on record already
 }
 
 // OK says whether the login may be tried.
@@ -88,25 +90,44 @@ func (v Verdict) OK() bool { return v.Until.IsZero() }
 
 // Attempt counts one login. known, which may be nil, says whether the account's
 // owner comes from there: then failures from elsewhere do not count, so that
-// nobody can lock another out by trying on and on.
+// nobody can lock another out by trying on and on. What the limits of an address
+// refuse does not count against the account either: one address alone cannot use
+// that up.
 func (t *Throttle) Attempt(ctx context.Context, account string, from netip.Addr, known func() bool) (v Verdict) {
 	for _, l := range limits(account, from) {
+		if l.name == "account" && !v.OK() {
+			break
+		}
 		n, ttl := t.count(ctx, l.key)
 		if n <= l.max || l.name == "account" && known != nil && known() {
 			continue
 		}
 		if end := t.now().Add(max(ttl, time.Second)); end.After(v.Until) {
-			v = Verdict{Until: end, Limit: l.name, First: v.First || n == l.max+1}
+			v.Until = end
 		}
+		first := n == l.max+1
+		if first || v.Limit == "" {
+			v.Limit = l.name
+		}
+		v.First, v.Flood = v.First || first, l.name == "address" && !first
 	}
 	return v
 }
 
 // Address counts what one network did wrong, beside logins with a password.
-func (t *Throttle) Address(ctx context.Context, what string, from netip.Addr) (v Verdict) {
+func (t *Throttle) Address(ctx context.Context, what string, from netip.Addr) Verdict {
+	return t.network(ctx, what, from, perAddress)
+}
+
+// Begun counts a sign-in that a network begins.
+func (t *Throttle) Begun(ctx context.Context, from netip.Addr) Verdict {
+	return t.network(ctx, "begun", from, begunEach)
+}
+
+func (t *Throttle) network(ctx context.Context, what string, from netip.Addr, most int) (v Verdict) {
 	n, ttl := t.count(ctx, "mailward:login:"+what+":"+networkOf(from))
-	if n > perAddress {
-		v = Verdict{Until: t.now().Add(max(ttl, time.Second)), Limit: "address", First: n == perAddress+1}
+	if n > most {
+		v = Verdict{Until: t.now().Add(max(ttl, time.Second)), Limit: "address", First: n == most+1}
 	}
 	return v
 }

@@ -62,6 +62,7 @@ var (
 	ErrInvalid        = errors.New("identity: not valid")
 	ErrLastAdmin      = errors.New("identity: somebody has to stay who can do this: the last administrator of a workspace, or the last operator")
 	ErrReasonRequired = errors.New("identity: a reason is required")
+	ErrBeyondToken    = errors.New("identity: a token gives nobody a right that it has not itself")
 	ErrArchived       = errors.New("identity: the workspace is archived")
 	ErrInUse          = errors.New("identity: the workspace still serves domains")
 	ErrNameTaken      = errors.New("identity: a workspace has this name already")

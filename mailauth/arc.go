@@ -59,7 +59,7 @@ type chain struct {
 // (RFC 8617 §5.2 steps 1 to 3). Fields may stand in any order.
 func readChain(f *fields) chain {
 	var c chain
-	if n := len(f.byName[nameAAR]) + len(f.byName[nameAMS]) + len(f.byName[nameAS]); n > 3*maxInstances {
+	if n := len(f.named(nameAAR)) + len(f.named(nameAMS)) + len(f.named(nameAS)); n > 3*maxInstances {
 		return chain{highest: maxInstances, err: errors.New("more than 50 sets")}
 	}
 	sets := make([]arcSet, maxInstances)
@@ -96,18 +96,15 @@ func sortField(sets []arcSet, fd field) (int, error) {
 	value := string(trimCRLF(fd.raw))
 	value = value[strings.IndexByte(value, ':')+1:]
 	if fd.name == nameAAR {
-		// RFC 8617 §4.1.1: i= comes first, the rest is an Authentication-Results.
-		first, rest, ok := strings.Cut(value, ";")
-		name, number, is := strings.Cut(first, "=")
-		n, err := instance(trimFWS(number))
-		if !ok || !is || trimFWS(name) != "i" || err != nil {
+		n, rest, ok := resultsInstance(value)
+		if !ok {
 			return 0, errors.New("ARC-Authentication-Results without a good i=")
 		}
 		s := &sets[n-1]
 		if s.hasAAR {
 			return n, fmt.Errorf("i=%d: two ARC-Authentication-Results", n)
 		}
-		s.hasAAR, s.aar, s.results = true, fd.raw, trimFWS(rest)
+		s.hasAAR, s.aar, s.results = true, fd.raw, rest
 		return n, nil
 	}
 	t, err := parseTags(value)
@@ -188,7 +185,10 @@ func (v *verifier) wantARC(c chain) {
 		return
 	}
 	for _, s := range c.sets {
-		v.want(s.amsTags)
+		// One with l= is not accepted: each length would be a hash of its own.
+		if _, has := s.amsTags["l"]; !has {
+			v.want(s.amsTags)
+		}
 	}
 	v.ask(c.sets[len(c.sets)-1].amsTags)
 }
@@ -202,7 +202,7 @@ func (v *verifier) arc(c chain, bodyErr error) ARC {
 		return res
 	}
 	for _, s := range c.sets {
-		res.Sealers = append(res.Sealers, safe(s.sealTags["d"]))
+		res.Sealers = append(res.Sealers, safeName(s.sealTags["d"]))
 	}
 	if c.err != nil {
 		return res.end(c.err)

@@ -1,10 +1,6 @@
 package mailauth
 
-import (
-	"strings"
-
-	"github.com/emersion/go-msgauth/authres"
-)
+import "strings"
 
 // maxSeen bounds what is read of one ARC-Authentication-Results.
 const maxSeen = 8 << 10
@@ -44,29 +40,51 @@ func seen(instance int, sealer, results string) Seen {
 	if len(results) > maxSeen {
 		return s
 	}
-	id, list, err := authres.Parse(results)
-	if err != nil {
+	id, list, ok := parseResults(results)
+	if !ok {
 		return s
 	}
 	s.AuthServ = safe(id)
 	for _, r := range list {
-		switch v := r.(type) {
-		case *authres.SPFResult:
+		switch value := safe(r.result); r.method {
+		case "spf":
 			if s.SPF == "" { // of several the first, which is MAIL FROM's
-				s.SPF = safe(string(v.Value))
+				s.SPF = value
 			}
-		case *authres.DKIMResult:
+		case "dkim":
 			if len(s.DKIM) < maxSignatures {
-				s.DKIM = append(s.DKIM, DKIM{Result: safe(string(v.Value)), Domain: safe(strings.ToLower(v.Domain))})
+				s.DKIM = append(s.DKIM, DKIM{Result: value, Domain: signerOf(r)})
 			}
-		case *authres.DMARCResult:
+		case "dmarc":
 			// Two that differ are worth nothing.
-			if value := safe(string(v.Value)); s.DMARC == "" {
-				s.DMARC, s.From = value, safe(strings.ToLower(v.From))
-			} else if s.DMARC != value {
+			if from := domainIn(r.properties["header.from"]); s.DMARC == "" {
+				s.DMARC, s.From = value, from
+			} else if s.DMARC != value || s.From != from {
 				s.DMARC = PermError
 			}
 		}
 	}
 	return s
+}
+
+// signerOf is the domain that signed. Google writes i= only, which is below d=
+// or d= itself.
+func signerOf(r methodResult) string {
+	if d, ok := r.properties["header.d"]; ok {
+		return domainIn(d)
+	}
+	return domainIn(r.properties["header.i"])
+}
+
+// domainIn is the domain of a property, with or without a local part before it;
+// "" where it is none.
+func domainIn(s string) string {
+	if _, domain, ok := cutLast(s, "@"); ok {
+		s = domain
+	}
+	d, err := aLabels(s)
+	if err != nil {
+		return ""
+	}
+	return safeName(d)
 }

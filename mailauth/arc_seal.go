@@ -46,14 +46,14 @@ func (s *Signer) Seal(ctx context.Context, arc ARC, authResults string, head, he
 	if err := hashBody(ctx, body(), bh); err != nil {
 		return nil, fmt.Errorf("seal as %s: %w", k.domain, err)
 	}
-	names := slices.Concat(signedNames(f), slices.Repeat([]string{"DKIM-Signature"}, min(len(f.byName["dkim-signature"]), 20)))
+	names := slices.Concat(signedNames(f), slices.Repeat([]string{"DKIM-Signature"}, min(len(f.named("dkim-signature")), 20)))
 	next := arcSet{aar: []byte(resultsField(c.highest+1, authResults))}
 	i, at := "i="+strconv.Itoa(c.highest+1), "t="+strconv.FormatInt(now.Unix(), 10)
 	var err error
 	next.ams, err = k.complete(ctx, signatureField("ARC-Message-Signature", []string{
 		i, "a=" + k.alg, "c=relaxed/relaxed", "d=" + k.domain, "s=" + k.selector, at,
 		"h=" + strings.Join(names, ":"), "bh=" + base64.StdEncoding.EncodeToString(bh.sum()),
-	}), f.pick(lower(names)))
+	}), f.pick(lower(names), nil))
 	if err != nil {
 		return nil, err
 	}

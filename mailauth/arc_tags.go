@@ -88,14 +88,16 @@ func withoutSignature(raw []byte) []byte {
 	return raw
 }
 
-// base64Tag decodes a value in which white space may stand anywhere.
+// base64Tag decodes a value in which white space may stand anywhere, and which
+// need not be filled up with = (RFC 6376 §2.10).
 func (t tags) base64Tag(name string) ([]byte, error) {
 	v := stripFWS(t[name])
 	if v == "" {
 		return nil, fmt.Errorf("no %s=", name)
 	}
-	b, err := base64.StdEncoding.Strict().DecodeString(v)
-	if err != nil {
+	bare := strings.TrimRight(v, "=")
+	b, err := base64.RawStdEncoding.DecodeString(bare)
+	if err != nil || len(v)-len(bare) > 2 {
 		return nil, fmt.Errorf("%s= is no base64", name)
 	}
 	return b, nil
@@ -124,6 +126,41 @@ func instance(v string) (int, error) {
 		return 0, errors.New("bad instance")
 	}
 	return n, nil
+}
+
+// resultsInstance reads i= at the start of an ARC-Authentication-Results, where
+// comments may stand (RFC 8617 §4.1.1), and returns what follows: an
+// Authentication-Results.
+func resultsInstance(value string) (n int, results string, ok bool) {
+	s := skipCFWS(value)
+	if s, ok = strings.CutPrefix(s, "i"); !ok {
+		return 0, "", false
+	}
+	if s, ok = strings.CutPrefix(skipCFWS(s), "="); !ok {
+		return 0, "", false
+	}
+	s = skipCFWS(s)
+	rest := strings.TrimLeft(s, "0123456789")
+	n, err := instance(s[:len(s)-len(rest)])
+	if rest, ok = strings.CutPrefix(skipCFWS(rest), ";"); !ok || err != nil {
+		return 0, "", false
+	}
+	return n, trimFWS(rest), true
+}
+
+// skipCFWS is s without the white space and comments at its start.
+func skipCFWS(s string) string {
+	for {
+		s = strings.TrimLeft(s, fws)
+		if !strings.HasPrefix(s, "(") {
+			return s
+		}
+		end := skipComment(s)
+		if end < 0 {
+			return ""
+		}
+		s = s[end+1:]
+	}
 }
 
 // dnsName says whether s can be asked for in the DNS. Underscores are let

@@ -107,7 +107,7 @@ func (f *forge) add(mail string, s set) string {
 		canon = simpleHeader
 	}
 	next := arcSet{aar: []byte(s.aar)}
-	next.ams = f.sign(signatureField("ARC-Message-Signature", ams), have.pick(names), canon)
+	next.ams = f.sign(signatureField("ARC-Message-Signature", ams), have.pick(names, nil), canon)
 	seal := s.seal([]string{i, "a=" + f.key.alg, "cv=" + cv, "d=sealer.example", "s=s", "t=1700000000"})
 	next.seal = f.sign(signatureField("ARC-Seal", seal), sealed(append(slices.Clone(c.sets), next)), relaxedHeader)
 	return string(next.seal) + string(next.ams) + string(next.aar) + mail
@@ -305,6 +305,7 @@ func TestARC_Structure(t *testing.T) {
 		"first says pass":       {f.add(f.add(plainMail, set{seal: tag("cv", "pass")}), set{}), Fail},
 		"first says fail":       {f.add(f.add(plainMail, set{seal: tag("cv", "fail")}), set{}), Fail},
 		"second says none":      {f.add(f.chain(1), set{seal: tag("cv", "none")}), Fail},
+		"results, comments":     {f.add(plainMail, set{aar: "ARC-Authentication-Results: (a;b) i (c) = (d) 1 (e) ; mx.example; dmarc=pass\r\n"}), Pass},
 		"results without i=":    {f.add(plainMail, set{aar: "ARC-Authentication-Results: mx.example; spf=pass\r\n"}), Fail},
 		"results, i= later":     {f.add(plainMail, set{aar: "ARC-Authentication-Results: mx.example; i=1; spf=pass\r\n"}), Fail},
 		"results, no semicolon": {f.add(plainMail, set{aar: "ARC-Authentication-Results: i=1 mx.example\r\n"}), Fail},

@@ -30,7 +30,7 @@ type signature struct {
 // of the author's own domain, then of those around it, then the rest in the
 // order of the header. unchecked is how many there are beyond maxSignatures.
 func readSignatures(f *fields, from string) (list []*signature, unchecked int) {
-	for _, at := range f.byName[nameDKIM] {
+	for _, at := range f.named(nameDKIM) {
 		list = append(list, readSignature(f.list[at].raw, from))
 	}
 	slices.SortStableFunc(list, func(a, b *signature) int { return a.rank - b.rank })
@@ -48,12 +48,17 @@ func readSignature(raw []byte, from string) *signature {
 		return s
 	}
 	t := s.tags
-	for _, n := range []string{"d", "s"} { // RFC 8616 §4: U-labels may stand here
+	for _, n := range []string{"d", "s"} { // RFC 8616 §5: U-labels may stand here, and in i=
 		if a, err := aLabels(t[n]); err == nil {
 			t[n] = a
 		}
 	}
-	s.Domain = safe(strings.ToLower(t["d"]))
+	if local, domain, ok := cutLast(t["i"], "@"); ok {
+		if a, err := aLabels(domain); err == nil {
+			t["i"] = local + "@" + a
+		}
+	}
+	s.Domain = safeName(strings.ToLower(t["d"]))
 	s.Selector, s.Algorithm, s.Identity = safe(t["s"]), safe(strings.ToLower(t["a"])), safe(t["i"])
 	b := stripFWS(t["b"])
 	s.Signature = safe(b[:min(len(b), 8)])
@@ -214,7 +219,7 @@ func (v *verifier) covers(s *signature, form bodyForm, names []string) (string, 
 		}
 	}
 	// RFC 6376 §8.15: the signature is over the last From; readers show the first.
-	if len(v.fields.byName["from"]) > signed {
+	if len(v.fields.named("from")) > signed {
 		return Policy, errors.New("a From that is not signed was added")
 	}
 	return Pass, nil

@@ -3,6 +3,7 @@ package mailauth
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"mailward/internal/dns"
@@ -26,6 +27,36 @@ type dmarc struct {
 
 func (c *Checker) newDMARC(ctx context.Context, author string) *dmarc {
 	return &dmarc{ctx: ctx, dns: c.dns, author: author, exists: true, DMARC: DMARC{Result: None, Domain: author}}
+}
+
+// newAuthors begins a check of each domain that a mail may be taken to be from:
+// the author's, or where there is not exactly one, none and those that From shows.
+func (c *Checker) newAuthors(ctx context.Context, f *fields, author string) []*dmarc {
+	list := []*dmarc{c.newDMARC(ctx, author)}
+	if author == "" {
+		for _, d := range shownDomains(f) {
+			list = append(list, c.newDMARC(ctx, d))
+		}
+	}
+	return list
+}
+
+// strictest is what the checks of newAuthors come to. DMARC says nothing of a
+// mail without exactly one author's domain, so a second one would get a forger
+// around it (RFC 9989 §11.5): where it fails for one
+// of them, what the strictest asks for counts. A pass counts for nothing.
+func strictest(list []*dmarc, r *Result) DMARC {
+	worst := list[0].evaluate(r)
+	order := []string{None, Quarantine, Reject}
+	for _, d := range list[1:] {
+		other := *r
+		other.DKIM = slices.Clone(r.DKIM)
+		if got := d.evaluate(&other); slices.Index(order, got.Wanted()) > slices.Index(order, worst.Wanted()) {
+			worst = got
+			worst.Reason = r.FromProblem
+		}
+	}
+	return worst
 }
 
 var errDNS = errors.New("DNS trouble")

@@ -2,11 +2,16 @@ package mailauth
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
-// maxAuthors bounds the addresses of one From.
-const maxAuthors = 100
+const (
+	// maxAuthors bounds the addresses of one From.
+	maxAuthors = 100
+	// maxShown bounds the domains that are asked about where From names several.
+	maxShown = 5
+)
 
 // AuthorDomain is the domain of the author that a header names, in A-labels; ""
 // where it does not name exactly one, and then the second result says why.
@@ -16,12 +21,11 @@ func AuthorDomain(header []byte) (domain, problem string) { return authorDomain(
 // Where there is not exactly one, or mail programs could read From in more than
 // one way, it is "" and the second result says why.
 func authorDomain(f *fields) (domain, problem string) {
-	switch at := f.byName["from"]; len(at) {
+	switch at := f.named("from"); len(at) {
 	case 0:
 		return "", "no From field"
 	case 1:
-		value := string(trimCRLF(f.list[at[0]].raw))
-		domains, err := domainsOf(value[strings.IndexByte(value, ':')+1:])
+		domains, err := fromDomains(f.list[at[0]])
 		if err != nil {
 			return "", note(err)
 		}
@@ -34,6 +38,47 @@ func authorDomain(f *fields) (domain, problem string) {
 	default:
 		return "", "several From fields"
 	}
+}
+
+// shownDomains are the domains that a reader may see as the author's where there
+// is not exactly one: of all From fields, each once, the first ones.
+func shownDomains(f *fields) (list []string) {
+	for _, at := range f.named("from") {
+		domains, err := fromDomains(f.list[at])
+		if err != nil {
+			domains = looseDomains(string(f.list[at].raw))
+		}
+		for _, d := range domains {
+			if len(list) < maxShown && !slices.Contains(list, d) {
+				list = append(list, d)
+			}
+		}
+	}
+	return list
+}
+
+// looseDomains is what follows an @ in a field that cannot be read: mail programs
+// show something of it all the same.
+func looseDomains(raw string) (list []string) {
+	parts := strings.Split(raw, "@")
+	for _, s := range parts[1:min(len(parts), maxAuthors)] {
+		if end := strings.IndexFunc(s, notInDomain); end >= 0 {
+			s = s[:end]
+		}
+		if d, err := hostName(strings.TrimRight(s, ".")); err == nil {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+func notInDomain(r rune) bool {
+	return r < 0x80 && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.", r)
+}
+
+func fromDomains(from field) ([]string, error) {
+	value := string(trimCRLF(from.raw))
+	return domainsOf(value[strings.IndexByte(value, ':')+1:])
 }
 
 // domainsOf reads the domains of an address list, groups included (RFC 5322
@@ -87,19 +132,26 @@ func (p *addressReader) read(s string) error {
 			if end < 0 {
 				return errFrom
 			}
+			p.put(' ') // it parts words, as white space does
 			i += end
 		case c < ' ' && c != '\t' && c != '\r' && c != '\n', c == 0x7f, c == '\\':
 			return errFrom
 		case p.inAngle && c == '>':
 			p.addresses, p.inAngle = append(p.addresses, p.angle.String()), false
 			p.angle.Reset()
+			p.item.Reset()
 		case p.inAngle && c == '<', !p.inAngle && c == '>', c == '<' && p.hadAngle:
 			return errFrom
 		case c == '<':
 			p.inAngle, p.hadAngle = true, true
 		case !p.inAngle && (c == ',' || c == ';'):
-			p.end()
-		case !p.inAngle && c == ':': // the name of a group ends
+			if err := p.end(); err != nil {
+				return err
+			}
+		case !p.inAngle && c == ':': // the name of a group ends; one with an @ is what some take for the address
+			if strings.Contains(p.item.String(), "@") {
+				return errFrom
+			}
 			p.item.Reset()
 		default:
 			p.put(c)
@@ -111,8 +163,7 @@ func (p *addressReader) read(s string) error {
 	if p.inAngle {
 		return errFrom
 	}
-	p.end()
-	return nil
+	return p.end()
 }
 
 func (p *addressReader) put(c byte) {
@@ -124,13 +175,17 @@ func (p *addressReader) put(c byte) {
 }
 
 // end ends one entry of the list. Without an angle bracket it is an address
-// itself if it looks like one.
-func (p *addressReader) end() {
-	if !p.hadAngle && strings.Contains(p.item.String(), "@") {
+// itself if it looks like one; behind one, nothing may.
+func (p *addressReader) end() error {
+	if strings.Contains(p.item.String(), "@") {
+		if p.hadAngle {
+			return errFrom
+		}
 		p.addresses = append(p.addresses, p.item.String())
 	}
 	p.item.Reset()
 	p.hadAngle = false
+	return nil
 }
 
 // skipQuoted is where the quoted string at the start of s ends, -1 where it does not.
@@ -178,9 +233,22 @@ func domainOf(address string) (string, error) {
 	if !ok || trimFWS(local) == "" || strings.Contains(domain, "@") {
 		return "", errors.New("an address without a domain in From")
 	}
-	d, err := aLabels(stripFWS(domain))
-	if err != nil {
+	joined, ok := joinDots(domain)
+	d, err := aLabels(joined)
+	if err != nil || !ok {
 		return "", errors.New("an address without a domain name in From")
 	}
 	return d, nil
+}
+
+// joinDots takes white space out of a domain, where it may be: at its ends and
+// beside a dot (RFC 5322 §4.4). In between it would make one name of two.
+func joinDots(s string) (string, bool) {
+	words := strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(fws, r) })
+	for i := 1; i < len(words); i++ {
+		if !strings.HasSuffix(words[i-1], ".") && !strings.HasPrefix(words[i], ".") {
+			return "", false
+		}
+	}
+	return strings.Join(words, ""), true
 }

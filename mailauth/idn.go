@@ -14,6 +14,9 @@ var lookup = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.VerifyDNSLength
 
 var errNoDomain = errors.New("no domain name")
 
+// maxName is the longest name that DNS has (RFC 1035 §2.3.4), as it is written.
+const maxName = 253
+
 // aLabels is a domain as DNS knows it: U-labels made A-labels (RFC 5890 §2.3),
 // lower case, without a final dot.
 func aLabels(domain string) (string, error) {
@@ -43,7 +46,7 @@ func hostName(domain string) (string, error) {
 // askable says whether a name can be asked for at all (RFC 1035 §2.3.4). Odd
 // characters are none of its business, unless they have a meaning to us.
 func askable(domain string) bool {
-	if len(domain) > 253 {
+	if len(domain) > maxName {
 		return false
 	}
 	for label := range strings.SplitSeq(domain, ".") {

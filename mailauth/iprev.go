@@ -22,8 +22,8 @@ func (c *Checker) iprev(ctx context.Context, ip netip.Addr) IPRev {
 	r := IPRev{Result: Fail, IP: ip.String()}
 	names, err := c.dns.LookupAddr(ctx, ip.String())
 	switch {
-	case isMissing(err):
-		r.Reason = "the address has no name"
+	case isMissing(err): // RFC 8601 §2.7.3: nothing is there to be compared
+		r.Result, r.Reason = PermError, "the address has no name"
 		return r
 	case err != nil:
 		r.Result, r.Reason = TempError, "DNS trouble"
@@ -54,7 +54,7 @@ func (c *Checker) iprev(ctx context.Context, ip netip.Addr) IPRev {
 		if i := slices.Index(results, result); i >= 0 {
 			name, err := hostName(names[i])
 			if err != nil {
-				name = safe(names[i])
+				name = safeName(names[i])
 			}
 			r.Result, r.Name = result, name
 			if result == TempError {

@@ -81,7 +81,9 @@ func parseKeyRecord(s string) (publicKey, error) {
 	if l, ok := t["s"]; ok && !slices.Contains(colonList(l), "*") && !slices.Contains(colonList(l), "email") {
 		return publicKey{}, errors.New("key not meant for mail")
 	}
-	if stripFWS(t["p"]) == "" {
+	if p, ok := t["p"]; !ok {
+		return publicKey{}, errors.New("key record without a key")
+	} else if stripFWS(p) == "" {
 		return publicKey{}, errors.New("key revoked")
 	}
 	raw, err := t.base64Tag("p")

@@ -44,9 +44,9 @@ type Checker struct {
 // New returns a Checker that asks r.
 func New(r Resolver) *Checker { return &Checker{dns: r, now: time.Now} }
 
-// Check asks about one mail. It ends within its budget, whatever DNS does.
-func (c *Checker) Check(ctx context.Context, env message.Envelope, sp *message.Spool) Result {
-	ctx, cancel := context.WithTimeout(ctx, budget)
+// Check asks about one mail. It waits no longer than its budget, whatever DNS does.
+func (c *Checker) Check(outer context.Context, env message.Envelope, sp *message.Spool) Result {
+	ctx, cancel := context.WithTimeout(outer, budget)
 	defer cancel()
 	var r Result
 	var wg sync.WaitGroup
@@ -61,10 +61,16 @@ func (c *Checker) Check(ctx context.Context, env message.Envelope, sp *message.S
 	f := splitFields(header)
 	r.From, r.FromProblem = authorDomain(f)
 	v := newVerifier(ctx, c.dns, f, c.now())
-	defer v.close()
-	// The record is asked for while the body is hashed.
-	d := c.newDMARC(ctx, r.From)
-	wg.Go(d.discover)
+	// What nobody waits for any more is not asked to its end.
+	defer func() { cancel(); v.close() }()
+	// A long body on a busy machine is no trouble of DNS: else a forger could make
+	// one of it.
+	v.reading = outer
+	// The records are asked for while the body is hashed.
+	dmarc := c.newAuthors(ctx, f, r.From)
+	for _, d := range dmarc {
+		wg.Go(d.discover)
+	}
 	list, unchecked := readSignatures(f, r.From)
 	chain := readChain(f)
 	v.wantDKIM(list)
@@ -75,7 +81,7 @@ func (c *Checker) Check(ctx context.Context, env message.Envelope, sp *message.S
 	r.DKIM, r.Unchecked = v.dkim(list, bodyErr), unchecked
 	r.ARC = v.arc(chain, bodyErr)
 	wg.Wait()
-	r.DMARC = d.evaluate(&r)
+	r.DMARC = strictest(dmarc, &r)
 	return r.finish()
 }
 
@@ -89,11 +95,25 @@ func cutLast(s, sep string) (string, string, bool) {
 
 // safe makes foreign text fit for a header line.
 func safe(s string) string {
-	s = strings.Map(func(r rune) rune {
+	s = printable(s)
+	return s[:min(len(s), 200)]
+}
+
+// safeName is safe for a domain name. It is never cut: what is left of a long
+// name can be somebody else's, and names are compared. Longer than a name can
+// be, it is none.
+func safeName(s string) string {
+	if len(s) > maxName {
+		return ""
+	}
+	return printable(s)
+}
+
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
 		if r <= 0x20 || r > 0x7e || strings.ContainsRune(`;()"\`, r) {
 			return '_'
 		}
 		return r
 	}, s)
-	return s[:min(len(s), 200)]
 }

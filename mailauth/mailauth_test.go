@@ -107,6 +107,11 @@ func wellFormed(t *testing.T, got Result) {
 	if _, list, err := authres.Parse("mx.example; " + got.Header); err != nil || len(list) < 3 {
 		t.Errorf("%q: %d results, %v", got.Header, len(list), err)
 	}
+	for s := range strings.SplitSeq(got.Header, "; ") {
+		if !strictResult.MatchString(s) {
+			t.Errorf("a strict reader stops at %q", s)
+		}
+	}
 	var back Result
 	if err := json.Unmarshal(got.JSON, &back); err != nil || back.DMARC != got.DMARC || back.SPF != got.SPF {
 		t.Errorf("%s: %v", got.JSON, err)
@@ -175,7 +180,7 @@ func TestIPRev(t *testing.T) {
 	server.Fail("slow.example", testenv.DNSServFail)
 	server.Fail("7.2.0.192.in-addr.arpa", testenv.DNSServFail)
 	for ip, want := range map[string]string{
-		"192.0.2.1": Pass, "192.0.2.2": Fail, "192.0.2.3": Fail, "192.0.2.4": Pass, "192.0.2.5": TempError, "192.0.2.6": Fail, "192.0.2.7": TempError,
+		"192.0.2.1": Pass, "192.0.2.2": Fail, "192.0.2.3": Fail, "192.0.2.4": Pass, "192.0.2.5": TempError, "192.0.2.6": PermError, "192.0.2.7": TempError,
 		"2001:db8::1": Pass, "::ffff:192.0.2.1": Pass,
 	} {
 		if got := New(r).iprev(t.Context(), netip.MustParseAddr(ip)); got.Result != want {
@@ -194,6 +199,11 @@ func TestMethod_Quotes(t *testing.T) {
 		{method("spf", Pass, "", "smtp.mailfrom", "example.org", "x.y", ""), "spf=pass smtp.mailfrom=example.org"},
 		{method("dkim", Fail, `a "b" \c`, "header.i", "o'x y@example.org"), `dkim=fail reason="a _b_ _c" header.i="o'x y@example.org"`},
 		{method("iprev", Pass, "", "policy.iprev", "2001:db8::1"), `iprev=pass policy.iprev="2001:db8::1"`},
+		{method("dkim", Pass, "a; b", "header.i", "@example.org"), `dkim=pass reason="a_ b" header.i=@example.org`},
+		{method("dkim", Pass, "", "header.i", "a@b@example.org"), `dkim=pass header.i="a@b@example.org"`},
+		{method("dkim", Pass, "", "header.i", "a..b@example.org"), `dkim=pass header.i="a..b@example.org"`},
+		{method("dkim", Pass, "", "header.i", "a@-x.example.org"), `dkim=pass header.i="a@-x.example.org"`},
+		{method("dkim", Pass, "", "header.i", "a@localhost"), `dkim=pass header.i="a@localhost"`},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("%s, want %s", tt.got, tt.want)

@@ -206,7 +206,7 @@ func (s *Signer) DKIM(ctx context.Context, fromDomain string, head, header []byt
 		return nil, nil
 	}
 	names := signedNames(f)
-	signed := f.pick(lower(names))
+	signed := f.pick(lower(names), nil)
 	var out []byte
 	for _, k := range keys {
 		field := signatureField("DKIM-Signature", []string{
@@ -227,7 +227,7 @@ func (s *Signer) DKIM(ctx context.Context, fromDomain string, head, header []byt
 // has outlived does not keep us from signing. (A signature over a simple body
 // is believed: hashing the mail a second time would only save one field.)
 func (f *fields) signedBy(domain, bodySum string, now time.Time) bool {
-	for _, at := range f.byName["dkim-signature"] {
+	for _, at := range f.named("dkim-signature") {
 		_, value, _ := strings.Cut(string(f.list[at].raw), ":")
 		t, err := parseTags(strings.TrimRight(value, fws))
 		if err != nil || t["v"] != "1" || !strings.EqualFold(t["d"], domain) || checkSignatureTags(t) != nil {
@@ -249,8 +249,14 @@ func (f *fields) signedBy(domain, bodySum string, now time.Time) bool {
 // signedNames is h= for this mail.
 func signedNames(f *fields) []string {
 	var names []string
-	for _, c := range covered() {
-		n := len(f.byName[strings.ToLower(c.name)])
+	all := covered()
+	for _, c := range all {
+		names = append(names, strings.ToLower(c.name))
+	}
+	f.index(names...)
+	names = names[:0]
+	for _, c := range all {
+		n := len(f.named(strings.ToLower(c.name)))
 		if n == 0 && !c.always {
 			continue
 		}

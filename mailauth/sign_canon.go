@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"strings"
 )
 
 // The two canonicalisations of RFC 6376 §3.4, written as streams: a body is
@@ -15,11 +14,12 @@ import (
 
 // field is one header field as it came, its CRLF included.
 type field struct {
-	name string // lower case, without white space before the colon
+	name string // lower case; "" where it is none of those that we look at
 	raw  []byte
 }
 
-// fields is a header, with an index for picking fields from its end.
+// fields is a header, with an index of the names that were asked for: one of all
+// names would be forty times as large as a header of tiny fields.
 type fields struct {
 	list   []field
 	byName map[string][]int
@@ -40,16 +40,64 @@ func splitFields(parts ...[]byte) *fields {
 			f.add(raw)
 		}
 	}
+	f.index("from", nameDKIM, nameAAR, nameAMS, nameAS)
 	return f
 }
 
-func (f *fields) add(raw []byte) {
-	var name string
-	if i := bytes.IndexByte(raw, ':'); i > 0 {
-		name = strings.ToLower(strings.Trim(string(raw[:i]), " \t"))
+func (f *fields) add(raw []byte) { f.list = append(f.list, field{raw: raw}) }
+
+// index looks for the fields of the names, in lower case, that nobody has asked
+// for yet.
+func (f *fields) index(names ...string) {
+	var fresh map[string]string
+	for _, n := range names {
+		if _, known := f.byName[n]; known {
+			continue
+		}
+		if fresh == nil {
+			fresh = make(map[string]string, len(names))
+		}
+		f.byName[n], fresh[n] = nil, n
 	}
-	f.byName[name] = append(f.byName[name], len(f.list))
-	f.list = append(f.list, field{name, raw})
+	if len(fresh) == 0 {
+		return
+	}
+	var buf [maxFieldName]byte
+	for i := range f.list {
+		if n, ok := fresh[string(lowerName(buf[:0], f.list[i].raw))]; ok {
+			f.list[i].name = n
+			f.byName[n] = append(f.byName[n], i)
+		}
+	}
+}
+
+// named is where the fields of a name are.
+func (f *fields) named(name string) []int {
+	f.index(name)
+	return f.byName[name]
+}
+
+// maxFieldName is more than the longest name that anybody asks for.
+const maxFieldName = 256
+
+// lowerName appends the name of a field, in lower case and without white space
+// around it; nothing where it has none, or one that is longer than any.
+func lowerName(to, raw []byte) []byte {
+	i := bytes.IndexByte(raw, ':')
+	if i <= 0 {
+		return to
+	}
+	name := bytes.Trim(raw[:i], fws)
+	if len(name) > maxFieldName {
+		return to
+	}
+	for _, c := range name {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		to = append(to, c)
+	}
+	return to
 }
 
 // fieldEnd is the length of the first field, its folded lines included.
@@ -69,13 +117,21 @@ func fieldEnd(h []byte) int {
 }
 
 // pick is the fields named, each name taking the last field of it that is not
-// taken yet (RFC 6376 §5.4.2). A name with none left stands for nothing.
-func (f *fields) pick(names []string) []field {
+// taken yet (RFC 6376 §5.4.2). A name with none left stands for nothing. own is
+// the signature that is checked, nil while it is made: it is not there for
+// itself (RFC 6376 §3.5, h=).
+func (f *fields) pick(names []string, own []byte) []field {
+	f.index(names...)
 	taken := make(map[string]int, len(names))
 	out := make([]field, 0, len(names))
 	for _, n := range names {
 		have := f.byName[n]
-		if at := len(have) - 1 - taken[n]; at >= 0 {
+		at := len(have) - 1 - taken[n]
+		if at >= 0 && len(own) > 0 && &f.list[have[at]].raw[0] == &own[0] {
+			taken[n]++
+			at--
+		}
+		if at >= 0 {
 			taken[n]++
 			out = append(out, f.list[have[at]])
 		}

@@ -41,7 +41,7 @@ func (c *Checker) spf(ctx context.Context, ip netip.Addr, helo, sender, identity
 	}
 	name, err := hostName(domain)
 	if err != nil { // RFC 7208 §4.3: no name that can be looked up, also an address literal
-		r.Domain, r.Reason = safe(domain), note(err)
+		r.Domain, r.Reason = safeName(domain), note(err)
 		return r
 	}
 	r.Domain = name
@@ -55,6 +55,10 @@ func (c *Checker) spf(ctx context.Context, ip netip.Addr, helo, sender, identity
 	r.Result = string(res)
 	var d *net.DNSError
 	switch {
+	case dns.late && r.Result != Pass:
+		// The library takes some trouble for "no match", as RFC 7208 §5.5 wants for
+		// ptr; but when our time is up nobody knows what else would have matched.
+		r.Result, r.Reason = TempError, "DNS trouble"
 	case err == nil || r.Result != PermError && r.Result != TempError: // else "matched all" and the like
 	case errors.Is(err, errSPFSyntax):
 		r.Reason = note(errSPFSyntax)
@@ -66,18 +70,49 @@ func (c *Checker) spf(ctx context.Context, ip netip.Addr, helo, sender, identity
 	return r
 }
 
-// spfResolver asks DNS as RFC 7208 wants it.
+// spfResolver asks DNS as RFC 7208 wants it. It is used by one goroutine.
 type spfResolver struct {
-	dns Resolver
-	ip  netip.Addr
+	dns  Resolver
+	ip   netip.Addr
+	late bool // a question had no answer when our time was up
+}
+
+// spfName is a name as it is asked for, macros expanded, with its final dot: an
+// address that a macro gave is a name here too. What is too long loses labels on
+// its left (RFC 7208 §7.3). False: nothing matches. Bytes beyond ASCII are of a
+// local part, and match nothing (RFC 8616 §4).
+func spfName(s string) (string, bool) {
+	s = strings.TrimSuffix(s, ".")
+	for ok := true; len(s) > maxName; {
+		if _, s, ok = strings.Cut(s, "."); !ok {
+			return "", false
+		}
+	}
+	return s + ".", strings.IndexFunc(s, func(r rune) bool { return r > 0x7e }) < 0
+}
+
+var errSPFName = &net.DNSError{Err: "no domain name", IsNotFound: true}
+
+// heard notes that a question came to nothing for want of time.
+func (r *spfResolver) heard(ctx context.Context, err error) error {
+	if err != nil && !isMissing(err) && ctx.Err() != nil {
+		r.late = true
+	}
+	return err
 }
 
 func (r *spfResolver) LookupMX(ctx context.Context, name string) ([]*net.MX, error) {
-	return r.dns.LookupMX(ctx, name)
+	name, ok := spfName(name)
+	if !ok {
+		return nil, errSPFName
+	}
+	list, err := r.dns.LookupMX(ctx, name)
+	return list, r.heard(ctx, err)
 }
 
 func (r *spfResolver) LookupAddr(ctx context.Context, addr string) ([]string, error) {
-	return r.dns.LookupAddr(ctx, addr)
+	list, err := r.dns.LookupAddr(ctx, addr)
+	return list, r.heard(ctx, err)
 }
 
 // LookupIPAddr asks for the family of the client (RFC 7208 §5.3), and for an
@@ -85,6 +120,10 @@ func (r *spfResolver) LookupAddr(ctx context.Context, addr string) ([]string, er
 // Trouble with any of them is trouble: half of the addresses could make a fail
 // of what nobody knows.
 func (r *spfResolver) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error) {
+	host, ok := spfName(host)
+	if !ok {
+		return nil, errSPFName
+	}
 	families := []string{"ip4"}
 	if r.ip.Is6() {
 		families = []string{"ip6", "ip4"}
@@ -99,7 +138,7 @@ func (r *spfResolver) LookupIPAddr(ctx context.Context, host string) ([]net.IPAd
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, r.heard(ctx, err)
 		}
 		for _, a := range addrs {
 			out = append(out, net.IPAddr{IP: net.IP(a.AsSlice())})

@@ -35,9 +35,13 @@ var errSPFSyntax = errors.New("syntax error in the record")
 // makes the whole record one then, and the library looks only as far as the
 // first match. It is told in the library's way, as trouble that will stay.
 func (r *spfResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	name, ok := spfName(name)
+	if !ok {
+		return nil, errSPFName
+	}
 	list, err := r.dns.LookupTXT(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, r.heard(ctx, err)
 	}
 	var record string
 	records := 0

@@ -14,10 +14,11 @@ import (
 // verifier checks all signatures of one mail, DKIM's and the ARC chain's: each
 // key is asked for once, and the body is read once.
 type verifier struct {
-	ctx    context.Context
-	dns    Resolver
-	fields *fields
-	now    time.Time
+	ctx     context.Context // of the questions
+	reading context.Context // of the body
+	dns     Resolver
+	fields  *fields
+	now     time.Time
 
 	asking sync.WaitGroup
 	keys   map[string]*keyAnswer // used by one goroutine; the answers arrive in others
@@ -39,7 +40,7 @@ type bodyForm struct {
 }
 
 func newVerifier(ctx context.Context, dns Resolver, f *fields, now time.Time) *verifier {
-	return &verifier{ctx: ctx, dns: dns, fields: f, now: now, keys: map[string]*keyAnswer{}, bodies: map[bodyForm]*bodyHash{}, sums: map[bodyForm][]byte{}}
+	return &verifier{ctx: ctx, reading: ctx, dns: dns, fields: f, now: now, keys: map[string]*keyAnswer{}, bodies: map[bodyForm]*bodyHash{}, sums: map[bodyForm][]byte{}}
 }
 
 // close waits for what was asked: all of it ends with the context.
@@ -103,7 +104,7 @@ func (v *verifier) readBody(body func() io.Reader) error {
 	for _, h := range v.bodies {
 		all = append(all, h)
 	}
-	if err := hashBody(v.ctx, body(), all...); err != nil {
+	if err := hashBody(v.reading, body(), all...); err != nil {
 		// The mail could not be read: our trouble, not the signer's.
 		return fmt.Errorf("%w: %w", errTemporary, err)
 	}
@@ -141,7 +142,7 @@ func (v *verifier) digest(t tags, names []string, own []byte) ([]byte, error) {
 	if header == "relaxed" {
 		canon = relaxedHeader
 	}
-	return hashFields(canon, v.fields.pick(names), own), nil
+	return hashFields(canon, v.fields.pick(names, own), own), nil
 }
 
 func (v *verifier) signature(t tags, digest []byte) error {

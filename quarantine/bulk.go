@@ -227,6 +227,8 @@ type BulkItem struct {
 	At      *time.Time `json:"at,omitempty"`
 	Subject string     `json:"subject"`
 	From    string     `json:"header_from"`
+
+	Workspace uuid.UUID `json:"workspace_id"`
 }
 
 // Get reads an act of its owner, with its items.

@@ -175,6 +175,8 @@ func (s *Server) problem(err error) error {
 		errors.Is(err, policy.ErrStatic), errors.Is(err, ruleset.ErrExists), errors.Is(err, ruleset.ErrConflict), errors.Is(err, ruleset.ErrTooMany), errors.Is(err, dlp.ErrExists), errors.Is(err, dlp.ErrConflict), errors.Is(err, dlp.ErrFull), errors.Is(err, identity.ErrExists),
 		errors.Is(err, alerting.ErrConflict), errors.Is(err, alerting.ErrExists), errors.Is(err, alerting.ErrRunning), errors.Is(err, alerting.ErrNotFiring):
 		return huma.Error409Conflict(publicText(err))
+	case errors.Is(err, identity.ErrBeyondToken):
+		return huma.Error403Forbidden(publicText(err))
 	case errors.Is(err, quarantine.ErrGone):
 		return huma.Error410Gone("the mail's bytes are gone")
 	case errors.Is(err, intel.ErrBadCursor), errors.Is(err, intel.ErrReasonRequired), errors.Is(err, quarantine.ErrReasonRequired), errors.Is(err, quarantine.ErrNoRecipient), errors.Is(err, quarantine.ErrBadCursor), errors.Is(err, quarantine.ErrBadFilter), errors.Is(err, quarantine.ErrBulkAct), errors.Is(err, ledger.ErrBadCursor), errors.Is(err, queue.ErrBadCursor), errors.Is(err, queue.ErrReasonRequired), errors.Is(err, policy.ErrBadCursor), errors.Is(err, policy.ErrReasonRequired),

@@ -145,6 +145,13 @@ type alertList struct {
 	Open bool `query:"open" doc:"only those that are more than calm"`
 }
 
+type alertEvents struct {
+	Paging
+	Query    string        `query:"q" maxLength:"200" doc:"a part of the rule's name or of what the alert concerns"`
+	Severity rule.Severity `query:"severity" enum:"info,warn,critical"`
+	State    rule.Phase    `query:"state" enum:"firing,pending,resolved,no_data,error,inactive"`
+}
+
 type alertAck struct {
 	ByID
 	Body struct {
@@ -181,8 +188,10 @@ func (s *Server) registerAlerts() {
 			return &one[alertShown]{alertShownOf(a)}, err
 		})
 	register(s, endpoint{http.MethodGet, "/alerts/history", "list-alert-events", "What alerts went through, the newest first", identity.AlertsRead, 0},
-		func(ctx context.Context, p identity.Principal, in *Paging) (*list[alerting.Event], error) {
-			got, next, err := s.deps.Alerts.Events(ctx, alertsOf(p), in.Cursor, in.Limit)
+		func(ctx context.Context, p identity.Principal, in *alertEvents) (*list[alerting.Event], error) {
+			f := alertsOf(p)
+			f.Text, f.Severity, f.Phase = in.Query, in.Severity, in.State
+			got, next, err := s.deps.Alerts.Events(ctx, f, in.Cursor, in.Limit)
 			return page(got, next), err
 		})
 	s.registerReactions()

@@ -18,6 +18,7 @@ import (
 type eventFilter struct {
 	Paging
 	Span
+	OwnWill
 	Actor string `query:"actor" maxLength:"254" doc:"mail address or id of an account, or a type of actor"`
 	EventKind
 	Target      string `query:"target" maxLength:"200" doc:"id of what was acted on"`
@@ -146,6 +147,9 @@ func (s *Server) getEvents(ctx context.Context, p identity.Principal, in *eventF
 func (s *Server) exportEvents(ctx context.Context, p identity.Principal, in *eventFilter, format audit.Format) (*huma.StreamResponse, error) {
 	if !p.Can(identity.AuditExport, uuid.Nil) {
 		return nil, huma.Error403Forbidden("this needs the right audit_export")
+	}
+	if err := in.ownWill(); err != nil {
+		return nil, err
 	}
 	f := s.auditFilter(p, in, identity.AuditExport)
 	if err := f.Check(); err != nil {

@@ -43,6 +43,7 @@ type exportDetail struct {
 
 type exportFile struct {
 	ByID
+	OwnWill
 	Name string `path:"name" maxLength:"200" doc:"of a file, with / as %2F; bundle.zip for all of them"`
 }
 
@@ -119,6 +120,9 @@ func (s *Server) postExport(ctx context.Context, p identity.Principal, in *expor
 const bundleName = "bundle.zip"
 
 func (s *Server) getExportFile(ctx context.Context, p identity.Principal, in *exportFile) (*huma.StreamResponse, error) {
+	if err := in.ownWill(); err != nil {
+		return nil, err
+	}
 	e, err := s.export(ctx, p, in.uuid(), identity.DownloadRaw)
 	if err != nil {
 		return nil, err

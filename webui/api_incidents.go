@@ -217,6 +217,7 @@ func (s *Server) registerIncidents() {
 		})
 	s.registerIncidentReports()
 	s.registerIncidentParts()
+	s.registerIncidentFile()
 }
 
 func (s *Server) registerIncidentReports() {

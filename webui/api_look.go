@@ -15,20 +15,26 @@ import (
 	"mailward/scanner"
 )
 
+// OwnWill is part of GET calls that hand out content and say on record who took it.
+// One that a browser makes on another site's or a mail's behalf is refused: nothing is
+// taken in the name of somebody who did not want it.
+type OwnWill struct {
+	Site string `header:"Sec-Fetch-Site" doc:"set by browsers"`
+}
+
+func (w OwnWill) ownWill() error {
+	if w.Site != "" && w.Site != "same-origin" {
+		return huma.Error403Forbidden("a link cannot ask for this in your name: call it from a program, or use the pages")
+	}
+	return nil
+}
+
 // Why is the reason for looking at content. It stands in the address, since
-// these are GET calls; so a call that a browser makes on another site's or a
-// mail's behalf is refused: nobody looks under a reason that was not theirs.
+// these are GET calls.
 type Why struct {
 	Purpose string `query:"purpose" required:"true" enum:"analysis,release,request,test" doc:"why; it goes on record before anything is shown"`
 	Reason  string `query:"reason" maxLength:"200" doc:"in words"`
-	Site    string `header:"Sec-Fetch-Site" doc:"set by browsers"`
-}
-
-func (w Why) ownWill() error {
-	if w.Site != "" && w.Site != "same-origin" {
-		return huma.Error403Forbidden("a link cannot give a reason: call this from a program, or use the pages")
-	}
-	return nil
+	OwnWill
 }
 
 type headersOutput struct {

@@ -202,9 +202,17 @@ func (s *Server) item(ctx context.Context, p identity.Principal, id uuid.UUID, r
 	return it, nil
 }
 
+type rawInput struct {
+	ByID
+	OwnWill
+}
+
 // getRaw sends the mail. The intent is committed before the first byte, the
 // result follows.
-func (s *Server) getRaw(ctx context.Context, p identity.Principal, in *ByID) (*huma.StreamResponse, error) {
+func (s *Server) getRaw(ctx context.Context, p identity.Principal, in *rawInput) (*huma.StreamResponse, error) {
+	if err := in.ownWill(); err != nil {
+		return nil, err
+	}
 	it, err := s.item(ctx, p, in.uuid(), identity.DownloadRaw)
 	if err != nil {
 		return nil, err

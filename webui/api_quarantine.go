@@ -106,6 +106,7 @@ func (s *Server) registerBulks() {
 	register(s, endpoint{http.MethodGet, "/quarantine/bulk/{id}", "get-bulk", "How far an act has come, and what became of each mail", identity.ViewMeta, 0},
 		func(ctx context.Context, p identity.Principal, in *ByID) (*one[quarantine.Bulk], error) {
 			k, err := s.deps.Bulks.Get(ctx, p.User.ID, in.uuid())
+			hideItems(k, p)
 			return &one[quarantine.Bulk]{Body: k}, err
 		})
 }
@@ -154,5 +155,6 @@ func (s *Server) postBulk(ctx context.Context, p identity.Principal, in *bulkInp
 	case errors.Is(err, quarantine.ErrBulkEmpty):
 		return nil, huma.Error422UnprocessableEntity("no such mail is there that you may do this with")
 	}
+	hideItems(k, p) // an act of this id may be an earlier one
 	return &one[quarantine.Bulk]{Body: k}, err
 }

@@ -40,15 +40,15 @@ func (s *Server) registerSignInAPI() {
 	ids := s.deps.Identity
 	register(s, endpoint{http.MethodPost, "/users/{id}/password", "reset-password", "Gives an account a one-time password and ends its sessions", identity.UsersWrite, 0},
 		func(ctx context.Context, p identity.Principal, in *ByID) (*one[oneTimePassword], error) {
-			if err := s.mayManage(ctx, p, in.uuid()); err != nil {
+			if err := s.mayBecome(ctx, p, in.uuid()); err != nil {
 				return nil, err
 			}
 			once, err := ids.ResetPassword(ctx, p.Actor(), p.RoleNames(), in.uuid())
 			return &one[oneTimePassword]{Body: oneTimePassword{once}}, err
 		})
-	register(s, endpoint{http.MethodDelete, "/users/{id}/factors", "reset-factors", "Takes an account's second factors and recovery codes away and ends its sessions", identity.UsersWrite, http.StatusNoContent},
+	register(s, endpoint{http.MethodDelete, "/users/{id}/factors", "reset-factors", "Takes an account's second factors, recovery codes and, where it has a password, links with single sign-on away, and ends its sessions", identity.UsersWrite, http.StatusNoContent},
 		func(ctx context.Context, p identity.Principal, in *ByID) (*nothing, error) {
-			if err := s.mayManage(ctx, p, in.uuid()); err != nil {
+			if err := s.mayBecome(ctx, p, in.uuid()); err != nil {
 				return nil, err
 			}
 			return &nothing{}, ids.ResetFactors(ctx, p.Actor(), p.RoleNames(), in.uuid())
@@ -86,8 +86,29 @@ func (s *Server) fresh(p identity.Principal) error {
 	return errStepUp
 }
 
-// mayManage says whether p may change how an account signs in. That is to become
-// that account, so p has to have the right wherever the account has a role.
+// mayBecome says whether p may change how an account signs in. That is to become it:
+// a token must have each right that the account has.
+func (s *Server) mayBecome(ctx context.Context, p identity.Principal, user uuid.UUID) error {
+	if err := s.mayManage(ctx, p, user); err != nil {
+		return err
+	}
+	roles, install, err := s.deps.Identity.Grants(ctx, user)
+	if err != nil {
+		return err
+	}
+	roles[uuid.Nil] = install
+	for w, list := range roles {
+		for _, r := range list {
+			if !p.MayGive(r, w) {
+				return identity.ErrBeyondToken
+			}
+		}
+	}
+	return nil
+}
+
+// mayManage says whether p may look after the sign-ins of an account: it has to have
+// the right wherever the account has a role.
 func (s *Server) mayManage(ctx context.Context, p identity.Principal, user uuid.UUID) error {
 	if err := s.fresh(p); err != nil {
 		return err

@@ -147,6 +147,7 @@ type frame struct {
 	Flash   string // key of a message about what was just done
 	Nav     []navGroup
 	Built   bool
+	KeysOff bool // single keys do nothing
 	Now     time.Time
 
 	Spaces         []identity.Space // of the person, where they have several
@@ -167,6 +168,17 @@ type navItem struct {
 }
 
 func (p *frame) asset(name string) string { return p.assets.url(name) }
+
+// keysEverywhere are the shortcuts that every page has.
+func (p *frame) keysEverywhere() [][2]string {
+	out := [][2]string{{p.T("keys.search"), "/"}}
+	for _, g := range p.Nav {
+		for _, it := range g.Items {
+			out = append(out, [2]string{it.Title, "g " + it.Key})
+		}
+	}
+	return append(out, [2]string{p.T("keys.help"), "?"})
+}
 
 // Can says whether the person has a right.
 func (p *frame) Can(right string) bool { return p.User.Can(right) }
@@ -233,6 +245,7 @@ const (
 	themeCookie = "mailward_theme"
 	langCookie  = "mailward_lang"
 	spaceCookie = "mailward_space"
+	keysCookie  = "mailward_keys"
 	flashCookie = "mailward_flash"
 )
 

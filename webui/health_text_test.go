@@ -83,6 +83,60 @@ func TestHealth_SpeaksGerman(t *testing.T) {
 	}
 }
 
+// manyDown has components that fail in all ways there are.
+type manyDown struct {
+	fakeMonitor
+	list []health.Status
+}
+
+func (m manyDown) Latest() health.Report {
+	return health.Report{At: testNow, State: health.Down, Components: m.list}
+}
+
+func (m manyDown) Check(context.Context) health.Report { return m.Latest() }
+
+// TestHealth_OneSentenceForEachEffect: the banner does not say of each component again
+// that mail flows.
+func TestHealth_OneSentenceForEachEffect(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	st := func(name string, state health.State, effect health.Effect) health.Status {
+		return health.Status{Name: name, Title: name, State: state, Effect: effect, Since: testNow, CheckedAt: testNow, Reason: name + " failed. Mail flows. Do something.", Detail: "dial tcp: refused"}
+	}
+	m := manyDown{list: []health.Status{st("redis", health.Down, health.Weakens), st("clamav", health.Down, health.Stops), st("dnsbl:bl.example", health.NotAuthorised, health.Weakens),
+		st("disk", health.Degraded, health.Stops), st("clock", health.Unknown, health.Weakens), st("smtp", health.Up, health.Stops), st("scanner", health.Down, health.Stops)}}
+	s.pages.monitor = m
+	banner := func(lang string) string {
+		_, text, _ := strings.Cut(s.get(t, "/health", "Accept-Language", lang), `<p class="lead">`)
+		text, _, _ = strings.Cut(text, "<section")
+		return text
+	}
+	for lang, want := range map[string][]string{
+		"en": {"because of: ClamAV; Scanner.", "Out of order, without stopping mail: Redis; DNSBL bl.example.", "Working, but not as it should be: Disk.", "Nothing is known about: Clock."},
+		"de": {"wegen: ClamAV; Scanner.", "Ausgefallen, ohne Mail aufzuhalten: Redis; ", "In Betrieb, aber nicht so, wie es sein soll: ", "Nichts bekannt ist über: "},
+	} {
+		got := banner(lang)
+		for _, w := range want {
+			if strings.Count(got, w) != 1 {
+				t.Errorf("%s: the banner lacks %q:\n%s", lang, w, got)
+			}
+		}
+		if strings.Contains(got, "Mail flows.") {
+			t.Errorf("%s: the banner says of a component that mail flows", lang)
+		}
+	}
+	// Each card says what its component means, and marks what is technical.
+	page := s.get(t, "/health", "Accept-Language", "de")
+	if strings.Count(page, "failed. Mail flows. Do something.") != len(m.list) || strings.Count(page, `Technische Einzelheit:</span> <span lang="en">dial tcp: refused</span>`) != 5 {
+		t.Error("the cards do not say it all")
+	}
+	// What is alone is said in full.
+	s.pages.monitor = manyDown{list: m.list[:1]}
+	if got := banner("en"); !strings.Contains(got, "redis failed. Mail flows. Do something.") {
+		t.Errorf("one component: %s", got)
+	}
+}
+
 func TestHealthWord(t *testing.T) {
 	t.Parallel()
 	c, err := newCatalog()

@@ -63,8 +63,11 @@ func (s *Server) person(c echo.Context) *Person {
 }
 
 func bodyLimit(path string) int64 {
-	if path == tryPath {
+	switch path {
+	case tryPath:
 		return maxUpload
+	case apiPrefix + "/intel/indicators":
+		return maxImport
 	}
 	if strings.HasPrefix(path, "/yara") || strings.HasPrefix(path, apiPrefix+"/yara/") {
 		return maxRulesBody

@@ -2,7 +2,9 @@ package webui
 
 import (
 	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
 
 	"github.com/labstack/echo/v4"
 )
@@ -36,3 +38,27 @@ func proxyOf(c echo.Context) netip.Addr {
 	}
 	return peer.Addr().Unmap()
 }
+
+// siteOf is what a browser says of where a call comes from (Fetch Metadata). It says
+// nothing over plain http to other hosts than its own; then the page that was left
+// may tell.
+func siteOf(r *http.Request) string {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		return site
+	}
+	u, err := url.Parse(r.Referer())
+	switch {
+	case err != nil || u.Host == "":
+		return ""
+	case u.Host == r.Host:
+		return "same-origin"
+	}
+	return "cross-site"
+}
+
+// fromOurPage says whether a person came by a link on a page of ours.
+func fromOurPage(r *http.Request) bool { return siteOf(r) == "same-origin" }
+
+// fromElsewhere says whether something else than a page of ours made a browser call:
+// another site, a mail, a bookmark. Programs are not from elsewhere.
+func fromElsewhere(r *http.Request) bool { return siteOf(r) != "" && !fromOurPage(r) }

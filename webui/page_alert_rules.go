@@ -248,19 +248,18 @@ func (s *pages) showAlertRule(c echo.Context, status int, f alertRuleForm) error
 	ctx := c.Request().Context()
 	f.CanWrite = s.mayAlert(c, identity.AlertsWrite, f.Workspace)
 	var err error
-	if f.Channels, err = s.alerts.Channels(ctx); err != nil {
+	if f.Channels, err = s.channelsFor(ctx, f.Workspace); err != nil {
 		return s.alertFailure(c, err)
 	}
-	f.Channels = slices.DeleteFunc(f.Channels, func(x alerting.Channel) bool { return x.Workspace != uuid.Nil && x.Workspace != f.Workspace })
 	if f.ID != uuid.Nil {
 		if f.Versions, err = s.alerts.Versions(ctx, f.ID); err != nil {
 			return s.alertFailure(c, err)
 		}
 	}
-	if f.CanWrite {
-		f.Preview = s.preview(ctx, f)
-	}
 	p := s.frame(c, "alerts")
+	if f.CanWrite {
+		f.Preview = s.preview(ctx, p, f)
+	}
 	if f.ID == uuid.Nil {
 		f.Spaces = s.ruleSpaces(c, p)
 	}
@@ -268,8 +267,14 @@ func (s *pages) showAlertRule(c echo.Context, status int, f alertRuleForm) error
 	return s.render(c, status, alertRulePage(p, f))
 }
 
+// channelsFor are the channels that a rule of a workspace can use.
+func (s *pages) channelsFor(ctx context.Context, workspace uuid.UUID) ([]alerting.Channel, error) {
+	all, err := s.alerts.Channels(ctx)
+	return slices.DeleteFunc(all, func(x alerting.Channel) bool { return x.Workspace != uuid.Nil && x.Workspace != workspace }), err
+}
+
 // preview runs the rule over the last days.
-func (s *pages) preview(ctx context.Context, f alertRuleForm) alertPreview {
+func (s *pages) preview(ctx context.Context, p *frame, f alertRuleForm) alertPreview {
 	v := alertPreview{Days: f.Days}
 	if f.Spec.Name == "" {
 		f.Spec.Name = "draft" // it needs none to be tried
@@ -281,7 +286,7 @@ func (s *pages) preview(ctx context.Context, f alertRuleForm) alertPreview {
 		v.Wrong = invalid.Error()
 	case err != nil:
 		s.log.Error("rule not tried", "error", err)
-		v.Wrong = "?"
+		v.Wrong = p.T("alert.preview.failed")
 	default:
 		v.Tried, v.Backtest = true, b
 	}
@@ -294,16 +299,16 @@ func (s *pages) getAlertPreview(c echo.Context) error {
 	if err != nil {
 		return s.alertFailure(c, err)
 	}
-	f := formOf(alerting.Rule{Workspace: w})
+	f, p := formOf(alerting.Rule{Workspace: w}), s.frame(c, "alerts")
 	if err := f.read(c.QueryParams()); err != nil {
 		f.Preview.Wrong = err.Error()
 	} else {
-		f.Preview = s.preview(c.Request().Context(), f)
+		f.Preview = s.preview(c.Request().Context(), p, f)
 	}
-	if f.Channels, err = s.alerts.Channels(c.Request().Context()); err != nil {
+	if f.Channels, err = s.channelsFor(c.Request().Context(), w); err != nil {
 		return s.alertFailure(c, err)
 	}
-	return s.render(c, http.StatusOK, alertPreviewBox(s.frame(c, "alerts"), f))
+	return s.render(c, http.StatusOK, alertPreviewBox(p, f))
 }
 
 func (s *pages) postAlertRule(c echo.Context) error {

@@ -212,7 +212,7 @@ func alertRulesResults(p *frame, v alertRulesView) templ.Component {
 				}
 				return nil
 			})
-			templ_7745c5c3_Err = empty(p, "search", p.T("rules.nomatch.title"), p.T("q.none.text")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var8), templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = empty(p, "search", p.T("list.nomatch"), p.T("list.nomatch.text")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var8), templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

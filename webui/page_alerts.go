@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -183,18 +184,38 @@ func (s *pages) alertFailure(c echo.Context, err error) error {
 
 // alertHistory is what alerts went through.
 type alertHistory struct {
-	Events []alerting.Event
-	Link   listLink
+	Query, Severity, State string
+	Events                 []alerting.Event
+	Link                   listLink
+}
+
+func (v alertHistory) filtered() bool { return v.Query+v.Severity+v.State != "" }
+
+func (v alertHistory) stateOptions(p *frame) []option {
+	return append([]option{{"", p.T("alert.state.any")}}, optionsOf(rule.Phases(), func(x string) string { return p.word("alert.state", x) })...)
 }
 
 func (s *pages) getAlertHistory(c echo.Context) error {
-	l := listLink{path: "/alerts/history", size: pageSize, at: c.QueryParam("after"), page: pageNumber(c.QueryParam("page"))}
-	events, next, err := s.alerts.Events(c.Request().Context(), s.alertFilter(c), l.at, pageSize)
-	if err != nil {
+	q := c.QueryParams()
+	v := alertHistory{Query: short(q.Get("q"))}
+	if sev := rule.Severity(q.Get("severity")); slices.Contains(rule.Severities(), sev) {
+		v.Severity = string(sev)
+	}
+	if ph := rule.Phase(q.Get("state")); slices.Contains(rule.Phases(), ph) {
+		v.State = string(ph)
+	}
+	v.Link = listLink{path: "/alerts/history", set: url.Values{"q": {v.Query}, "severity": {v.Severity}, "state": {v.State}}, size: pageSize, at: q.Get("after"), page: pageNumber(q.Get("page"))}
+	f := s.alertFilter(c)
+	f.Text, f.Severity, f.Phase = v.Query, rule.Severity(v.Severity), rule.Phase(v.State)
+	var err error
+	if v.Events, v.Link.next, err = s.alerts.Events(c.Request().Context(), f, v.Link.at, pageSize); err != nil {
 		return s.alertFailure(c, err)
 	}
-	l.next = next
-	return s.render(c, http.StatusOK, alertHistoryPage(s.frame(c, "alerts"), alertHistory{events, l}))
+	p := s.frame(c, "alerts")
+	if isFragment(c, "results") {
+		return s.render(c, http.StatusOK, alertHistoryResults(p, v))
+	}
+	return s.render(c, http.StatusOK, alertHistoryPage(p, v))
 }
 
 // silencesView is silences, and a new one.
@@ -223,7 +244,7 @@ func (s *pages) showSilences(c echo.Context, status int, v silencesView) error {
 		return s.alertFailure(c, err)
 	}
 	for _, x := range all {
-		if x.Workspace == uuid.Nil || s.mayAlert(c, identity.AlertsRead, x.Workspace) {
+		if seesSilence(s.person(c).principal, s.policies, x) {
 			v.Items = append(v.Items, x)
 		}
 	}
@@ -251,11 +272,19 @@ func (v silencesView) ruleOptions(p *frame) []option {
 }
 
 // alertScope is what somebody's new rule, channel or silence belongs to: the
-// installation where they may, else the first workspace where they may.
+// workspace that they have chosen in the frame, else the installation where they
+// may, else the first workspace where they may.
 func (s *pages) alertScope(c echo.Context, right identity.Right) (uuid.UUID, error) {
-	list, all := s.person(c).principal.Workspaces(right)
+	v := s.person(c)
+	if v.Space != uuid.Nil && s.mayAlert(c, right, v.Space) {
+		return v.Space, nil
+	}
+	list, all := v.principal.Workspaces(right)
 	if all {
 		return uuid.Nil, nil
+	}
+	if w, may := v.Target(string(right)); may {
+		return w, nil
 	}
 	if len(list) == 0 {
 		return uuid.Nil, alerting.ErrNotFound
@@ -338,16 +367,27 @@ func severityTone(sev rule.Severity) string {
 	return "info"
 }
 
-// metricValue writes a value of a metric.
+// metricUnits are the units that a number is written with; the others are counted.
+var metricUnits = map[string]string{"minutes": "unit.min", "seconds": "unit.s", "milliseconds": "unit.ms"}
+
+// metricValue writes a value of a metric with its unit.
 func (p *frame) metricValue(metric string, v *float64) string {
 	if v == nil {
 		return p.T("alert.novalue")
 	}
-	decimals := 0
-	if *v != float64(int64(*v)) {
-		decimals = 1
+	m, _ := rule.MetricNamed(metric)
+	if key := metricUnits[m.Unit]; key != "" {
+		return p.T(key, p.decimal(*v))
 	}
-	return p.Float(*v, decimals)
+	return p.decimal(*v)
+}
+
+// decimal writes a number with a place behind the point where it needs one.
+func (p *frame) decimal(v float64) string {
+	if v == float64(int64(v)) {
+		return p.Float(v, 0)
+	}
+	return p.Float(v, 1)
 }
 
 // condition is what a rule waits for.
@@ -357,7 +397,7 @@ func (p *frame) condition(s rule.Spec) string {
 	case rule.Below:
 		return p.T("alert.cond.below", n)
 	case rule.Times:
-		return p.T("alert.cond.times", n)
+		return p.T("alert.cond.times", p.decimal(s.Threshold))
 	}
 	return p.T("alert.cond.above", n)
 }

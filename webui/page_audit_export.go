@@ -102,12 +102,14 @@ func (s *pages) showAuditExports(c echo.Context, q url.Values, status int, wrong
 }
 
 // getAuditExport is for whoever has no passkey; others are led to where they sign.
+// A link on another site or in a mail leads there, too: it takes nothing in anybody's
+// name.
 func (s *pages) getAuditExport(c echo.Context) error {
 	must, err := s.signs(c, s.person(c))
 	if err != nil {
 		return s.failure(c, err)
 	}
-	if must {
+	if must || fromElsewhere(c.Request()) {
 		return c.Redirect(http.StatusSeeOther, "/audit/exports?"+c.QueryString())
 	}
 	return s.sendAuditExport(c, c.QueryParams())

@@ -3,6 +3,7 @@ package webui
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -28,23 +29,24 @@ func (s *pages) registerDigests(r router) {
 	r.page(http.MethodPost, "/settings/digest/send", rightPolicy, audit.DigestSend, s.postDigestNow)
 }
 
-// linksPerMinute is how often one address may come with links: more than a person
+// linksPerMinute is how often one network may come with links: more than a person
 // clicks, less than guessing takes.
 const linksPerMinute = 30
 
-// linkLimit counts calls of each address in one minute.
+// linkLimit counts calls of each network in one minute: who has one has countless
+// addresses of IPv6, and must not use up the room for all others.
 type linkLimit struct {
 	mu     sync.Mutex // guards minute, calls
 	minute int64
-	calls  map[string]int
+	calls  map[netip.Prefix]int
 }
 
 // allow counts a call.
-func (l *linkLimit) allow(from string, now time.Time) bool {
+func (l *linkLimit) allow(from netip.Prefix, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if m := now.Unix() / 60; m != l.minute || l.calls == nil {
-		l.minute, l.calls = m, map[string]int{}
+		l.minute, l.calls = m, map[netip.Prefix]int{}
 	}
 	l.calls[from]++
 	return l.calls[from] <= linksPerMinute && len(l.calls) < 100_000
@@ -95,7 +97,7 @@ func (s *pages) postDigestLink(c echo.Context) error {
 
 func (s *pages) openLink(c echo.Context) (v digestLink, status int, err error) {
 	c.Response().Header().Set("X-Robots-Tag", "noindex, nofollow")
-	if !s.links.allow(c.RealIP(), s.now()) {
+	if !s.links.allow(network(clientIP(c)), s.now()) {
 		return v, 0, errTooMany
 	}
 	v.Token = c.Param("token")

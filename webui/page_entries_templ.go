@@ -215,7 +215,7 @@ func entriesResults(p *frame, v entriesView) templ.Component {
 					}
 					return nil
 				})
-				templ_7745c5c3_Err = empty(p, "search", p.T("entry.nomatch"), p.T("q.none.text")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var8), templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = empty(p, "search", p.T("entry.nomatch"), p.T("list.nomatch.text")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var8), templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

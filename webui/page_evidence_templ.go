@@ -602,7 +602,7 @@ func exportResults(p *frame, v caseExportsView) templ.Component {
 				}
 				return nil
 			})
-			templ_7745c5c3_Err = empty(p, "search", p.T("ev.nomatch.title"), p.T("q.none.text")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var29), templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = empty(p, "search", p.T("ev.nomatch.title"), p.T("list.nomatch.text")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var29), templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

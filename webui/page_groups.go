@@ -20,8 +20,15 @@ type groupForm struct {
 }
 
 type groupsView struct {
+	Query string
+	All   int // also those that the search leaves out
 	Items []policy.Group
 	Form  groupForm // for a new one
+}
+
+// hasPart says whether one of some texts holds what is searched for.
+func hasPart(query string, texts ...string) bool {
+	return strings.Contains(strings.ToLower(strings.Join(texts, "\n")), strings.ToLower(query))
 }
 
 func (s *pages) getGroups(c echo.Context) error {
@@ -33,9 +40,14 @@ func (s *pages) showGroups(c echo.Context, status int, form groupForm) error {
 	if err != nil {
 		return s.failure(c, err)
 	}
-	p := s.frame(c, "policies")
+	p, v := s.frame(c, "policies"), groupsView{Query: short(c.QueryParam("q")), All: len(list), Form: form}
+	for _, g := range list {
+		if hasPart(v.Query, append(g.Members, g.Name)...) {
+			v.Items = append(v.Items, g)
+		}
+	}
 	s.flash(c, p)
-	return s.render(c, status, groupsPage(p, groupsView{list, form}))
+	return s.render(c, status, groupsPage(p, v))
 }
 
 func (s *pages) getGroup(c echo.Context) error {
@@ -130,6 +142,8 @@ func (s *pages) postGroupDelete(c echo.Context) error {
 
 // domainsView is the domains that we serve.
 type domainsView struct {
+	Query         string
+	All           int // also those that the search leaves out
 	Items         []policy.Domain
 	Name, NextHop string // of the one that was to be added
 	Wrong         string
@@ -147,8 +161,12 @@ func (s *pages) showDomains(c echo.Context, status int, v domainsView) error {
 	}
 	p := s.frame(c, "policies")
 	s.flash(c, p)
+	v.Query = short(c.QueryParam("q"))
 	for _, d := range all {
-		if p.User.CanIn(rightViewMeta, d.Workspace) {
+		if !p.User.CanIn(rightViewMeta, d.Workspace) {
+			continue
+		}
+		if v.All++; hasPart(v.Query, d.Name, d.NextHop) {
 			v.Items = append(v.Items, d)
 		}
 	}

@@ -114,20 +114,59 @@ func (s *pages) healthView(ctx context.Context, p *frame, r health.Report, span 
 	return v
 }
 
-// healthSentence says what the components that need a look mean for mail.
+// healthEffects are what components that are not as they should be mean for mail, the
+// worst first.
+var healthEffects = []string{"stops", "fails", "weak", "unknown"}
+
+// effectOf is which of them a component has; "": it needs no look.
+func effectOf(r health.Report, st health.Status) string {
+	switch {
+	case r.Stopping(st):
+		return "stops"
+	case st.State == health.Down, st.State == health.NotAuthorised:
+		return "fails"
+	case st.State == health.Degraded:
+		return "weak"
+	case st.State == health.Unknown:
+		return "unknown"
+	}
+	return ""
+}
+
+// namedComponents is how many components one sentence names.
+const namedComponents = 8
+
+// healthSentence says what the components that need a look mean for mail: of one alone
+// all that is known, of several a sentence for each effect that names them. The card of
+// each says the rest.
 func healthSentence(p *frame, r health.Report) string {
-	var parts []string
+	names := map[string][]string{}
+	var last health.Status
+	n := 0
 	for _, st := range r.Components {
-		if t := healthTone(st.State); t == "warn" || t == "crit" {
-			text, _ := healthText(p, st.Says, st.Reason)
-			parts = append(parts, text)
+		if e := effectOf(r, st); e != "" {
+			names[e] = append(names[e], componentTitle(p, st))
+			last, n = st, n+1
 		}
 	}
-	if len(parts) == 0 {
-		if r.State == health.Up {
-			return p.T("health.allgood")
+	switch {
+	case n == 0 && r.State == health.Up:
+		return p.T("health.allgood")
+	case n == 1:
+		text, _ := healthText(p, last.Says, last.Reason)
+		return text
+	}
+	var parts []string
+	for _, e := range healthEffects {
+		list := names[e]
+		if len(list) == 0 {
+			continue
 		}
-		return ""
+		text := strings.Join(list[:min(len(list), namedComponents)], "; ")
+		if more := len(list) - namedComponents; more > 0 {
+			text = p.T("health.more", text, more)
+		}
+		parts = append(parts, p.T("health.effect."+e, text))
 	}
 	return strings.Join(parts, " ")
 }

@@ -30,6 +30,8 @@ type incidentView struct {
 	Decision string // that was sent and could not be kept
 	May      bool
 	Audit    bool // the person may read the record
+	File     bool // and take it away
+	Signs    bool // which they sign with a passkey
 }
 
 // incidentMoment is one line of the timeline.
@@ -64,7 +66,11 @@ func (s *pages) showIncident(c echo.Context, status int, v incidentView) error {
 	ctx, p := c.Request().Context(), s.frame(c, "incidents")
 	s.flash(c, p)
 	v.May, v.Audit = p.User.CanIn(rightIncidentsWrite, v.Workspace), p.User.CanIn(rightAuditRead, v.Workspace)
+	v.File = p.User.CanIn(rightAuditExport, v.Workspace)
 	var err error
+	if v.Signs, err = s.signs(c, p.User); err != nil {
+		return s.failure(c, err)
+	}
 	if v.Stages, err = v.Incident.Stages(s.incidents.Zone(), p.Now); err != nil {
 		v.Broken = err.Error()
 	}

@@ -37,6 +37,7 @@ func (s *pages) registerIncidents(r router) {
 	r.page(http.MethodPost, "/incidents/:id/notes", rightIncidentsWrite, "incident.note.create", s.postIncidentNote)
 	r.page(http.MethodPost, "/incidents/:id/mails", rightIncidentsWrite, "incident.mail.create", s.postIncidentMail)
 	r.page(http.MethodPost, "/incidents/:id/mails/:mail/remove", rightIncidentsWrite, "incident.mail.delete", s.postIncidentMailRemove)
+	r.page(http.MethodPost, "/incidents/:id/file", rightAuditExport, audit.IncidentExport, s.postIncidentFile)
 	r.page(http.MethodGet, "/incidents/:id/reports/:stage", rightIncidentsRead, audit.PageView, s.getIncidentReport)
 	r.page(http.MethodGet, "/incidents/:id/reports/:stage/sheet", rightIncidentsRead, audit.PageView, s.getIncidentSheet)
 	r.page(http.MethodPost, "/incidents/:id/reports/:stage/fields", rightIncidentsWrite, change, s.postIncidentFields)

@@ -1,11 +1,13 @@
 package webui
 
 import (
+	"archive/zip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -214,4 +216,87 @@ func (s *realSite) principal() identity.Principal {
 	_, p, err := s.ids.Login(context.Background(), s.admin.Email, sitePassword, netip.MustParseAddr("192.0.2.9"), "")
 	must(s.t, err)
 	return p
+}
+
+// TestIncidents_File: the archive holds the case, its events with proofs that can be
+// checked, and sums that fit; its own sum is on record.
+func TestIncidents_File(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	ctx := context.Background()
+	analyst, auditor, admin := s.token(identity.Analyst), s.token(identity.Auditor), s.token(identity.Admin)
+	_, m, _ := s.call(analyst, "POST", "/incidents", `{"title":"=cmd()\u001b[2J","detected_at":"2026-10-24T08:00:00Z","aware_at":"2026-10-24T08:00:00Z"}`)
+	path, number := "/incidents/"+m["id"].(string), m["number"].(string)
+	s.call(analyst, "POST", path+"/notes", `{"text":"mailbox locked"}`)
+	s.call(analyst, "POST", path+"/reports", `{"stage":"early_warning","seen_version":0,"state":"submitted","submitted_at":"2026-10-24T09:00:00Z","channel":"portal"}`)
+	s.call(analyst, "POST", path+"/mails", `{"mail_id":"`+s.ledgerMail(policy.DefaultWorkspace, "=HYPERLINK(1)").String()+`"}`)
+	if status, _, text := s.call(analyst, "POST", path+"/file", ""); status != 403 {
+		t.Errorf("without audit_export: %d %s", status, text)
+	}
+	must(t, s.audit.SequenceAll(ctx))
+	status, _, text := s.call(auditor, "POST", path+"/file", "")
+	if status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	z, err := zip.NewReader(strings.NewReader(text), int64(len(text)))
+	must(t, err)
+	files := map[string]string{}
+	for _, f := range z.File {
+		r, err := f.Open()
+		must(t, err)
+		b, err := io.ReadAll(r)
+		must(t, err)
+		name, ok := strings.CutPrefix(f.Name, number+"/")
+		if !ok || files[name] != "" {
+			t.Errorf("%s is not in its folder, or there twice", f.Name)
+		}
+		files[name] = string(b)
+	}
+	lines := 0
+	for line := range strings.Lines(files["SHA256SUMS"]) {
+		sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		if got := sha256.Sum256([]byte(files[name])); hex.EncodeToString(got[:]) != sum {
+			t.Errorf("the sum of %s does not fit", name)
+		}
+		lines++
+	}
+	if lines != len(files)-1 {
+		t.Errorf("%d sums of %d files", lines, len(files))
+	}
+	if !strings.Contains(files["mails.csv"], "'=HYPERLINK(1)") || !strings.Contains(files["README.txt"], "early_warning          submitted") || strings.Contains(files["README.txt"], "\x1b") || !strings.Contains(files["reports/early_warning-1.json"], "mailward-incident-report/1") || !strings.Contains(files["notes.json"], "mailbox locked") {
+		t.Errorf("%v", files)
+	}
+	proofs := 0
+	for name, text := range files {
+		id, ok := strings.CutPrefix(strings.TrimSuffix(name, ".tlog-proof"), "audit/")
+		if !ok || !strings.HasSuffix(name, ".tlog-proof") {
+			continue
+		}
+		proofs++
+		if !strings.HasPrefix(text, "c2sp.org/tlog-proof@v1\n") || files["audit/"+id+".json"] == "" || !strings.Contains(text, strings.TrimSpace(files["checkpoint.txt"])) {
+			t.Errorf("%s is no proof under the head: %s", name, text)
+		}
+	}
+	if proofs != 4 || strings.Count(files["audit.jsonl"], "\n") < 4 {
+		t.Errorf("%d proofs, events:\n%s", proofs, files["audit.jsonl"])
+	}
+	sum := sha256.Sum256([]byte(text))
+	events := s.events("incident.export")
+	if len(events) != 2 || !strings.Contains(fmt.Sprint(events[0]), hex.EncodeToString(sum[:])) || events[1]["phase"] != "intent" {
+		t.Errorf("on record: %v", events)
+	}
+	// In a browser it is a form, which is signed where there is a passkey.
+	b := s.browser()
+	b.login("admin@ours.example")
+	b.want(200, "GET", path, nil, path+"/file")
+	if status, _, body := b.do("POST", path+"/file", nil); status != 200 || !strings.HasPrefix(body, "PK") {
+		t.Errorf("%d %.100s", status, body)
+	}
+	key := b.passkey(s.admin.ID)
+	b.want(422, "POST", path+"/file", nil, "has to be signed")
+	b.want(200, "POST", path+"/file", key.sign(path+"/file", url.Values{}), "PK")
+	signedFor(t, s.events("incident.export")[0], path+"/file")
+	if status, _, _ := s.call(admin, "POST", "/incidents/"+uuid.NewString()+"/file", ""); status != 404 {
+		t.Errorf("of nothing: %d", status)
+	}
 }

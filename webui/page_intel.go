@@ -163,13 +163,13 @@ func (v Person) mayOverride(workspace *uuid.UUID) bool {
 func (s *pages) postOverride(c echo.Context) error {
 	who := s.person(c)
 	v := overridesView{Until: c.FormValue("until"), Everybody: c.FormValue("scope") == "installation"}
-	w := policy.DefaultWorkspace
+	w, may := who.Target(rightIntelWrite)
 	v.Form = intel.Override{Workspace: &w, Effect: c.FormValue("effect"), Kind: intel.Kind(oneOf(c.FormValue("kind"), intel.Kinds()...)), Value: strings.ToValidUTF8(c.FormValue("value"), ""),
 		Class: policy.Class(c.FormValue("class")), Owner: who.Email, Reason: strings.ToValidUTF8(c.FormValue("reason"), "")}
 	if v.Everybody {
-		v.Form.Workspace = nil
+		v.Form.Workspace, may = nil, true
 	}
-	if !who.mayOverride(v.Form.Workspace) {
+	if !may || !who.mayOverride(v.Form.Workspace) {
 		return s.fail(c, http.StatusForbidden, errBadInput)
 	}
 	if v.Until != "" {

@@ -114,6 +114,10 @@ func (s *pages) postPassword(c echo.Context) error {
 		var throttled throttledError
 		switch {
 		case err == nil:
+			// A cookie that somebody has copied ends with the old password.
+			if wrong, err := s.confirm(c, p.User, fresh); err != nil || wrong != "" {
+				s.log.Warn("the cookie was not renewed with the password", "wrong", wrong, "error", err)
+			}
 			return s.done(c, "flash.password", "/")
 		case errors.Is(err, errBadCredentials):
 			v.WrongOld = p.T("password.old.wrong")
@@ -147,8 +151,8 @@ func (s *pages) confirm(c echo.Context, v *Person, password string) (string, err
 	return "", err
 }
 
-// postPrefs keeps language and look, before a login too. A cookie serves both;
-// it says nothing about the person.
+// postPrefs keeps language, look and shortcuts, before a login too. Cookies serve both;
+// they say nothing about the person.
 func (s *pages) postPrefs(c echo.Context) error {
 	theme, locale := c.FormValue("theme"), c.FormValue("lang")
 	const year = 365 * 24 * time.Hour
@@ -161,6 +165,9 @@ func (s *pages) postPrefs(c echo.Context) error {
 		setCookie(c, langCookie, locale, year, s.secure)
 	} else {
 		locale = ""
+	}
+	if keys := oneOf(c.FormValue("keys"), "on", "off"); keys != "" {
+		setCookie(c, keysCookie, keys, year, s.secure)
 	}
 	if space, there := c.Request().PostForm["space"]; there && len(space) == 1 && len(space[0]) <= 36 {
 		setCookie(c, spaceCookie, space[0], year, s.secure) // what is not theirs counts for nothing

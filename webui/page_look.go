@@ -221,7 +221,12 @@ func (s *pages) postPart(c echo.Context) error {
 	if !ok {
 		return s.done(c, "", "/quarantine/"+it.ID.String()+"?tab=parts")
 	}
-	ctx := c.Request().Context()
+	if _, wrong, err := s.attest(c); err != nil {
+		return s.failure(c, err)
+	} else if wrong != "" {
+		return s.showItem(c, http.StatusUnprocessableEntity, actForm{Wrong: wrong}, "part-"+c.Param("n"))
+	}
+	ctx := c.Request().Context() // with the signature
 	ev, err := s.begin(ctx, partEvent(lookEvent(s.person(c).Actor, s.person(c).Roles, audit.ViewPart, it), part), purpose, reason)
 	if err != nil {
 		return s.failure(c, err)

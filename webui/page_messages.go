@@ -16,6 +16,7 @@ import (
 // messagesView is the list of all mail that was decided on.
 type messagesView struct {
 	Query, Range string
+	From, To     string // days or times; they count before the range
 	Action       policy.Action
 	Classes      []policy.Class
 	Link         listLink
@@ -41,21 +42,16 @@ func (s *pages) getMessages(c echo.Context) error {
 			v.Action = a
 		}
 	}
-	var span time.Duration
-	v.Range, span = rangeOf(q.Get("range"), "7d")
 	f := ledger.Filter{Workspaces: s.person(c).Workspaces, Query: v.Query, Classes: v.Classes, Cursor: q.Get("after"), Limit: pageSize}
 	if v.Action != "" {
 		f.Actions = []policy.Action{v.Action}
-	}
-	if span > 0 {
-		f.From = s.now().Add(-span)
 	}
 	set := url.Values{"q": {v.Query}, "action": {string(v.Action)}}
 	for _, class := range v.Classes {
 		set.Add("class", string(class))
 	}
-	if v.Range != "7d" {
-		set.Set("range", v.Range)
+	if err := s.readMailSpan(q, set, &v, &f); err != nil {
+		return s.failure(c, err)
 	}
 	v.Link = listLink{path: "/messages", set: set, size: pageSize, at: f.Cursor, page: pageNumber(q.Get("page"))}
 	if f.Cursor == "" {
@@ -79,6 +75,37 @@ func (s *pages) getMessages(c echo.Context) error {
 		return s.render(c, http.StatusOK, messagesResults(p, v))
 	}
 	return s.render(c, http.StatusOK, messagesPage(p, v))
+}
+
+// readMailSpan reads the time: exact from and to count before a range.
+func (s *pages) readMailSpan(q, set url.Values, v *messagesView, f *ledger.Filter) (err error) {
+	if f.From, v.From, err = instant(q.Get("from"), false); err != nil {
+		return err
+	}
+	if f.To, v.To, err = instant(q.Get("to"), true); err != nil {
+		return err
+	}
+	if v.From != "" || v.To != "" {
+		v.Range = "custom"
+		set["from"], set["to"] = []string{v.From}, []string{v.To}
+		return nil
+	}
+	var span time.Duration
+	if v.Range, span = rangeOf(q.Get("range"), "7d"); v.Range != "7d" {
+		set.Set("range", v.Range)
+	}
+	if span > 0 {
+		f.From = s.now().Add(-span)
+	}
+	return nil
+}
+
+func (v messagesView) rangeOptions(p *frame) []option {
+	out := rangeOptions(p)
+	if v.Range == "custom" {
+		out = append(out, option{"custom", p.T("range.custom", v.From, v.To)})
+	}
+	return out
 }
 
 // messageView is the story of one mail.

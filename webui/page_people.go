@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
@@ -15,6 +16,7 @@ import (
 	"mailward/audit"
 	"mailward/identity"
 	"mailward/internal/pg"
+	"mailward/policy"
 )
 
 // registerPeople is the pages of who may do what, and of what waits for a second
@@ -132,6 +134,23 @@ func approvalText(p *frame, r approval.Request) string {
 	return p.T("approval.will.role_grant", plain(d.Email, 254), p.word("role", d.Role), plain(where, 100))
 }
 
+// releaseAsked is what an approver has to know of a release, beside whom it reaches.
+type releaseAsked struct {
+	Class    policy.Class `json:"class"`
+	EndsAt   *time.Time   `json:"request_ends_at"`
+	Insisted bool         `json:"insisted"`
+	Again    bool         `json:"again"`
+}
+
+// releaseAskedOf reads it; nil: the request is none for a release.
+func releaseAskedOf(r approval.Request) *releaseAsked {
+	var a releaseAsked
+	if r.Kind != approval.Release || json.Unmarshal(r.Detail, &a) != nil {
+		return nil
+	}
+	return &a
+}
+
 // decidable says whether the person may decide on a request: with the right, and
 // it is not their own.
 func decidable(v *Person, r approval.Request) bool {
@@ -172,6 +191,7 @@ type usersView struct {
 	Spaces             []identity.Workspace // in which somebody can be given a role
 	Link               listLink
 	Wrong              string
+	Signs              bool // an account with its first role is made with the person's passkey
 }
 
 func (v usersView) stateOptions(p *frame) []option {
@@ -236,6 +256,9 @@ func (s *pages) showUsers(c echo.Context, status int, wrong string) (err error) 
 	if v.Spaces, err = s.spaces(c); err != nil {
 		return s.failure(c, err)
 	}
+	if v.Signs, err = s.signs(c, p.User); err != nil {
+		return s.failure(c, err)
+	}
 	s.flash(c, p)
 	return s.render(c, status, usersPage(p, v))
 }
@@ -254,7 +277,7 @@ func (s *pages) postUser(c echo.Context) error {
 	if form.Wrong != "" {
 		return s.showUsers(c, http.StatusUnprocessableEntity, p.T(form.Wrong))
 	}
-	if wrong, err := s.stepUp(c); err != nil || wrong != "" {
+	if wrong, err := s.signOrPassword(c); err != nil || wrong != "" {
 		return s.wrongUser(c, p, wrong, err)
 	}
 	u, waiting, err := s.people.AddUser(c.Request().Context(), who, identity.NewUser{Email: c.FormValue("email"), Name: short(c.FormValue("name")), Password: c.FormValue("first"),
@@ -288,7 +311,7 @@ type userView struct {
 	Spaces []identity.Workspace
 	Wrong  string
 	StepUp bool
-	Signs  bool // a role is given with the person's passkey
+	Signs  bool // roles are given and taken with the person's passkey
 }
 
 func (s *pages) getUser(c echo.Context) error { return s.showUser(c, http.StatusOK, "") }
@@ -332,7 +355,7 @@ func (s *pages) postUserAct(c echo.Context) error {
 	wrong := form.Wrong
 	if wrong == "" {
 		sure := s.stepUp
-		if c.Param("verb") == "grant" {
+		if c.Param("verb") == "grant" || c.Param("verb") == "revoke" {
 			sure = s.signOrPassword
 		}
 		if wrong, err = sure(c); err != nil {

@@ -42,6 +42,14 @@ func (v queueView) stateOptions(p *frame) (out []option) {
 	return out
 }
 
+// ariaSort says how the list is sorted by time.
+func (v queueView) ariaSort() string {
+	if v.Order == "oldest" {
+		return "ascending"
+	}
+	return "descending"
+}
+
 func (v queueView) orderOptions(p *frame) []option {
 	return []option{{"", p.T("order.newest")}, {"oldest", p.T("order.oldest")}}
 }

@@ -455,7 +455,7 @@ func rulesResults(p *frame, v rulesView) templ.Component {
 				}
 				return nil
 			})
-			templ_7745c5c3_Err = empty(p, "search", p.T("rules.nomatch.title"), p.T("q.none.text")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var23), templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = empty(p, "search", p.T("rules.nomatch.title"), p.T("list.nomatch.text")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var23), templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

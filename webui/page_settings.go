@@ -26,6 +26,7 @@ func (s *pages) registerSettings(r router) {
 	r.page(http.MethodPost, "/settings/passkeys/begin", rightAny, "passkey.create", s.postPasskeyAddBegin)
 	r.page(http.MethodPost, "/settings/passkeys", rightAny, "passkey.create", s.postPasskeyAdd)
 	r.page(http.MethodPost, "/settings/passkeys/:id/remove", rightAny, "passkey.delete", s.postPasskeyRemove)
+	r.page(http.MethodPost, "/settings/links/:provider/remove", rightAny, "external_identity.delete", s.postUnlink)
 	r.page(http.MethodPost, "/settings/recovery", rightAny, audit.MFAChange, s.postRecovery)
 	r.page(http.MethodPost, "/settings/sessions/others", rightAny, audit.SessionRevoke, s.postRevokeOthers)
 	r.page(http.MethodPost, "/settings/sessions/:id/revoke", rightAny, audit.SessionRevoke, s.postRevoke)
@@ -195,6 +196,10 @@ func (s *pages) postPasskeyRemove(c echo.Context) error {
 		return s.failure(c, err)
 	}
 	return s.settled(c, s.ids.RemovePasskey(c.Request().Context(), s.person(c).principal, id), "flash.passkey.removed")
+}
+
+func (s *pages) postUnlink(c echo.Context) error {
+	return s.settled(c, s.ids.Unlink(c.Request().Context(), s.person(c).principal, c.Param("provider")), "flash.unlinked")
 }
 
 func (s *pages) postRecovery(c echo.Context) error {

@@ -159,6 +159,11 @@ func (s *pages) beginCeremony(c echo.Context, options any, step string, err erro
 	case errors.Is(err, identity.ErrNoPasskeys), errors.Is(err, identity.ErrNotFound), errors.Is(err, identity.ErrInvalid):
 		return c.NoContent(http.StatusConflict)
 	}
+	var throttled *identity.ThrottledError
+	if errors.As(err, &throttled) {
+		c.Response().Header().Set("Retry-After", retryAfter(throttled.Until.Sub(s.now())))
+		return c.NoContent(http.StatusTooManyRequests)
+	}
 	s.log.Error("passkey not begun", "path", c.Path(), "error", err)
 	return c.NoContent(http.StatusInternalServerError)
 }
@@ -194,6 +199,10 @@ func (s *pages) getSSO(c echo.Context) error {
 	case c.QueryParam("for") == identity.ForConfirm && s.person(c) != nil:
 		purpose = identity.ForConfirm
 	case c.QueryParam("for") == identity.ForLink && s.person(c) != nil:
+		// Whoever could send a browser here could link an account of their own to this one.
+		if !fromOurPage(c.Request()) {
+			return s.showSettings(c, http.StatusForbidden, "elsewhere")
+		}
 		purpose, next = identity.ForLink, "/settings"
 	}
 	address, browser, err := s.ids.StartSSO(c.Request().Context(), c.Param("provider"), purpose, next, cookieValue(c, s.ssoCookie()), p)
@@ -337,8 +346,9 @@ func (s *pages) postConfirm(c echo.Context) error {
 	return s.render(c, http.StatusUnprocessableEntity, confirmPage(f, v))
 }
 
-// notSigned are the fields of a form that are no part of what it does.
-var notSigned = map[string]bool{"step": true, "answer": true, "password": true}
+// notSigned are the fields of a form that are no part of what it does, and passwords:
+// what is signed stands in the record.
+var notSigned = map[string]bool{"step": true, "answer": true, "password": true, "first": true}
 
 // formAct is what a form is about to do, as it is signed.
 func formAct(c echo.Context) identity.Act {

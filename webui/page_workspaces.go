@@ -21,6 +21,8 @@ func (s *pages) registerWorkspaces(r router) {
 // workspacesView is the list of workspaces: those in which the person has a
 // role, and all for who runs the installation.
 type workspacesView struct {
+	Query  string
+	All    int // also those that the search leaves out
 	Items  []identity.Workspace
 	Name   string // of the one that was to be made
 	Wrong  string
@@ -35,10 +37,17 @@ func (s *pages) getWorkspaces(c echo.Context) error {
 	return s.showWorkspaces(c, http.StatusOK, workspacesView{})
 }
 
-func (s *pages) showWorkspaces(c echo.Context, status int, v workspacesView) (err error) {
+func (s *pages) showWorkspaces(c echo.Context, status int, v workspacesView) error {
 	p := s.frame(c, "workspaces")
-	if v.Items, err = s.people.ListWorkspaces(c.Request().Context(), visibleWorkspaces(p.User.principal)); err != nil {
+	list, err := s.people.ListWorkspaces(c.Request().Context(), visibleWorkspaces(p.User.principal))
+	if err != nil {
 		return s.failure(c, err)
+	}
+	v.Query, v.All = short(c.QueryParam("q")), len(list)
+	for _, w := range list {
+		if hasPart(v.Query, w.Name) {
+			v.Items = append(v.Items, w)
+		}
 	}
 	v.StepUp = s.needsPassword(p)
 	s.flash(c, p)

@@ -94,6 +94,7 @@ type pages struct {
 	exports   *evidence.Store                                    // nil in tests of pages alone
 	alerts    *alerting.Store                                    // nil in tests of other pages
 	incidents *incident.Store                                    // nil in tests of other pages
+	files     incidentFiles
 
 	// session sets and clears the cookie; person reads who calls.
 	setSession   func(c echo.Context, token string)
@@ -205,7 +206,7 @@ func (s *pages) frame(c echo.Context, section string) *frame {
 	r := c.Request()
 	f := &frame{
 		Host: s.host, Path: r.URL.RequestURI(), Section: section, User: v, Built: s.assets.built(),
-		Now: s.now(), assets: s.assets, Theme: cookieValue(c, themeCookie),
+		Now: s.now(), assets: s.assets, Theme: cookieValue(c, themeCookie), KeysOff: cookieValue(c, keysCookie) == "off",
 	}
 	wishes := []string{cookieValue(c, langCookie), r.Header.Get("Accept-Language")}
 	if v != nil {

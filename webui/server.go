@@ -142,6 +142,7 @@ func (s *Server) newPages() error {
 		assets: newAssets(), catalog: texts, accounts: newAccounts(s.deps.Identity), ids: s.deps.Identity, publicURL: strings.TrimRight(s.cfg.PublicURL, "/"), held: newHeld(s.deps.Quarantine), queue: s.deps.Queue, leaks: s.deps.DLP, opener: newOpener(s.deps.Sidecar),
 		mails: s.deps.Ledger, record: s.deps.Audit, seal: s.deps.Seal, monitor: s.deps.Health,
 		policies: s.deps.Policies, trials: newTrials(s.deps), sandbox: s.cfg.Sandbox, rules: s.deps.Rules, people: s.deps.Identity, releases: s.deps.Quarantine, bulks: s.deps.Bulks, coverage: s.deps.Coverage, digests: s.deps.Digests, intel: s.deps.Intel, feeds: s.deps.Feeds, mailcow: s.deps.Mailcow, treeHead: s.treeHead, exports: s.deps.Evidence, alerts: s.deps.Alerts, incidents: s.deps.Incidents,
+		files:      incidentFiles{store: s.deps.Incidents, log: s.deps.Audit, now: s.now, seal: s.deps.Seal, exports: s.deps.Evidence, treeHead: s.treeHead},
 		setSession: s.setSession, clearSession: s.clearSession, person: s.person,
 	}
 	return nil

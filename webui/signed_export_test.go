@@ -3,15 +3,21 @@ package webui
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"mailward/approval"
 	"mailward/audit"
 	"mailward/identity"
+	"mailward/internal/message"
+	"mailward/policy"
+	"mailward/quarantine"
 )
 
 // signedFor checks the signature of an event as somebody does who has only the event:
@@ -171,4 +177,65 @@ func TestActs_AreSigned(t *testing.T) {
 		}
 		signedFor(t, s.events(c.action)[0], c.path, c.form.Get("reason"))
 	}
+}
+
+// TestActs_OfEqualWeightAreSigned: an account with its first role, a role that is taken
+// away, and one file of a held mail. What is signed has no password in it, and the bytes
+// of the record nobody's address.
+func TestActs_OfEqualWeightAreSigned(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	ctx, space := context.Background(), identity.DefaultWorkspace.String()
+	other, err := s.ids.CreateUser(ctx, pgOperator(), identity.NewUser{Email: "otto@ours.example", Password: sitePassword, Roles: []identity.Role{identity.Viewer}})
+	must(t, err)
+	user, item := "/users/"+other.ID.String(), "/quarantine/"+s.holdWithPart().String()
+	b := s.browser()
+	b.login(s.admin.Email)
+	key := b.passkey(s.admin.ID)
+	for _, c := range []struct {
+		page, path, action string
+		form               url.Values
+		statuses           []int
+	}{
+		{"/users", "/users", audit.RoleGrant, url.Values{"email": {"new@ours.example"}, "first": {sitePassword}, "role": {"analyst"}, "workspace": {space}, "reason": {"joins the SOC"}}, []int{303}},
+		{user, user + "/revoke", audit.RoleRevoke, url.Values{"role": {"viewer"}, "workspace": {space}, "reason": {"leaves the SOC"}}, []int{303}},
+		// There is no scanner here to take the file out: that somebody wanted it is on record first.
+		{item + "?tab=parts", item + "/parts/1", audit.ViewPart, url.Values{"purpose": {"analysis"}, "reason": {"for the lab"}}, []int{500}},
+	} {
+		b.want(200, "GET", c.page, nil, `data-passkey="sign"`, "You sign this with your passkey")
+		b.want(422, "POST", c.path+"?tab=parts", c.form, "has to be signed")
+		changed := key.sign(c.path, c.form)
+		changed["reason"] = []string{"another reason"}
+		b.want(422, "POST", c.path+"?tab=parts", changed, "signature does not fit")
+		if n := len(s.events(c.action)); n != 0 {
+			t.Fatalf("%d events %s without a signature", n, c.action)
+		}
+		if status, _, text := b.do("POST", c.path, key.sign(c.path, c.form)); !slices.Contains(c.statuses, status) {
+			t.Errorf("%s: %d %s", c.path, status, text)
+			continue
+		}
+		events := s.events(c.action)
+		signedFor(t, events[len(events)-1], c.path, c.form.Get("reason"))
+	}
+	p, err := s.audit.List(ctx, audit.Filter{Limit: 1000})
+	must(t, err)
+	for _, r := range p.Items {
+		shown := fmt.Sprint(r.Fields())
+		if strings.Contains(string(r.Bytes), "@ours.example") || strings.Contains(shown, sitePassword) {
+			t.Errorf("an address is in the bytes, or a password on record: %s", shown)
+		}
+	}
+}
+
+// holdWithPart holds a mail with one part that can be taken out.
+func (s *realSite) holdWithPart() uuid.UUID {
+	s.t.Helper()
+	sp, err := s.spool.FromBytes([]byte("Subject: x\r\n\r\nbad things\r\n"))
+	must(s.t, err)
+	defer sp.Close()
+	id, err := s.held.Hold(context.Background(), quarantine.Hold{Envelope: message.Envelope{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now(), From: "m@evil.example", Recipients: []string{"bob@ours.example"}},
+		Spool: sp, Workspace: policy.DefaultWorkspace, Class: policy.Malware, Report: policy.Report{Subject: "x", Parts: []policy.Part{{Path: "1", Name: "x.bin", SHA256: strings.Repeat("ab", 32)}}},
+		Recipients: []policy.RecipientDecision{{Address: "bob@ours.example", Domain: "ours.example", Action: policy.Quarantine}}})
+	must(s.t, err)
+	return id
 }

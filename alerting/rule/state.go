@@ -19,6 +19,9 @@ const (
 	Acknowledged Phase = "acknowledged"
 )
 
+// Phases are those that an alert can be in.
+func Phases() []Phase { return []Phase{Firing, Pending, Resolved, NoData, Failed, Inactive} }
+
 // resolvedFor is how long an alert that has ended is still shown as such.
 const resolvedFor = 15 * time.Minute
 

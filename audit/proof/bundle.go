@@ -95,10 +95,13 @@ type BundleAnchor struct {
 }
 
 // BundlePurge names events that were deleted when their time was over. Event is
-// the protocol of it, whose bytes hold the digest over their numbers and leaves.
+// the protocol of it, whose bytes hold the digest over their numbers and leaves, and
+// Number its number: it is an event too, and goes when its own time is over. A deletion
+// of many events has several lines.
 type BundlePurge struct {
-	Event string   `json:"event"`
-	Seqs  []uint64 `json:"seqs"`
+	Event  string   `json:"event"`
+	Seqs   []uint64 `json:"seqs"`
+	Number *uint64  `json:"number,omitempty"`
 }
 
 // Readme tells people what they hold, and how to check it without us.

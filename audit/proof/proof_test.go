@@ -1,12 +1,16 @@
 package proof
 
 import (
+	"archive/zip"
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -188,5 +192,69 @@ func TestCheckpoint_SignedNote(t *testing.T) {
 	}
 	if _, _, err := Open(signed, []Key{other}); err == nil {
 		t.Error("taken without a signature of a known key")
+	}
+}
+
+// TestVerify_TextOfAStranger: what a bundle says of itself commands no terminal.
+func TestVerify_TextOfAStranger(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	note := base64.StdEncoding.EncodeToString(make([]byte, 32))
+	for name, text := range map[string]string{FileManifest: `{"schema": "` + BundleSchema + `"}`, FileKeys: "[]", FilePurged: "", FileLeaves: "", FileEvents: "",
+		FileCheckpoints: `{"note": "\u001b]0;all fits\u0007\u202e\n0\n` + note + `\n\nx"}`} {
+		f, err := w.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Write([]byte(text))
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := Verify(bytes.NewReader(b.Bytes()), int64(b.Len()), Options{})
+	if err != nil || !strings.Contains(rep.Problem, "under ?]0;all fits??: bad signature") {
+		t.Errorf("%q, %v", rep.Problem, err)
+	}
+}
+
+// TestEvent_OddNumbers: what the database takes can be checked, and nothing stands behind it.
+func TestEvent_OddNumbers(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	for text, want := range map[string]string{
+		`{"id": "x", "class": {"retention": "r"}, "n": 1e999, "m": -123456789012345678901234567890}`: "",
+		`{"id": "x", "class": {"retention": "r"}} {}`:                                                "more behind it",
+		`{"id": "x", "class": {"retention": "r"}`:                                                    "not readable",
+		`{"id": "x", "id": "y", "class": {"retention": "r"}}`:                                        "another id",
+	} {
+		leaf := Leaf(3, at, []byte(text))
+		err := (&verifier{}).event(BundleEvent{Seq: 3, ID: "x", RecordedAt: at, Retention: "r", Event: text}, leaf[:])
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// TestTold: a protocol that is not in a bundle may have gone when its own time was over.
+func TestTold(t *testing.T) {
+	t.Parallel()
+	n := func(v uint64) *uint64 { return &v }
+	for name, c := range map[string]struct {
+		purged map[string]purge
+		dead   map[uint64]string
+		want   bool
+	}{
+		"it is here":                  {map[string]purge{"a": {want: "x"}}, nil, true},
+		"it went with others":         {map[string]purge{"a": {number: n(9), last: 3}, "b": {want: "x"}}, map[uint64]string{9: "b"}, true},
+		"it has no number":            {map[string]purge{"a": {last: 3}, "b": {want: "x"}}, map[uint64]string{9: "b"}, false},
+		"its number is not deleted":   {map[string]purge{"a": {number: n(8), last: 3}, "b": {want: "x"}}, map[uint64]string{9: "b"}, false},
+		"it is older than the events": {map[string]purge{"a": {number: n(2), last: 3}, "b": {want: "x"}}, map[uint64]string{2: "b"}, false},
+		"each by the other":           {map[string]purge{"a": {number: n(9)}, "b": {number: n(8)}}, map[uint64]string{9: "b", 8: "a"}, false},
+	} {
+		v := &verifier{purged: c.purged, dead: c.dead}
+		if got := v.told("a"); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }

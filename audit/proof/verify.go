@@ -14,6 +14,8 @@ import (
 	"hash"
 	"io"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Options are what somebody who checks a bundle brings along.
@@ -62,17 +64,33 @@ func Verify(r io.ReaderAt, size int64, opt Options) (Report, error) {
 	if err = v.unpack(r, size, z); err == nil {
 		err = v.run()
 	}
+	for i, n := range v.rep.Notices {
+		v.rep.Notices[i] = shown(n)
+	}
 	var t *tampered
 	if errors.As(err, &t) {
-		v.rep.Problem, v.rep.Event = t.problem, t.event
+		v.rep.Problem, v.rep.Event = shown(t.problem), shown(t.event)
 		return v.rep, nil
 	}
 	return v.rep, err
 }
 
+// shown is text for a terminal: names and reasons in it are those of whoever has made
+// the bundle, and could command it.
+func shown(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
 type purge struct {
 	digest hash.Hash
 	want   string
+	number *uint64 // of the protocol
+	last   uint64  // of the deleted events
 }
 
 // verifier is the state of one check.
@@ -89,6 +107,7 @@ type verifier struct {
 	notes   map[string]string // by origin and size
 	purged  map[string]purge  // by the protocol's event
 	dead    map[uint64]string // deleted events, and their protocol
+	clock   clock
 	// passkeys are the public keys of credentials, as far as they have come.
 	passkeys map[string]string
 }
@@ -233,10 +252,15 @@ func (v *verifier) readParts() error {
 		if err != nil {
 			return err
 		}
-		v.purged[p.Event] = purge{digest: sha256.New()}
-		for _, seq := range p.Seqs {
-			v.dead[seq] = p.Event
+		one, there := v.purged[p.Event]
+		if !there {
+			one.digest = sha256.New()
 		}
+		one.number = p.Number
+		for _, seq := range p.Seqs {
+			v.dead[seq], one.last = p.Event, max(one.last, seq)
+		}
+		v.purged[p.Event] = one
 		return nil
 	})
 }
@@ -281,7 +305,11 @@ func (v *verifier) walk() error {
 			return err
 		}
 		v.rep.Events++
-		return v.event(e, leaf)
+		if err := v.event(e, leaf); err != nil {
+			return err
+		}
+		v.tell(e)
+		return nil
 	})
 	if err != nil {
 		return err
@@ -353,8 +381,8 @@ func (v *verifier) event(e BundleEvent, leaf []byte) error {
 	if h := Leaf(int64(e.Seq), e.RecordedAt, []byte(e.Event)); !bytes.Equal(h[:], leaf) {
 		return bad("was changed")
 	}
-	var in map[string]any
-	if err := json.Unmarshal([]byte(e.Event), &in); err != nil {
+	in, err := readEvent(e.Event)
+	if err != nil {
 		return bad("is not readable: %v", err)
 	}
 	if in["id"] != e.ID {
@@ -391,6 +419,19 @@ func (v *verifier) event(e BundleEvent, leaf []byte) error {
 		return bad("has values that it does not commit to")
 	}
 	return v.signature(e, in, bad)
+}
+
+// readEvent reads the text of an event. The database takes numbers that no float holds.
+func readEvent(text string) (in map[string]any, err error) {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&in); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("there is more behind it")
+	}
+	return in, nil
 }
 
 // protocol notes what an event of a deletion says was deleted.

@@ -19,6 +19,10 @@ func (v *verifier) checkPurges() error {
 				v.rep.Notices = append(v.rep.Notices, "the protocol "+id+" of a deletion is not in this extract")
 				continue
 			}
+			if v.told(id) {
+				v.rep.Notices = append(v.rep.Notices, "the protocol "+id+" of a deletion was itself deleted when its time was over: that the deletion was lawful is not shown any more")
+				continue
+			}
 			return wrong("events are missing, and the protocol %s of their deletion too", id)
 		}
 		if hex.EncodeToString(p.digest.Sum(nil)) != p.want {
@@ -26,6 +30,26 @@ func (v *verifier) checkPurges() error {
 		}
 	}
 	return nil
+}
+
+// told says whether a protocol that is not here went in a deletion of its own, whose
+// protocol is here, or went so itself. It has a higher number than what it tells of.
+func (v *verifier) told(id string) bool {
+	for range v.purged {
+		p := v.purged[id]
+		if p.want != "" {
+			return true
+		}
+		if p.number == nil || *p.number <= p.last {
+			return false
+		}
+		next, dead := v.dead[*p.number]
+		if !dead {
+			return false
+		}
+		id = next
+	}
+	return false
 }
 
 // checkHeads checks signatures and roots of all checkpoints, and follows the
@@ -165,10 +189,11 @@ func (v *verifier) checkAnchors() error {
 		if !ok {
 			return wrong("a time stamp is about a checkpoint of %d events that is not here", a.Size)
 		}
-		_, trusted, err := CheckToken(a.Receipt, note, v.opt.Roots)
+		at, trusted, err := CheckToken(a.Receipt, note, v.opt.Roots)
 		if err != nil {
 			return wrong("the time stamp of the checkpoint of %d events: %v", a.Size, err)
 		}
+		v.stamped(a.Size, at)
 		v.rep.Stamps++
 		if trusted {
 			v.rep.Trusted++

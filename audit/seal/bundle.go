@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -269,9 +270,22 @@ func (b *bundle) rest(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(
-		lines(b, proof.FileCheckpoints, points), lines(b, proof.FileAnchors, anchors), lines(b, proof.FilePurged, purged),
+		lines(b, proof.FileCheckpoints, points), lines(b, proof.FileAnchors, anchors), lines(b, proof.FilePurged, inLines(purged, purgedLine)),
 		b.json(proof.FileOrigins, origins), b.json(proof.FileKeys, keys), b.json(proof.FileManifest, b.man),
 		b.file(proof.FileReadme, func(w io.Writer) error { _, err := io.WriteString(w, proof.Readme); return err }))
+}
+
+// purgedLine is how many numbers stand in one line: who checks reads no line without end.
+const purgedLine = 100_000
+
+// inLines has at most that many numbers in each.
+func inLines(list []proof.BundlePurge, most int) (out []proof.BundlePurge) {
+	for _, p := range list {
+		for part := range slices.Chunk(p.Seqs, most) {
+			out = append(out, proof.BundlePurge{Event: p.Event, Seqs: part, Number: p.Number})
+		}
+	}
+	return out
 }
 
 func (b *bundle) keys(ctx context.Context, origins []proof.BundleOrigin) ([]proof.BundleKey, error) {

@@ -175,3 +175,25 @@ func TestMatrix_ForgedHandOver(t *testing.T) {
 		}
 	}
 }
+
+// TestMatrix_ForgedDeletion: who takes events away and notes that their time was over has
+// no protocol of it, or one that is about others.
+func TestMatrix_ForgedDeletion(t *testing.T) {
+	t.Parallel()
+	for name, event := range map[string]string{"no protocol": "gen_random_uuid()", "another event": "(SELECT event_id FROM audit.leaf WHERE seq = 0)"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := matrix(t)
+			r.attack(`INSERT INTO audit.purge (event_id, retention, from_id, end_id, events)
+				SELECT ` + event + `, 'sec-400d', '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 4;
+				DELETE FROM audit.event WHERE action = 'auth.login'`)
+			res, err := r.Audit.Verify(context.Background())
+			if err != nil || !strings.Contains(res.Problem, "events are missing, and the protocol") {
+				t.Errorf("%+v, %v", res, err)
+			}
+			if rep := r.verify(r.bundle(Part{}), proof.Options{}); rep.Problem == "" {
+				t.Errorf("%+v", rep)
+			}
+		})
+	}
+}

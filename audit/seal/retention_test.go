@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -87,6 +88,31 @@ func TestPurge(t *testing.T) {
 	rep := r.verify(r.bundle(Part{}), proof.Options{})
 	if rep.Problem != "" || rep.Purged != 3 {
 		t.Errorf("%+v", rep)
+	}
+	// A deletion of many events has several lines: only the signature over the files does not fit.
+	apart := rewrite(t, r.bundle(Part{}), func(name string, b []byte) []byte {
+		var p proof.BundlePurge
+		if name != proof.FilePurged {
+			return b
+		}
+		if err := json.Unmarshal(b, &p); err != nil || p.Number == nil || len(p.Seqs) != 3 {
+			t.Fatalf("%s, %v", b, err)
+		}
+		b = nil
+		for _, one := range inLines([]proof.BundlePurge{p}, 2) {
+			line, err := json.Marshal(one)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b = append(append(b, line...), '\n')
+		}
+		if n := bytes.Count(b, []byte("\n")); n != 2 {
+			t.Fatalf("%d lines", n)
+		}
+		return b
+	})
+	if rep := r.verify(apart, proof.Options{}); rep.Purged != 3 || !strings.Contains(rep.Problem, "beside its events") {
+		t.Errorf("in several lines: %+v", rep)
 	}
 	// A protocol does not cover others than those that it is about.
 	broken := rewrite(t, r.bundle(Part{}), func(name string, b []byte) []byte {

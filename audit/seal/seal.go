@@ -204,7 +204,8 @@ func (s *Sealer) seal(ctx context.Context, tx pgx.Tx) (Head, error) {
 
 // beat puts on record that nothing happened.
 func (s *Sealer) beat(ctx context.Context, tx pgx.Tx, h Head) error {
-	if s.Now().Sub(h.SignedAt) < heartbeat {
+	// A head of the future is one from before the clock was set right.
+	if since := s.Now().Sub(h.SignedAt); since >= 0 && since < heartbeat {
 		return nil
 	}
 	_, err := s.Audit.Append(ctx, tx, audit.Event{Action: audit.Heartbeat, Severity: "info", Actor: system})

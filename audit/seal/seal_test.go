@@ -295,6 +295,11 @@ func TestSeal_Heartbeat(t *testing.T) {
 	if p, err := r.Audit.List(ctx, audit.Filter{Action: audit.Heartbeat}); err != nil || len(p.Items) != 1 {
 		t.Errorf("%d heartbeats, %v", len(p.Items), err)
 	}
+	now = now.Add(-48 * time.Hour) // the clock was wrong, and is set back
+	r.seal()
+	if p, err := r.Audit.List(ctx, audit.Filter{Action: audit.Heartbeat}); err != nil || len(p.Items) != 2 {
+		t.Errorf("%d heartbeats after the clock was set back, %v", len(p.Items), err)
+	}
 }
 
 // TestSeal_SharedMemory is two machines, of which the second has a database that

@@ -78,7 +78,7 @@ type userCmd struct {
 
 type userResetCmd struct {
 	Email   string `required:"" placeholder:"ADDRESS" help:"Whose."`
-	Factors bool   `help:"Take the second factors and recovery codes away too."`
+	Factors bool   `help:"Take the second factors, recovery codes and links with single sign-on away too."`
 }
 
 // Run prints the one-time password.

@@ -59,6 +59,7 @@ type SMTP struct {
 	Listen            []string `yaml:"listen"`
 	LMTPListen        []string `yaml:"lmtp_listen"`
 	ProxyProtocolFrom []string `yaml:"proxy_protocol_from"`
+	XForwardFrom      []string `yaml:"xforward_from"`
 	MaxMessageSize    Size     `yaml:"max_message_size"`
 	MaxRecipients     int      `yaml:"max_recipients"`
 	MaxConnections    int      `yaml:"max_connections"`
@@ -216,6 +217,10 @@ func (s *SMTP) validate(p *problems) {
 	for _, cidr := range s.ProxyProtocolFrom {
 		_, err := netip.ParsePrefix(cidr)
 		p.check(err == nil, "smtp.proxy_protocol_from", "must hold CIDRs such as 10.0.0.5/32, has %q", cidr)
+	}
+	for _, cidr := range s.XForwardFrom {
+		_, err := netip.ParsePrefix(cidr)
+		p.check(err == nil, "smtp.xforward_from", "must hold CIDRs such as 10.0.0.5/32, has %q", cidr)
 	}
 	p.check(s.MaxMessageSize >= 64<<10 && s.MaxMessageSize <= 1<<30, "smtp.max_message_size", "must be between 64KiB and 1GiB, is %s", s.MaxMessageSize)
 	p.check(s.BareNewline == "reject" || s.BareNewline == "normalise", "smtp.bare_newline", "must be reject or normalise, is %q", s.BareNewline)

@@ -27,6 +27,7 @@ type Route struct {
 	ServerName            string        `yaml:"server_name"`
 	Auth                  RouteAuth     `yaml:"auth"`
 	Bind                  string        `yaml:"bind"`
+	XForward              bool          `yaml:"xforward"`
 	MaxConnections        int           `yaml:"max_connections"`
 	MaxMailsPerConnection int           `yaml:"max_mails_per_connection"`
 	MaxMailsPerMinute     int           `yaml:"max_mails_per_minute"`
@@ -202,7 +203,7 @@ func bindAddress(s string) netip.Addr {
 }
 
 func (r *Route) route() (hop.Route, error) {
-	out := hop.Route{TLS: hop.TLSMode(r.TLS), ServerName: r.ServerName, Bind: bindAddress(r.Bind), MaxConnections: r.MaxConnections,
+	out := hop.Route{TLS: hop.TLSMode(r.TLS), ServerName: r.ServerName, Bind: bindAddress(r.Bind), XForward: r.XForward, MaxConnections: r.MaxConnections,
 		MaxMailsPerConnection: r.MaxMailsPerConnection, MaxMailsPerMinute: r.MaxMailsPerMinute, Idle: r.Idle,
 		Timeouts: hop.Timeouts{Connect: r.Timeouts.Connect, Reply: r.Timeouts.Reply, Final: r.Timeouts.Final}}
 	for _, h := range r.Hosts {

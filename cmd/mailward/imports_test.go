@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"quarantine/sandbox":       {"audit", "internal/pg", "policy", "quarantine", "scanner/cape"},
 	"identity":                 {"approval", "audit", "identity/sso", "internal/durable", "internal/pg"},
 	"identity/sso":             {},
-	"incident":                 {"internal/pg"},
+	"incident":                 {"audit", "internal/pg"},
 	"intel":                    {"audit", "internal/pg", "policy", "scanner"},
 	"scanner":                  {"internal/message", "policy", "scanner/content", "scanner/sidecar"},
 	"scanner/ruleset":          {"audit", "internal/durable", "internal/pg", "policy", "quarantine", "samples", "scanner"},

@@ -309,7 +309,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 	}
 	p.gateway, err = gateway.New(gateway.Config{
 		Hostname: p.conf.Hostname, Node: nodeName(), MaxMessageSize: int64(p.conf.SMTP.MaxMessageSize),
-		MaxRecipients: p.conf.SMTP.MaxRecipients, MaxConnections: p.conf.SMTP.MaxConnections, Limits: p.conf.Limits.Enabled, TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom),
+		MaxRecipients: p.conf.SMTP.MaxRecipients, MaxConnections: p.conf.SMTP.MaxConnections, Limits: p.conf.Limits.Enabled, TLS: p.cert.config(), ProxyFrom: prefixes(p.conf.SMTP.ProxyProtocolFrom), XForwardFrom: prefixes(p.conf.SMTP.XForwardFrom),
 		OutboundFrom: prefixes(p.conf.Relay.OutboundFrom), AnySender: p.conf.Relay.OutboundSenders == "any",
 		SandboxConfigured: p.conf.Sandbox.configured(),
 	}, gateway.Deps{

@@ -8,6 +8,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"mailward/internal/message"
 )
 
 const (
@@ -29,7 +31,8 @@ var errLocal = errors.New("read the mail")
 // dot.
 //
 // What leaves has no CR or LF but in CRLF, whatever came in: each way in which
-// some server may end a mail elsewhere than at CRLF.CRLF needs one.
+// some server may end a mail elsewhere than at CRLF.CRLF needs one, or NULs around
+// the dot.
 type body struct {
 	c   *conn
 	raw bool
@@ -38,6 +41,7 @@ type body struct {
 
 	lineStart bool // the next byte starts a line
 	cr        bool // the last byte was a CR
+	hidden    message.HiddenEnd
 }
 
 func newBody(c *conn, raw bool) *body {
@@ -76,8 +80,12 @@ func (b *body) fill(ctx context.Context, t *Transfer) error {
 			return err
 		}
 		if rerr == io.EOF {
-			if b.cr && !b.raw {
+			switch {
+			case b.raw:
+			case b.cr:
 				return errBare
+			case b.hidden.AtEnd():
+				return errHidden
 			}
 			return nil
 		}
@@ -108,6 +116,9 @@ func (b *body) take(n int) error {
 		return nil
 	}
 	piece := b.buf[b.n : b.n+n]
+	if !b.raw && b.hidden.Find(piece) {
+		return errHidden
+	}
 	dots := 0
 	if piece[0] == '.' && b.lineStart {
 		dots++
@@ -155,6 +166,8 @@ var (
 	cr      = []byte{'\r'}
 	dotLine = []byte("\n.")
 	errBare = fmt.Errorf("%w: %w", errLocal, ErrBareNewline)
+	// errHidden is for mails that were stored before the spool refused them.
+	errHidden = fmt.Errorf("%w: %w", errLocal, message.ErrHiddenEnd)
 )
 
 // stuff makes room for dots in the next n bytes of the buffer, from the end, so

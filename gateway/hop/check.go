@@ -65,6 +65,10 @@ func (p *Sender) check(ctx context.Context, ep endpoint) Checked {
 	out := Checked{Host: ep.addr}
 	c, err := p.connect(ctx, ep)
 	if err != nil {
+		if wantsFewer(err) && p.holds(ep.key) {
+			out.Offers = "has as many connections of ours as it takes"
+			return out
+		}
 		out.Err = err
 		return out
 	}
@@ -113,6 +117,9 @@ func (p *Sender) Verify(ctx context.Context, route string, rcpts ...string) (rep
 			})
 			if err != nil {
 				last = err
+			}
+			if errors.Is(err, errFull) {
+				had = -1 // one of our own connections will be free in a while
 			}
 			if len(replies) == len(rcpts) {
 				return replies, nil

@@ -50,6 +50,7 @@ type conn struct {
 	features map[string]string
 	tls      *tls.ConnectionState
 	verified string      // how the certificate was checked
+	xforward bool        // the route wants it to hear of clients
 	expiry   *time.Timer // ends it when it is not used
 	stopped  atomic.Bool // the context that it obeys has ended
 }
@@ -135,6 +136,15 @@ func (c *conn) hello(ctx context.Context, hostname string) error {
 		c.features[strings.ToUpper(name)] = arg
 	}
 	return nil
+}
+
+// mailsMost is how many mails one connection gets: as many as the route says, or
+// the host where that is less (RFC 9422 §4.1, MAILMAX).
+func (c *conn) mailsMost(route int) int {
+	if n := limitOf(c.features, "MAILMAX"); n > 0 {
+		return min(route, n)
+	}
+	return route
 }
 
 func (c *conn) has(feature string) bool { _, ok := c.features[feature]; return ok }

@@ -35,6 +35,7 @@ func TestSend_FailsOver(t *testing.T) {
 		{"MAIL 5xx", func(h *testenv.Hop) { h.Say("MAIL", "550 5.7.1 not you\r\n") }, 550, false},
 		{"RCPT 4xx", func(h *testenv.Hop) { h.RefuseRcpt("bob@ours.example", 450) }, 450, false},
 		{"RCPT 5xx", func(h *testenv.Hop) { h.RefuseRcpt("bob@ours.example", 550) }, 550, false},
+		{"RCPT 421", func(h *testenv.Hop) { h.Say("RCPT", "421 4.7.0 too many errors\r\n") }, 0, false},
 		{"RCPT breaks off", func(h *testenv.Hop) { h.Say("RCPT", "") }, 0, false},
 		{"DATA 4xx", func(h *testenv.Hop) { h.Say("DATA", "451 4.3.0 later\r\n") }, 0, false},
 		{"DATA 5xx", func(h *testenv.Hop) { h.Say("DATA", "554 5.3.0 no\r\n") }, 554, false},

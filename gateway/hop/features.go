@@ -14,6 +14,7 @@ type Features struct {
 	EightBitMIME bool
 	Chunking     bool
 	Size         int64 // the largest mail in octets that one of them takes; 0: not said
+	Recipients   int   // how many of them a mail may have (RFC 9422, RCPTMAX); 0: not said
 }
 
 // and is what both can carry. The size is that of either: what one host does not
@@ -23,8 +24,12 @@ func (f Features) and(g Features) Features {
 	if f.Size == 0 || g.Size == 0 {
 		size = 0
 	}
+	most := min(f.Recipients, g.Recipients)
+	if most == 0 {
+		most = max(f.Recipients, g.Recipients)
+	}
 	return Features{SMTPUTF8: f.SMTPUTF8 && g.SMTPUTF8, DSN: f.DSN && g.DSN, EightBitMIME: f.EightBitMIME && g.EightBitMIME,
-		Chunking: f.Chunking && g.Chunking, Size: size}
+		Chunking: f.Chunking && g.Chunking, Size: size, Recipients: most}
 }
 
 func featuresOf(offered map[string]string) Features {
@@ -33,7 +38,18 @@ func featuresOf(offered map[string]string) Features {
 	if n, err := strconv.ParseInt(strings.TrimSpace(offered["SIZE"]), 10, 64); err == nil && n > 0 {
 		f.Size = n // RFC 1870 §4: 0 or nothing is no limit
 	}
+	f.Recipients = limitOf(offered, "RCPTMAX")
 	return f
+}
+
+// limitOf is one of the limits that a host says it has (RFC 9422 §4), or 0.
+func limitOf(offered map[string]string, name string) (n int) {
+	for limit := range strings.FieldsSeq(strings.ToUpper(offered["LIMITS"])) {
+		if value, ok := strings.CutPrefix(limit, name+"="); ok {
+			n, _ = strconv.Atoi(value)
+		}
+	}
+	return max(n, 0)
 }
 
 // knownMost bounds the hosts whose features are remembered.

@@ -48,13 +48,14 @@ type Recipient struct {
 type Transfer struct {
 	From     string
 	To       []Recipient
-	Size     int64  // of head and body; 0: not known
-	EightBit bool   // the mail has bytes above 127
-	UTF8     bool   // the client said SMTPUTF8
-	Ret      string // FULL, HDRS or "" (RFC 3461 §4.3)
-	EnvID    string // xtext as the client gave it, or "" (RFC 3461 §4.4)
-	Raw      bool   // send bare CR and LF too: for `mailward send --raw`, which tests others
-	Head     []byte // our lines, sent before Body
+	Size     int64   // of head and body; 0: not known
+	EightBit bool    // the mail has bytes above 127
+	UTF8     bool    // the client said SMTPUTF8
+	Ret      string  // FULL, HDRS or "" (RFC 3461 §4.3)
+	EnvID    string  // xtext as the client gave it, or "" (RFC 3461 §4.4)
+	Raw      bool    // send bare CR and LF too: for `mailward send --raw`, which tests others
+	Head     []byte  // our lines, sent before Body
+	Client   *Client // who gave us the mail, for a route with XForward; may be nil
 	// DotBy is until when the end of the mail is out, or the mail is not handed
 	// over. The reply to it is due then too, unless the route gives it a time of its
 	// own. Zero: there is only the context.

@@ -2,6 +2,7 @@ package hop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -12,6 +13,9 @@ import (
 const (
 	// asideFor is how long a host that could not be reached is tried last.
 	asideFor = 30 * time.Second
+	// lowerFor is how long a host gets no more connections than it had when it said
+	// that there are too many.
+	lowerFor = 5 * time.Minute
 	// peersMost bounds the hosts that are remembered beside those in use.
 	peersMost = 4096
 )
@@ -22,10 +26,12 @@ type peer struct {
 	pace  *rate.Limiter // nil: as fast as it goes
 	users int           // guarded by Sender.mu
 
-	mu     sync.Mutex // guards all below
-	idle   []*conn    // the last used one is at the end
-	closed bool
-	aside  time.Time // tried last until then
+	mu      sync.Mutex // guards all below
+	idle    []*conn    // the last used one is at the end
+	used    int        // connections that somebody uses; not those that are being made
+	blocked int        // slots that nobody gets for now, see lower
+	closed  bool
+	aside   time.Time // tried last until then
 }
 
 // peer finds or makes the peer of an endpoint, and counts its user in.
@@ -59,7 +65,7 @@ func (p *Sender) forget() {
 func (pe *peer) isQuiet() bool {
 	pe.mu.Lock()
 	defer pe.mu.Unlock()
-	return len(pe.idle) == 0 && time.Now().After(pe.aside)
+	return len(pe.idle) == 0 && pe.blocked == 0 && time.Now().After(pe.aside)
 }
 
 // acquire waits for the right to one connection. A peer that it returns has to
@@ -103,11 +109,77 @@ func (pe *peer) take() *conn {
 		}
 		c := pe.idle[n]
 		pe.idle = pe.idle[:n]
+		pe.used++
 		pe.mu.Unlock()
 		if c.expiry.Stop() && c.isQuiet() {
 			return c
 		}
 		c.Close()
+		pe.done()
+	}
+}
+
+// made counts a new connection that is in use, and done one that is not any more.
+func (pe *peer) made() {
+	pe.mu.Lock()
+	defer pe.mu.Unlock()
+	pe.used++
+}
+
+func (pe *peer) done() {
+	pe.mu.Lock()
+	defer pe.mu.Unlock()
+	pe.used--
+}
+
+// errFull means that a host takes no more connections of ours than it has.
+var errFull = errors.New("hop: the next hop takes no more connections")
+
+// wantsFewer says whether a host has refused a connection for their number, or its
+// load: 421 is all that a greeting can say for now (RFC 5321 §3.1 and §3.8).
+func wantsFewer(err error) bool {
+	var no *Reply
+	return errors.As(err, &no) && no.Code == 421
+}
+
+// lower lets a host have no more connections than it has of ours, for a while: it
+// has refused one more. Whoever wants one waits for one of those. ours says that
+// the caller's own right to a connection is among those that nobody gets; others,
+// that there is a connection to wait for.
+func (pe *peer) lower() (ours, others bool) {
+	pe.mu.Lock()
+	defer pe.mu.Unlock()
+	have := pe.used + len(pe.idle)
+	if have == 0 {
+		return false, false
+	}
+	n := 0
+	for most := cap(pe.slots) - pe.blocked - have; n < most; n++ {
+		if n == 0 {
+			continue // the caller's own
+		}
+		select {
+		case pe.slots <- struct{}{}:
+			continue
+		default:
+		}
+		break
+	}
+	if n == 0 {
+		return false, true
+	}
+	pe.blocked += n
+	time.AfterFunc(lowerFor, func() { pe.raise(n) })
+	return true, true
+}
+
+// raise gives slots back that [peer.lower] has taken.
+func (pe *peer) raise(n int) {
+	pe.mu.Lock()
+	defer pe.mu.Unlock()
+	pe.blocked -= n
+	for range n {
+		<-pe.slots
 	}
 }
 
@@ -162,6 +234,19 @@ func (pe *peer) saw(err error) {
 	if err != nil {
 		pe.aside = time.Now().Add(asideFor)
 	}
+}
+
+// holds says whether there are connections to a host.
+func (p *Sender) holds(key string) bool {
+	p.mu.Lock()
+	pe := p.peers[key]
+	p.mu.Unlock()
+	if pe == nil {
+		return false
+	}
+	pe.mu.Lock()
+	defer pe.mu.Unlock()
+	return pe.used+len(pe.idle) > 0
 }
 
 // isAside says whether a host had better be tried last.

@@ -85,6 +85,7 @@ type Route struct {
 	ServerName   string              // the name in the certificate. Default: the host's
 	Auth         *Auth
 	Bind         netip.Addr // the address that we connect from
+	XForward     bool       // tell the host of the mail's client, if it takes XFORWARD
 
 	MaxConnections        int           // to one host at a time. Default: 40
 	MaxMailsPerConnection int           // Default: 100

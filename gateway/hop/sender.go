@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 	"sync"
@@ -120,8 +121,9 @@ const refusalsMost = 4
 // It fails over to the next host only as long as no byte of the mail is out,
 // so that no mail is doubled by us: when a host cannot be reached, does not
 // greet us, does not meet the demands on TLS or our login, breaks off, or
-// answers MAIL or DATA with 4xx, which are about the host and its state, or cannot
-// carry the mail. Final
+// answers MAIL or DATA with 4xx, or RCPT with 421, which are about the host and its
+// state, or cannot carry the mail. Where it takes no more connections than it has of
+// ours and nobody else takes the mail, one of those is waited for. Final
 // are a 5xx to anything, which is about the mail; the refusal of all recipients,
 // also with 4xx, which is about them (a full mailbox, greylisting) and would only
 // be asked again elsewhere; and any trouble once the mail has begun to go out.
@@ -130,28 +132,48 @@ func (p *Sender) Send(ctx context.Context, route string, t Transfer) Result {
 	ctx, cancel := t.within(ctx)
 	defer cancel(nil)
 	last := Result{Err: ErrNoRoute}
+	var full []endpoint
+	try := func(ep endpoint) (res Result, done bool) {
+		if res, done = p.sendTo(ctx, ep, &t); !done {
+			if errors.Is(res.Err, errFull) {
+				full = append(full, ep)
+			}
+			last.worsen(res)
+		}
+		return res, done
+	}
 	for ep, err := range p.endpoints(ctx, route) {
 		if err != nil {
 			last.worsen(Result{Err: err})
-			continue
-		}
-		if t.Patient {
-			ep.times = ep.route.Timeouts.steps(true)
-		}
-		res, how := Result{}, open
-		if err := p.with(ctx, ep, func(c *conn) stage {
-			res, how = c.transact(ctx, &t)
-			return how
-		}); err != nil {
-			res.Err = err
-		}
-		res.Host = ep.addr
-		if how == final || ctx.Err() != nil {
+		} else if res, done := try(ep); done {
 			return res
 		}
-		last.worsen(res)
+	}
+	// Nobody else takes it: one of our own connections will be free in a while.
+	for len(full) > 0 && ctx.Err() == nil {
+		ep := full[0]
+		full = full[1:]
+		if res, done := try(ep); done && !errors.Is(res.Err, ErrBusy) {
+			return res
+		}
 	}
 	return last
+}
+
+// sendTo hands a mail to one host. done says that no other one is to be tried.
+func (p *Sender) sendTo(ctx context.Context, ep endpoint, t *Transfer) (res Result, done bool) {
+	if t.Patient {
+		ep.times = ep.route.Timeouts.steps(true)
+	}
+	how := open
+	if err := p.with(ctx, ep, func(c *conn) stage {
+		res, how = c.transact(ctx, t)
+		return how
+	}); err != nil {
+		res.Err = err
+	}
+	res.Host = ep.addr
+	return res, how == final || ctx.Err() != nil
 }
 
 // within ends the context when the dot should be out and is not. Once onTime has
@@ -206,7 +228,8 @@ func (p *Sender) with(ctx context.Context, ep endpoint, f func(*conn) stage) err
 	if err != nil {
 		return err
 	}
-	defer p.release(pe)
+	giveBack := p.release
+	defer func() { giveBack(pe) }()
 	for c := pe.take(); c != nil; c = pe.take() {
 		if p.run(ctx, ep, pe, c, f) != untouched || ctx.Err() != nil {
 			return nil
@@ -217,25 +240,37 @@ func (p *Sender) with(ctx context.Context, ep endpoint, f func(*conn) stage) err
 		pe.saw(err)
 	}
 	if err != nil {
-		return err
+		if !wantsFewer(err) {
+			return err
+		}
+		keepsRight, others := pe.lower()
+		if keepsRight {
+			giveBack = p.leave
+		}
+		if !others {
+			return err
+		}
+		return fmt.Errorf("%w: %w", errFull, err)
 	}
+	pe.made()
 	p.run(ctx, ep, pe, c, f)
 	return nil
 }
 
 // run lets f use a connection, and keeps it when it is fit for another mail.
 func (p *Sender) run(ctx context.Context, ep endpoint, pe *peer, c *conn, f func(*conn) stage) stage {
-	c.times, c.limit = ep.times, ep.times.command
+	c.times, c.limit, c.xforward = ep.times, ep.times.command, ep.route.XForward
 	stop := c.obey(ctx)
 	how := f(c)
 	c.mails++
 	switch {
 	case !stop() || !c.clean || c.owed != 0 || c.r.Buffered() > 0:
 		c.Close()
-	case c.mails >= ep.route.MaxMailsPerConnection, c.refusals >= refusalsMost:
+	case c.mails >= c.mailsMost(ep.route.MaxMailsPerConnection), c.refusals >= refusalsMost:
 		c.quit()
 	default:
 		pe.keep(c, ep.route.Idle)
 	}
+	pe.done()
 	return how
 }

@@ -24,6 +24,9 @@ func (c *conn) transact(ctx context.Context, t *Transfer) (Result, stage) {
 		return res, open // Another host may be able to.
 	}
 	c.clean = false
+	if res.Err = c.introduce(ctx, t); res.Err != nil {
+		return res, untouched
+	}
 	var how stage
 	if res.Refused, how, res.Err = c.envelope(ctx, t); res.Err != nil {
 		var no *Reply
@@ -128,7 +131,17 @@ func (c *conn) envelope(ctx context.Context, t *Transfer) (refused map[string]*R
 			switch {
 			case err == nil:
 				taken++
-			case errors.As(err, &no):
+			case errors.As(err, &no) && no.Code == 421:
+				// It ends the session, whoever the recipient is (RFC 5321 §3.8). One that
+				// was kept may have been used enough; a new one tells.
+				if c.mails > 0 {
+					return nil, untouched, err
+				}
+				return nil, open, err
+			case no != nil:
+				if taken > 0 && tooMany(no) {
+					no.Code, no.Enhanced = 452, "4.5.3"
+				}
 				if refused == nil {
 					refused = map[string]*Reply{}
 				}
@@ -152,6 +165,13 @@ func (c *conn) envelope(ctx context.Context, t *Transfer) (refused map[string]*R
 		return nil, stageOf(err), err
 	}
 	return refused, final, nil
+}
+
+// tooMany says whether a hop refuses a recipient as one too many in the way of RFC
+// 821, which is to be taken for temporary (RFC 5321 §4.5.3.1.10). Else 552 is a
+// mailbox that is full.
+func tooMany(no *Reply) bool {
+	return no.Code == 552 && (no.Enhanced == "5.5.3" || no.Enhanced == "" && strings.Contains(strings.ToLower(no.Text), "recipients"))
 }
 
 // sender reads the reply to MAIL.

@@ -204,7 +204,7 @@ func hopeless(err error) (status string, yes bool) {
 		return "5.6.3", true
 	case errors.Is(err, hop.ErrUTF8):
 		return "5.6.7", true
-	case errors.Is(err, hop.ErrBareNewline):
+	case errors.Is(err, hop.ErrBareNewline), errors.Is(err, message.ErrHiddenEnd):
 		return "5.6.0", true
 	case errors.Is(err, quarantine.ErrBlobDamaged), errors.Is(err, quarantine.ErrBlobMissing), errors.Is(err, message.ErrRanges):
 		return "5.3.0", true
@@ -370,7 +370,7 @@ func (q *Queue) record(ctx context.Context, tx pgx.Tx, d delivery, e end) error 
 	}
 	ev := audit.Event{Action: audit.ReleaseResult, Workspace: d.Workspace, Actor: pg.System("delivery", "release "+d.ReleaseID.String()), Retention: audit.Retention3Years,
 		Targets:     []audit.Target{{Type: "quarantine_item", ID: d.ItemID.String()}, {Type: "release", ID: d.ReleaseID.String()}, {Type: "quarantine_recipient", ID: d.Recipient.String(), PII: d.To}},
-		OutcomeCode: fmt.Sprint(e.reply.Code), OutcomeDetail: e.text(), After: map[string]any{"state": string(st), "next_hop": e.route, "attempts": d.Attempts},
+		OutcomeCode: fmt.Sprint(e.reply.Code), OutcomeDetail: e.text(), DetailNames: true, After: map[string]any{"state": string(st), "next_hop": e.route, "attempts": d.Attempts},
 		Correlation: audit.Correlation{MailID: d.MailID.String(), ItemID: d.ItemID.String()}}
 	if e.intent != uuid.Nil {
 		ev.Correlation.CausationID = e.intent.String()

@@ -423,3 +423,19 @@ func TestExpire(t *testing.T) {
 		return f.count("SELECT count(*) FROM mail_outcome WHERE state = 'failed' AND text LIKE 'relay: given up: %'") == 1
 	})
 }
+
+// TestReport_EightBit: what holds a mail in 8bit says so as well (RFC 2045 §6.4).
+func TestReport_EightBit(t *testing.T) {
+	t.Parallel()
+	for _, eightBit := range []bool{true, false} {
+		r := report{hostname: "mx.ours.example", sender: "a@sender.example", boundary: "b", full: true, eightBit: eightBit, fates: []fate{{rcpt: hop.Recipient{Address: "bob@ours.example"}, action: actionFailed}}}
+		before, after := r.render()
+		head, _, _ := strings.Cut(string(before), "\r\n\r\n")
+		if strings.Contains(head, "\r\nContent-Transfer-Encoding: 8bit") != eightBit {
+			t.Errorf("8-bit mail %v:\n%s", eightBit, head)
+		}
+		if p := parse(t, []byte(string(before)+"Subject: \xc3\xbc\r\n\r\nx\r\n"+string(after))); len(p.types) != 3 {
+			t.Errorf("%q", p.types)
+		}
+	}
+}

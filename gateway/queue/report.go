@@ -55,7 +55,8 @@ func (r report) render() (before, after []byte) {
 	if r.utf8 {
 		kind = "global-delivery-status"
 	}
-	w("Content-Type: multipart/report; report-type=%s;\r\n\tboundary=\"%s\"", kind, r.boundary)
+	// RFC 2045 §6.4: what holds a part in 8bit says so as well.
+	w("Content-Type: multipart/report; report-type=%s;\r\n\tboundary=\"%s\"%s", kind, r.boundary, r.encoding(r.utf8 || r.full && r.eightBit))
 	w("\r\n--%s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\nContent-Description: Notification\r\n", r.boundary)
 	text := quotedprintable.NewWriter(&b)
 	text.Write([]byte(r.words()))

@@ -136,6 +136,7 @@ func TestLookup_Faults(t *testing.T) {
 		"wrong question": {testenv.DNSWrongQuestion, "timeout"},
 		"garbage":        {testenv.DNSGarbage, "trouble"},
 		"stray answer":   {testenv.DNSStray, "ok"},
+		"referral":       {testenv.DNSReferral, "trouble"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -133,6 +133,9 @@ func (r *Resolver) resolve(ctx context.Context, k key) *answer {
 			return &answer{rrs: p.rrs, secure: secure, ttl: max(ttl, minTTL), size: size}
 		case m.Rcode == miekg.RcodeNameError:
 			return &answer{err: notFound(k.name, ErrNoName), secure: secure, ttl: max(min(ttl, negativeTTL(m)), minTTL), size: size}
+		case isReferral(m):
+			// It knows who could be asked, and did not: it resolves nothing.
+			return &answer{err: &net.DNSError{Err: "the resolver answers with a referral", Name: k.name, IsTemporary: true}, ttl: troubleTTL}
 		case p.end == name || isReferralEnd(m):
 			return &answer{err: notFound(k.name, ErrNoData), secure: secure, ttl: max(min(ttl, negativeTTL(m)), minTTL), size: size}
 		}
@@ -145,6 +148,12 @@ func (r *Resolver) resolve(ctx context.Context, k key) *answer {
 // that its end has nothing of this kind (RFC 2308 §2.2).
 func isReferralEnd(m *miekg.Msg) bool {
 	return slices.ContainsFunc(m.Ns, func(rr miekg.RR) bool { return rr.Header().Rrtype == miekg.TypeSOA })
+}
+
+// isReferral: nothing but the names of other servers (RFC 2308 §2.2).
+func isReferral(m *miekg.Msg) bool {
+	return len(m.Answer) == 0 && !m.Authoritative && !m.RecursionAvailable && !isReferralEnd(m) &&
+		slices.ContainsFunc(m.Ns, func(rr miekg.RR) bool { return rr.Header().Rrtype == miekg.TypeNS })
 }
 
 func notFound(name string, why error) *net.DNSError {

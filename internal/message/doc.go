@@ -20,6 +20,9 @@ var (
 	// ErrBareNewline means a CR without LF or a LF without CR: what one server
 	// takes for text, another may take for the end of the mail.
 	ErrBareNewline = errors.New("message: bare CR or LF")
+	// ErrHiddenEnd means a line of a dot and NULs, which is the end of the mail to
+	// servers that drop NULs.
+	ErrHiddenEnd = errors.New("message: an end of data hidden by NULs")
 	// ErrLongLine means a line of more octets than Config.MaxLine.
 	ErrLongLine = errors.New("message: line too long")
 	// ErrTooBig means more bytes than Config.MaxSize.

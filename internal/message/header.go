@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"strings"
+	"unicode"
 
 	"golang.org/x/net/idna"
 )
@@ -28,7 +29,7 @@ func HeaderEdits(header []byte, authservID string) []Range {
 		start := end
 		end += len(f)
 		name, value, ok := bytes.Cut(f, []byte(":"))
-		n := strings.ToLower(string(bytes.TrimRight(name, " \t")))
+		n := strings.ToLower(string(bytes.TrimRightFunc(name, blank)))
 		switch {
 		case start == 0 && (f[0] == ' ' || f[0] == '\t'):
 		case ok && strings.HasPrefix(n, "x-mailward-"):
@@ -45,7 +46,7 @@ func HeaderEdits(header []byte, authservID string) []Range {
 // regard to case, to a final dot, or to U-labels and A-labels (RFC 8601 §5).
 func sameName(name string) func(string) bool {
 	canonical := func(s string) string {
-		s = strings.ToLower(strings.TrimSuffix(strings.Trim(s, " \t\r\n"), "."))
+		s = strings.ToLower(strings.TrimSuffix(strings.TrimFunc(s, blank), "."))
 		if a, err := idna.Lookup.ToASCII(s); err == nil {
 			return a
 		}
@@ -54,6 +55,10 @@ func sameName(name string) func(string) bool {
 	name = canonical(name)
 	return func(s string) bool { return canonical(s) == name }
 }
+
+// blank is what a lenient reader takes for white space: more than the RFC's four
+// characters, as many languages trim control characters and Unicode's spaces.
+func blank(r rune) bool { return r <= ' ' || r == 0x7f || unicode.IsSpace(r) }
 
 // Fields are the header's fields one after the other without a gap, folded lines
 // and line ends included. They end at the empty line, where the body starts.
@@ -90,13 +95,13 @@ func authserv(v string) string {
 			if v[i] == '\\' && i+1 < len(v) {
 				i++
 			}
-			if v[i] != '\r' && v[i] != '\n' { // folding inside the quotes (RFC 5322 §3.2.4)
+			if v[i] >= ' ' && v[i] != 0x7f { // folding inside the quotes (RFC 5322 §3.2.4)
 				b.WriteByte(v[i])
 			}
 		}
 		return b.String()
 	}
-	if i := strings.IndexAny(v, " \t\r\n;,(=/\""); i >= 0 {
+	if i := strings.IndexFunc(v, func(r rune) bool { return blank(r) || strings.ContainsRune(`;,(=/"`, r) }); i >= 0 {
 		v = v[:i]
 	}
 	return v
@@ -105,7 +110,7 @@ func authserv(v string) string {
 // skipComments drops leading white space and (nested) comments.
 func skipComments(v string) string {
 	for {
-		v = strings.TrimLeft(v, " \t\r\n")
+		v = strings.TrimLeftFunc(v, blank)
 		if !strings.HasPrefix(v, "(") {
 			return v
 		}

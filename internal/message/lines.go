@@ -105,6 +105,62 @@ func (l *strictCRLF) end() ([]byte, error) {
 	}
 }
 
+// HiddenEnd finds lines of a dot and NULs. Servers that drop NULs take such a line
+// for the end of a mail, and what follows for commands.
+type HiddenEnd int
+
+// What a line has had so far.
+const (
+	nothing HiddenEnd = iota
+	nulsAlone
+	dotAlone
+	dotAndNULs
+	other
+)
+
+// AtEnd says whether the last line, which has no line end yet, is such a line.
+func (h HiddenEnd) AtEnd() bool { return h == dotAndNULs }
+
+// Find says whether one of the lines that b goes on with is such a line.
+func (h *HiddenEnd) Find(b []byte) bool {
+	if (*h == nulsAlone || *h == dotAndNULs) || bytes.IndexByte(b, 0) >= 0 {
+		for _, c := range b {
+			if *h == dotAndNULs && c == '\n' {
+				return true
+			}
+			*h = h.next(c)
+		}
+		return false
+	}
+	// Only the last line can become one.
+	if i := bytes.LastIndexByte(b, '\n'); i >= 0 {
+		*h, b = nothing, b[i+1:]
+	}
+	if len(b) > len(".\r") {
+		*h, b = other, nil
+	}
+	for _, c := range b {
+		*h = h.next(c)
+	}
+	return false
+}
+
+func (h HiddenEnd) next(c byte) HiddenEnd {
+	switch {
+	case c == '\n':
+		return nothing
+	case c == '\r': // its LF is to come
+		return h
+	case c == 0 && (h == nothing || h == nulsAlone):
+		return nulsAlone
+	case c == '.' && h == nothing:
+		return dotAlone
+	case c == 0 && h != other, c == '.' && h == nulsAlone:
+		return dotAndNULs
+	}
+	return other
+}
+
 // headScanner finds the end of the header and counts while the bytes go by.
 type headScanner struct {
 	n        int64

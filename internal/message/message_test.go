@@ -173,32 +173,35 @@ func TestSpool_Normalises(t *testing.T) {
 
 func TestHeaderEdits(t *testing.T) {
 	for name, tt := range map[string]struct{ in, want string }{
-		"none":              {"Subject: x\r\nAuthentication-Results: other.example; spf=pass\r\n\r\n", "Subject: x\r\nAuthentication-Results: other.example; spf=pass\r\n\r\n"},
-		"ours":              {"A: 1\r\nAuthentication-Results: mx.ours.example; spf=pass\r\nB: 2\r\n\r\n", "A: 1\r\nB: 2\r\n\r\n"},
-		"folded":            {"Authentication-Results:\r\n\tmx.ours.example;\r\n spf=pass\r\nB: 2\r\n\r\n", "B: 2\r\n\r\n"},
-		"case and version":  {"AUTHENTICATION-results: MX.OURS.EXAMPLE 1; spf=pass\r\n\r\n", "\r\n"},
-		"comment":           {"Authentication-Results: (a (nested) one) mx.ours.example; x\r\n\r\n", "\r\n"},
-		"quoted":            {"Authentication-Results: \"mx.ours.example\"; x\r\n\r\n", "\r\n"},
-		"quoted, escaped":   {"Authentication-Results: \"mx\\.ours.example \" ; x\r\n\r\n", "\r\n"},
-		"quoted, folded":    {"Authentication-Results: \"mx.ours.example\r\n \"; x\r\n\r\n", "\r\n"},
-		"comment behind":    {"Authentication-Results: mx.ours.example(x); spf=pass\r\n\r\n", "\r\n"},
-		"no semicolon":      {"Authentication-Results: mx.ours.example spf=pass\r\n\r\n", "\r\n"},
-		"nothing behind":    {"Authentication-Results: mx.ours.example\r\n\r\n", "\r\n"},
-		"a comma":           {"Authentication-Results: mx.ours.example, spf=pass\r\n\r\n", "\r\n"},
-		"version, comments": {"Authentication-Results:\r\n (a)\r\n\t(b \\) c) mx.ours.example (d) 1 (e);\r\n spf=pass\r\n\r\n", "\r\n"},
-		"final dot":         {"Authentication-Results: mx.ours.example.; spf=pass\r\n\r\n", "\r\n"},
-		"full width":        {"Authentication-Results: \uff4dx\u3002ours.example; spf=pass\r\n\r\n", "\r\n"},
-		"several":           {"Authentication-Results: mx.ours.example; a\r\nAuthentication-Results: x.example; b\r\nAuthentication-Results: Mx.Ours.Example; c\r\nA: 1\r\n\r\n", "Authentication-Results: x.example; b\r\nA: 1\r\n\r\n"},
-		"no authserv-id":    {"Authentication-Results: ; spf=pass\r\n\r\n", "Authentication-Results: ; spf=pass\r\n\r\n"},
-		"our name later":    {"Authentication-Results: x.example; spf=pass (mx.ours.example)\r\n\r\n", "Authentication-Results: x.example; spf=pass (mx.ours.example)\r\n\r\n"},
-		"ARC's":             {"ARC-Authentication-Results: i=1; mx.ours.example; x\r\n\r\n", "ARC-Authentication-Results: i=1; mx.ours.example; x\r\n\r\n"},
-		"no colon":          {"Authentication-Results mx.ours.example\r\nX-Mailward-ID\r\n\r\n", "Authentication-Results mx.ours.example\r\nX-Mailward-ID\r\n\r\n"},
-		"begins folded":     {" dkim=pass\r\n\tx: y\r\nA: 1\r\n b\r\n\r\n", "A: 1\r\n b\r\n\r\n"},
-		"blank before :":    {"Authentication-Results : mx.ours.example; x\r\nX-Mailward-ID\t: x\r\n\r\n", "\r\n"},
-		"a longer name":     {"Authentication-Results: mx.ours.example.evil.example; x\r\n\r\n", "Authentication-Results: mx.ours.example.evil.example; x\r\n\r\n"},
-		"all of X-Mailward": {"x-mailward-verdict: clean\r\nX-Mailward-Anything: y\r\n z\r\nX-Mail: 1\r\n\r\n", "X-Mail: 1\r\n\r\n"},
-		"not the body":      {"A: 1\r\n\r\nX-Mailward-ID: body\r\n", "A: 1\r\n\r\nX-Mailward-ID: body\r\n"},
-		"unclosed comment":  {"Authentication-Results: (((\r\n\r\n", "Authentication-Results: (((\r\n\r\n"},
+		"none":               {"Subject: x\r\nAuthentication-Results: other.example; spf=pass\r\n\r\n", "Subject: x\r\nAuthentication-Results: other.example; spf=pass\r\n\r\n"},
+		"ours":               {"A: 1\r\nAuthentication-Results: mx.ours.example; spf=pass\r\nB: 2\r\n\r\n", "A: 1\r\nB: 2\r\n\r\n"},
+		"folded":             {"Authentication-Results:\r\n\tmx.ours.example;\r\n spf=pass\r\nB: 2\r\n\r\n", "B: 2\r\n\r\n"},
+		"case and version":   {"AUTHENTICATION-results: MX.OURS.EXAMPLE 1; spf=pass\r\n\r\n", "\r\n"},
+		"comment":            {"Authentication-Results: (a (nested) one) mx.ours.example; x\r\n\r\n", "\r\n"},
+		"quoted":             {"Authentication-Results: \"mx.ours.example\"; x\r\n\r\n", "\r\n"},
+		"quoted, escaped":    {"Authentication-Results: \"mx\\.ours.example \" ; x\r\n\r\n", "\r\n"},
+		"quoted, folded":     {"Authentication-Results: \"mx.ours.example\r\n \"; x\r\n\r\n", "\r\n"},
+		"comment behind":     {"Authentication-Results: mx.ours.example(x); spf=pass\r\n\r\n", "\r\n"},
+		"no semicolon":       {"Authentication-Results: mx.ours.example spf=pass\r\n\r\n", "\r\n"},
+		"nothing behind":     {"Authentication-Results: mx.ours.example\r\n\r\n", "\r\n"},
+		"a comma":            {"Authentication-Results: mx.ours.example, spf=pass\r\n\r\n", "\r\n"},
+		"version, comments":  {"Authentication-Results:\r\n (a)\r\n\t(b \\) c) mx.ours.example (d) 1 (e);\r\n spf=pass\r\n\r\n", "\r\n"},
+		"final dot":          {"Authentication-Results: mx.ours.example.; spf=pass\r\n\r\n", "\r\n"},
+		"full width":         {"Authentication-Results: \uff4dx\u3002ours.example; spf=pass\r\n\r\n", "\r\n"},
+		"several":            {"Authentication-Results: mx.ours.example; a\r\nAuthentication-Results: x.example; b\r\nAuthentication-Results: Mx.Ours.Example; c\r\nA: 1\r\n\r\n", "Authentication-Results: x.example; b\r\nA: 1\r\n\r\n"},
+		"control characters": {"Authentication-Results:\x0b\x00mx.ours.example\x0c; x\r\n\r\n", "\r\n"},
+		"wide spaces":        {"Authentication-Results: \u00a0\u3000mx.ours.example\u0085; x\r\n\r\n", "\r\n"},
+		"folded before :":    {"Authentication-Results\r\n : mx.ours.example; x\r\nX-Mailward-ID: 1\r\n\r\n", "\r\n"},
+		"no authserv-id":     {"Authentication-Results: ; spf=pass\r\n\r\n", "Authentication-Results: ; spf=pass\r\n\r\n"},
+		"our name later":     {"Authentication-Results: x.example; spf=pass (mx.ours.example)\r\n\r\n", "Authentication-Results: x.example; spf=pass (mx.ours.example)\r\n\r\n"},
+		"ARC's":              {"ARC-Authentication-Results: i=1; mx.ours.example; x\r\n\r\n", "ARC-Authentication-Results: i=1; mx.ours.example; x\r\n\r\n"},
+		"no colon":           {"Authentication-Results mx.ours.example\r\nX-Mailward-ID\r\n\r\n", "Authentication-Results mx.ours.example\r\nX-Mailward-ID\r\n\r\n"},
+		"begins folded":      {" dkim=pass\r\n\tx: y\r\nA: 1\r\n b\r\n\r\n", "A: 1\r\n b\r\n\r\n"},
+		"blank before :":     {"Authentication-Results : mx.ours.example; x\r\nX-Mailward-ID\t: x\r\n\r\n", "\r\n"},
+		"a longer name":      {"Authentication-Results: mx.ours.example.evil.example; x\r\n\r\n", "Authentication-Results: mx.ours.example.evil.example; x\r\n\r\n"},
+		"all of X-Mailward":  {"x-mailward-verdict: clean\r\nX-Mailward-Anything: y\r\n z\r\nX-Mail: 1\r\n\r\n", "X-Mail: 1\r\n\r\n"},
+		"not the body":       {"A: 1\r\n\r\nX-Mailward-ID: body\r\n", "A: 1\r\n\r\nX-Mailward-ID: body\r\n"},
+		"unclosed comment":   {"Authentication-Results: (((\r\n\r\n", "Authentication-Results: (((\r\n\r\n"},
 	} {
 		edits := HeaderEdits([]byte(tt.in), "mx.ours.example")
 		got, err := io.ReadAll(Without(strings.NewReader(tt.in), int64(len(tt.in)), edits))
@@ -307,4 +310,45 @@ func BenchmarkSpool(b *testing.B) {
 		}
 		sp.Close()
 	}
+}
+
+// TestSpool_HiddenEnd: a line that is a dot once its NULs are gone is refused,
+// however the mail is cut, and no other line.
+func TestSpool_HiddenEnd(t *testing.T) {
+	t.Parallel()
+	for _, normalise := range []bool{false, true} {
+		s := newSpooler(t, func(c *Config) { c.Normalise = normalise })
+		for in, bad := range map[string]bool{
+			"a\r\n\x00.\r\nb\r\n": true, "\x00.\r\n": true, "\x00\x00.\r\n": true, "a\r\n.\x00\r\n": true, "a\r\n\x00.\x00\x00\r\nb": true, "a\r\n\x00.": true, "a\r\n\x00.\x00": true,
+			"a\r\n.\r\nb\r\n": false, "a\r\n\x00\r\n": false, "a\x00.\r\n": false, "\x00a.\r\n": false, "\x00..\r\n": false, "..\x00\r\n": false, "\x00. \r\n": false, ".": false, "\x00": false, "\x00\r\n.\r\n": false,
+		} {
+			for _, r := range []io.Reader{strings.NewReader(in), iotest.OneByteReader(strings.NewReader(in)), iotest.HalfReader(strings.NewReader(in))} {
+				sp, err := s.Spool(context.Background(), r)
+				if bad != errors.Is(err, ErrHiddenEnd) || !bad && err != nil {
+					t.Errorf("%q: %v", in, err)
+				}
+				if err == nil {
+					sp.Close()
+				}
+			}
+		}
+	}
+}
+
+// FuzzHiddenEnd: what is found is what is there, however it is cut.
+func FuzzHiddenEnd(f *testing.F) {
+	f.Add([]byte("a\r\n\x00.\r\nb\r\n"), 4)
+	f.Add([]byte(".\x00\r\n.\r\n"), 1)
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		b = bytes.ReplaceAll(bytes.ReplaceAll(b, []byte("\r"), nil), []byte("\n"), []byte("\r\n"))
+		cut = max(0, min(cut, len(b)))
+		want := false
+		for line := range bytes.SplitSeq(b, []byte("\r\n")) {
+			want = want || len(line) > 1 && string(bytes.ReplaceAll(line, []byte{0}, nil)) == "."
+		}
+		var h HiddenEnd
+		if got := h.Find(b[:cut]) || h.Find(b[cut:]) || h.AtEnd(); got != want {
+			t.Errorf("%q, cut at %d: %v", b, cut, got)
+		}
+	})
 }

@@ -113,6 +113,7 @@ type writer struct {
 	s       *Spooler
 	hash    hash.Hash
 	lines   strictCRLF
+	hidden  HiddenEnd
 	head    headScanner
 	file    *os.File
 	size    int64
@@ -141,6 +142,9 @@ func (w *writer) keep(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
+	if w.hidden.Find(b) {
+		return ErrHiddenEnd
+	}
 	w.size += int64(len(b))
 	if w.size > w.s.cfg.MaxSize {
 		return ErrTooBig
@@ -162,6 +166,9 @@ func (w *writer) end() error {
 	rest, err := w.lines.end()
 	if err == nil {
 		err = w.keep(rest)
+	}
+	if err == nil && w.hidden.AtEnd() {
+		err = ErrHiddenEnd // its line end comes with the end of the mail
 	}
 	w.err = err
 	return err

@@ -26,6 +26,7 @@ const (
 	DNSGarbage                // answers with bytes that are no message
 	DNSStray                  // sends an answer with another ID first, then the right one
 	DNSAnswer                 // answers for this type whatever is set for the name
+	DNSReferral               // names other servers in place of an answer, as one that does not resolve
 )
 
 // DNSServer is a DNS server on loopback, over UDP and TCP, that a test fills
@@ -163,6 +164,9 @@ func (s *DNSServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		if udp || fault == DNSTruncateAll {
 			m.Answer, m.Truncated = nil, true
 		}
+	case DNSReferral:
+		m = new(dns.Msg).SetReply(q)
+		m.Ns = []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: 300}, Ns: "a.root.example."}}
 	case DNSWrongID:
 		m.Id++
 	case DNSWrongQuestion:

@@ -23,7 +23,7 @@ type target struct {
 // parseTarget reads a link as forgivingly as browsers do: backslashes, missing
 // slashes and foreign schemes included.
 func parseTarget(l content.Link) (t target, ok bool) {
-	s := strings.TrimSpace(strings.ReplaceAll(l.Target, `\`, "/"))
+	s := strings.TrimFunc(strings.TrimSpace(strings.ReplaceAll(l.Target, `\`, "/")), func(r rune) bool { return r <= ' ' })
 	t.Link = l
 	scheme, rest, found := strings.Cut(s, ":")
 	scheme = strings.ToLower(scheme)
@@ -35,7 +35,7 @@ func parseTarget(l content.Link) (t target, ok bool) {
 		t.scheme, rest = scheme, strings.TrimLeft(rest, "/")
 	case strings.HasPrefix(s, "//"):
 		t.scheme, rest = "https", strings.TrimLeft(s, "/")
-	case strings.HasPrefix(strings.ToLower(s), "www."):
+	case strings.HasPrefix(strings.ToLower(s), "www."), l.Kind == content.LinkCode && bareHost(s):
 		t.scheme, rest = "http", s
 	default:
 		return t, false
@@ -51,6 +51,17 @@ func parseTarget(l content.Link) (t target, ok bool) {
 	}
 	t.setHost(authority)
 	return t, t.host != ""
+}
+
+// bareHost says whether a telephone takes the text of a code for an address, without
+// a scheme.
+func bareHost(s string) bool {
+	host := s
+	if i := strings.IndexAny(s, "/?#:"); i >= 0 {
+		host = s[:i]
+	}
+	_, icann := publicsuffix.PublicSuffix(strings.ToLower(host))
+	return icann && strings.Contains(host, ".") && !strings.ContainsAny(s, " \r\n@") && exists(strings.ToLower(host))
 }
 
 func (t *target) setHost(authority string) {
@@ -171,7 +182,11 @@ func randomness(s string) bool {
 // redirects says whether the link names another site in what it asks for.
 func (t target) redirects() (string, bool) {
 	q := t.path + "?" + t.query
-	if d, err := url.QueryUnescape(q); err == nil {
+	for range 3 { // a redirect of a redirect is escaped twice
+		d, err := url.QueryUnescape(q)
+		if err != nil || d == q {
+			break
+		}
 		q = d
 	}
 	i := strings.Index(strings.ToLower(q), "=http")

@@ -14,6 +14,7 @@ import (
 const (
 	textSeen  = 24 << 10 // bytes of text in which words are looked for
 	linksSeen = 400
+	hostSeen  = 50 // of those, to one host: what counts may stand behind many others
 )
 
 // mail is one mail that is being judged.
@@ -75,8 +76,13 @@ func (e *Engine) mail(q scanner.Question) *mail {
 		m.served[i] = readable(d)
 	}
 	m.texts()
-	for _, l := range m.c.Links[:min(len(m.c.Links), linksSeen)] {
-		if t, ok := parseTarget(l); ok {
+	perHost := map[string]int{}
+	for _, l := range m.c.Links {
+		if len(m.links) == linksSeen {
+			break
+		}
+		if t, ok := parseTarget(l); ok && perHost[t.host] < hostSeen {
+			perHost[t.host]++
 			m.links = append(m.links, t)
 		}
 	}

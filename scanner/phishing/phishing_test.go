@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -102,6 +103,8 @@ func TestSigns(t *testing.T) {
 		{sign: "MIXED_SCRIPT", bad: about("a@b.com", "Аmazоn", "", "x"), twin: about("a@b.com", "Анна Müller", "", "x")},
 		{sign: "NAME_HAS_ADDRESS", bad: about("a@b.com", "chef@firma.de", "", "x"), twin: about("a@b.com", "a@b.com", "", "x")},
 		{sign: "OWN_PERSON", bad: about("erika@b.com", "Erika Mustermann", "", "x"), twin: about("erika@muster-werke.example", "Erika Mustermann", "", "x")},
+		{sign: "OWN_PERSON", bad: about("erika@b.com", "Mustermann, Erika", "", "x"), twin: about("erika@b.com", "Mustermann", "", "x"), twinReason: "a name of many"},
+		{sign: "OWN_PERSON", bad: about("erika@b.com", "Erika Mustermann (CEO)", "", "x"), twin: about("erika@b.com", "Erika Mustermanns", "", "x"), twinReason: "another name"},
 		{sign: "REPLY_TO_FREEMAIL", bad: withReply(about("a@b.com", "", "", "x"), "evil@gmail.com"), twin: withHeader(withReply(about("a@b.com", "", "", "x"), "list@gmail.com"), "list-id", "<l>"), twinReason: "a mailing list"},
 		{sign: "REPLY_TO_OTHER", bad: withReply(about("a@b.com", "", "", "x"), "x@other.com"), twin: withReply(about("a@b.com", "", "", "x"), "x@mail.b.com")},
 		{sign: "ENVELOPE_OTHER", bad: about("a@b.com", "", "", "x"), badQ: scanner.Question{EnvelopeFrom: "x@other.com"}, twin: about("a@b.com", "", "", "x")},
@@ -112,6 +115,7 @@ func TestSigns(t *testing.T) {
 		{sign: "LINK_FREE_HOSTING", bad: about("a@b.com", "", "", "x", anchor("https://x.workers.dev/", "x")), twin: about("a@github.com", "GitHub", "", "x", anchor("https://github.com/a/b", "x"))},
 		{sign: "LINK_SHORTENED", bad: about("a@b.com", "", "", "x", anchor("https://bit.ly/1", "x")), twin: about("a@b.com", "", "", "x", anchor("https://habit.ly/1", "x"))},
 		{sign: "LINK_IP", bad: about("a@b.com", "", "", "x", anchor("http://0x7f000001/", "x")), twin: about("a@b.com", "", "", "x", anchor("http://1und1.de/", "x"))},
+		{sign: "LINK_IP", bad: about("a@b.com", "", "", "x", append(slices.Repeat([]content.Link{anchor("https://b.com/", "x")}, 600), anchor("http://192.0.2.7/", "x"))...), twin: about("a@b.com", "", "", "x", slices.Repeat([]content.Link{anchor("https://b.com/", "x")}, 600)...)},
 		{sign: "LINK_HIDDEN_IP", bad: about("a@b.com", "", "", "x", anchor("http://1370164356/x", "x")), twin: about("a@b.com", "", "", "x", anchor("http://192.0.2.7/x", "x")), twinReason: "an address that can be read as one"},
 		{sign: "LINK_RENTED", bad: about("a@b.com", "", "", "x", anchor("http://192-0-2-30.cloud.hoster.net/x", "x")), twin: about("a@b.com", "", "", "x", anchor("https://v1-2-3.docs.hoster.net/", "x")), twinReason: "a version"},
 		{sign: "LINK_CHEAP", bad: about("a@b.com", "", "", "x", anchor("https://black.click/x", "x")), twin: about("a@firma.online", "", "", "x", anchor("https://www.firma.online/x", "x")), twinReason: "the sender's own"},
@@ -129,6 +133,9 @@ func TestSigns(t *testing.T) {
 		{sign: "LINK_PUNYCODE", bad: about("a@b.com", "", "", "x", anchor("https://xn--80ak6aa92e.com/", "x")), twin: about("a@müller.de", "", "", "x", anchor("https://xn--mller-kva.de/", "x")), twinReason: "the sender's own"},
 		{sign: "LINK_USERINFO", bad: about("a@b.com", "", "", "x", anchor("https://paypal.com@evil.net/", "x")), twin: about("a@b.com", "", "", "x", anchor("https://b.com/@user", "x"))},
 		{sign: "LINK_REDIRECT", bad: about("a@b.com", "", "", "x", anchor("https://c.com/r?u=https%3A%2F%2Fevil.net", "x")), twin: about("a@b.com", "", "", "x", anchor("https://c.com/r?u=https%3A%2F%2Fb.com", "x"))},
+		{sign: "LINK_REDIRECT", bad: about("a@b.com", "", "", "x", anchor("https://c.com/r?u=https%253A%252F%252Fevil.net", "x")), twin: about("a@b.com", "", "", "x", anchor("https://c.com/r?u=100%25", "x"))},
+		{sign: "LINK_IP", bad: about("a@b.com", "", "", "x", anchor("\x01http://192.0.2.7/", "x")), twin: about("a@b.com", "", "", "x", anchor("mailto:a@192.0.2.7", "x"))},
+		{sign: "LINK_CODE", bad: about("a@b.com", "", "", "x", content.Link{Kind: content.LinkCode, Target: "Evil.com/login"}), twin: about("a@b.com", "", "", "x", content.Link{Kind: content.LinkCode, Target: "Rechnung 17.05"}), twinReason: "no address"},
 		{sign: "LINK_SCRIPT", bad: about("a@b.com", "", "", "x", anchor("data:text/html;base64,AAAA", "x")), twin: about("a@b.com", "", "", "x", content.Link{Kind: content.LinkImage, Target: "data:image/png;base64,AA"})},
 		{sign: "LINK_CODE", bad: about("a@b.com", "", "", "x", content.Link{Kind: content.LinkCode, Target: "https://c.com"}), twin: about("a@b.com", "", "", "x", content.Link{Kind: content.LinkCode, Target: "BEGIN:VCARD"})},
 		{sign: "LINK_OPAQUE", bad: about("a@a.com", "", "", "x", anchor(opaque, "x")), twin: withHeader(about("a@a.com", "", "", "x", anchor(opaque, "x")), "list-unsubscribe", "<https://a.com/u>"), twinReason: "a newsletter"},

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"mailward/policy"
@@ -42,7 +43,7 @@ func (m *mail) senderSigns() {
 	}
 	if m.e.cfg.People != nil && m.name != "" && !under(m.domain, m.served) {
 		for _, p := range m.e.cfg.People(m.q.Workspace) {
-			if plain(p) == m.name {
+			if sameName(plain(p), m.name) {
 				m.sign("OWN_PERSON", m.from.Name)
 			}
 		}
@@ -57,6 +58,23 @@ func (m *mail) senderSigns() {
 			m.sign("MIXED_SCRIPT", w)
 		}
 	}
+}
+
+// sameName says whether a sender's name is that of a person, also with the family
+// name first, or with a title or function around it.
+func sameName(person, name string) bool {
+	if person == name {
+		return true
+	}
+	if !strings.Contains(person, " ") {
+		return false // One word alone is a name of many.
+	}
+	words := func(s string) []string {
+		w := strings.FieldsFunc(s, func(r rune) bool { return !unicode.IsLetter(r) && r != '-' && r != '\'' })
+		slices.Sort(w)
+		return w
+	}
+	return slices.Equal(words(person), words(name)) || hasWord(name, person)
 }
 
 // ownDomainSign is a name like "example.org mailbox" of somebody outside. The

@@ -7,15 +7,14 @@
 rule Script_Attachment
 {
     meta:
-        description = "A script is attached that Windows runs at a double click"
+        description = "A script or package is attached that runs or installs itself at a double click"
         author = "Mailward"
         class = "suspicious"
         score = "8"
         severity = "warn"
         reference = "https://attack.mitre.org/techniques/T1566/001/"
     condition:
-        part_ext != "" and part_ext matches /^\.(js|jse|vbs|vbe|wsf|wsh|hta|ps1|psm1|bat|cmd|scr|pif|cpl|msc|jar|reg|sct|wsc|gadget|application|settingcontent-ms)$/ and
-        not (part_ext == ".js" and part_type == "text/javascript" and part_depth == 0)
+        part_ext != "" and part_ext matches /^\.(js|jse|vb|vbs|vbe|ws|wsf|wsh|hta|ps1|ps1xml|psm1|psd1|psc1|msh|bat|cmd|scr|pif|cpl|msc|jar|reg|sct|wsc|gadget|application|appref-ms|appinstaller|appx|appxbundle|msix|msixbundle|settingcontent-ms|diagcab|diagpkg|msp|mst|msu|ppkg|xbap|vsto|hlp|wsb|ade|adp|mde|accde|crx|xpi|apk|command|terminal|inetloc|fileloc|workflow|scpt|mobileconfig)$/
 }
 
 rule Executable_Attachment

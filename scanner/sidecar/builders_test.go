@@ -85,24 +85,29 @@ func zipBy(method uint16, p string, pack func(io.Writer) io.WriteCloser) []byte 
 	return b.Bytes()
 }
 
-func gzipped(p string) []byte {
+func gzipped(p string) []byte { return gzippedAs("", p) }
+
+func gzippedAs(name, p string) []byte {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
+	w.Name = name
 	io.WriteString(w, p)
 	w.Close()
 	return b.Bytes()
 }
 
-func tarred(p string) []byte {
+func tarred(p string) []byte { return tarOf(tar.TypeReg, p) }
+
+func tarOf(kind byte, p string) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	w.WriteHeader(&tar.Header{Name: "a.zip", Size: int64(len(p)), Mode: 0o600})
+	w.WriteHeader(&tar.Header{Typeflag: kind, Name: "a.zip", Size: int64(len(p)), Mode: 0o600})
 	io.WriteString(w, p)
 	w.Close()
 	return b.Bytes()
 }
 
-func tnef(name, data string) []byte {
+func tnef(name, data string, props ...string) []byte {
 	b := []byte(tnefMagic + "\x01\x00")
 	attr := func(level byte, id uint16, value string) {
 		b = append(b, level)
@@ -118,8 +123,78 @@ func tnef(name, data string) []byte {
 	}
 	attr(2, tnefRendData, strings.Repeat("\x00", 14))
 	attr(2, tnefTitle, name+"\x00")
-	attr(2, tnefData, data)
+	if data != "" {
+		attr(2, tnefData, data)
+	}
+	for _, p := range props {
+		attr(2, tnefAttachment, p)
+	}
 	return b
+}
+
+// mapiProp is a list of one property, behind one of another kind.
+func mapiProp(id, kind uint16, value string) string {
+	le := binary.LittleEndian
+	b := []byte("\x02\x00\x00\x00\x03\x00\x20\x0e\x01\x00\x00\x00")
+	b = le.AppendUint16(le.AppendUint16(b, kind), id)
+	b = le.AppendUint32(le.AppendUint32(b, 1), uint32(len(value)))
+	return string(b) + value
+}
+
+// rarOf is an archive of RAR 4 with one file, which is stored.
+func rarOf(name, data string) string {
+	le := binary.LittleEndian
+	block := func(b []byte) string {
+		le.PutUint16(b[5:], uint16(len(b)))
+		le.PutUint16(b, uint16(crc32.ChecksumIEEE(b[2:])))
+		return string(b)
+	}
+	file := make([]byte, 32, 32+len(name))
+	file[2], file[4] = 0x74, 0x80
+	le.PutUint32(file[7:], uint32(len(data)))
+	le.PutUint32(file[11:], uint32(len(data)))
+	file[15] = 2
+	le.PutUint32(file[16:], crc32.ChecksumIEEE([]byte(data)))
+	le.PutUint32(file[20:], 0x21<<16)
+	file[24], file[25] = 20, 0x30
+	le.PutUint16(file[26:], uint16(len(name)))
+	return rarMagic + "\x00" + block([]byte{0, 0, 0x73, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}) + block(append(file, name...)) + data + block([]byte{0, 0, 0x7b, 0, 0x40, 0, 0})
+}
+
+// lyingZip has a file whose header says one byte, and whose directory says that the
+// next file belongs to it.
+func lyingZip(p string) []byte {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, _ := z.CreateRaw(&zip.FileHeader{Name: "b.txt", Method: zip.Store, CRC32: crc32.ChecksumIEEE([]byte("x")), CompressedSize64: 1, UncompressedSize64: 1})
+	io.WriteString(w, "x")
+	z.Close()
+	le := binary.LittleEndian
+	first, second := b.Bytes(), []byte(zipText(p))
+	at := bytes.Index(first, []byte(zipDirectory))
+	second = second[:bytes.Index(second, []byte(zipDirectory))]
+	directory := bytes.Clone(first[at:])
+	content := append([]byte("x"), second...)
+	le.PutUint32(directory[16:], crc32.ChecksumIEEE(content))
+	le.PutUint32(directory[20:], uint32(len(content)))
+	le.PutUint32(directory[24:], uint32(len(content)))
+	le.PutUint32(directory[len(directory)-6:], uint32(at+len(second)))
+	return slices.Concat(first[:at], second, directory)
+}
+
+// namedOdd is a zip archive of a file that has a second name in its extra field.
+func namedOdd(name, other string) []byte {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	h := &zip.FileHeader{Name: name}
+	if other != "" {
+		h.Extra = append(binary.LittleEndian.AppendUint16([]byte{0x75, 0x70}, uint16(5+len(other))), 1, 0, 0, 0, 0)
+		h.Extra = append(h.Extra, other...)
+	}
+	w, _ := z.CreateHeader(h)
+	io.WriteString(w, "hello")
+	z.Close()
+	return b.Bytes()
 }
 
 func ber(tag byte, content []byte) []byte {
@@ -163,7 +238,7 @@ func cabinet(p string) []byte {
 		files = le.AppendUint32(files, uint32(f[0]))
 		files = le.AppendUint32(files, uint32(f[1]))
 		files = append(files, 0, 0, 0, 0, 0, 0, 0, 0)
-		files = append(files, "a.zip\x00"...)
+		files = append(files, "a.dat\x00"...)
 	}
 	head := append([]byte("MSCF"), make([]byte, 32)...)
 	le.PutUint32(head[8:], uint32(36+8+len(files)+len(blocks)))

@@ -10,7 +10,9 @@ import (
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
 
+	"mailward/policy"
 	"mailward/scanner/content"
+	"mailward/scanner/sidecar/document"
 )
 
 // Bounds of one page. They are far beyond what any mail program writes.
@@ -32,7 +34,8 @@ type page struct {
 	form         *content.Form // a <form> that is open
 	grid         grid          // of the innermost table
 	script       int           // bytes looked through
-	nested       bool          // inside of a page's own <noscript>
+	shared       bool          // it leads to a network share, see share
+	nested       int           // pages that stand in this one
 	attributes   attributes    // of the tag that is being read
 }
 
@@ -77,8 +80,41 @@ func (p *page) read(text string) {
 		case html.EndTagToken:
 			p.end(tagName(z))
 			raw = ""
+		case html.CommentToken:
+			if code, ok := conditional(string(z.Text())); ok {
+				p.inner(code)
+			}
 		}
 	}
+}
+
+// maxNested bounds pages in pages.
+const maxNested = 3
+
+// inner reads HTML that stands in the page in a way of its own.
+func (p *page) inner(code string) {
+	if p.nested < maxNested {
+		p.nested++
+		p.read(code)
+		p.nested--
+	}
+}
+
+// conditional is what a comment holds for Outlook: <!--[if mso]>...<![endif]-->.
+func conditional(comment string) (code string, ok bool) {
+	rest, ok := strings.CutPrefix(comment, "[if")
+	if !ok {
+		return "", false
+	}
+	when, code, ok := strings.Cut(rest, "]>")
+	if !ok || strings.Contains(when, "!") {
+		return "", false
+	}
+	if before, settings, found := strings.Cut(code, "<xml"); found { // of Word, which nobody sees
+		_, after, _ := strings.Cut(settings, "</xml>")
+		code = before + after
+	}
+	return strings.TrimSuffix(strings.TrimSpace(code), "<![endif]"), true
 }
 
 // tagName is the name of a tag. Those that HTML knows are nearly all, and are read
@@ -114,11 +150,7 @@ func (p *page) words(raw, s string) {
 	case "style", "title", "iframe", "noframes", "noembed":
 		return
 	case "noscript": // Mail clients run no scripts, so this is what they show.
-		if !p.nested {
-			p.nested = true
-			p.read(s)
-			p.nested = false
-		}
+		p.inner(s)
 		return
 	}
 	if p.anchor != nil && len(p.anchor.Text) < anchorText {
@@ -150,7 +182,7 @@ type attributes map[string]string
 
 // relevant are the attributes that are looked at.
 var relevant = map[string]bool{"href": true, "src": true, "action": true, "formaction": true, "style": true, "hidden": true, "bgcolor": true, "color": true, "alt": true, "type": true, "name": true,
-	"background": true, "http-equiv": true, "content": true, "colspan": true, "onclick": true, "onload": true, "data": true, "width": true, "height": true, "xlink:href": true}
+	"background": true, "http-equiv": true, "content": true, "colspan": true, "onclick": true, "onload": true, "onerror": true, "onmouseover": true, "onfocus": true, "ontoggle": true, "onpageshow": true, "data": true, "width": true, "height": true, "xlink:href": true, "srcdoc": true}
 
 // read takes those of a tag, in place of those of the one before.
 func (a attributes) read(z *html.Tokenizer) {
@@ -189,6 +221,9 @@ func (p *page) start(z *html.Tokenizer) (raw string) {
 	if !void[tag] && len(p.open) < maxOpen {
 		p.open = append(p.open, e)
 	}
+	if doc := a["srcdoc"]; doc != "" && tag == "iframe" {
+		p.inner(doc)
+	}
 	return raw
 }
 
@@ -197,8 +232,9 @@ func (p *page) targets(tag string, a attributes) {
 	switch tag {
 	case "a":
 		p.endAnchor()
-		if href := a["href"]; href != "" {
+		if href := first(a["href"], a["xlink:href"]); href != "" {
 			p.anchor = &content.Link{Part: p.part, Kind: content.LinkAnchor, Target: p.absolute(href)}
+			p.share(content.LinkAnchor, p.anchor.Target)
 		}
 	case "base":
 		if u, err := url.Parse(strings.TrimSpace(a["href"])); err == nil && u.IsAbs() && p.base == nil {
@@ -221,13 +257,17 @@ func (p *page) targets(tag string, a attributes) {
 		}
 	case "iframe", "embed", "frame", "object":
 		p.link(content.LinkMeta, first(a["src"], a["data"]), "")
+	case "image", "feimage": // of SVG
+		p.link(content.LinkImage, first(a["href"], a["xlink:href"]), "")
 	case "link":
 	default: // <area>, and the buttons that Outlook draws: <v:rect href>
 		p.link(content.LinkAnchor, first(a["href"], a["xlink:href"]), "")
 	}
 	p.link(content.LinkImage, a["background"], "")
-	for _, code := range [...]string{a["onclick"], a["onload"]} {
-		p.scripts(code)
+	for k, code := range a {
+		if strings.HasPrefix(k, "on") {
+			p.scripts(code)
+		}
 	}
 }
 
@@ -275,14 +315,45 @@ func (p *page) endAnchor() {
 
 func (p *page) link(kind, target, text string) {
 	if target != "" {
-		p.w.addLink(content.Link{Part: p.part, Kind: kind, Target: p.absolute(target), Text: text})
+		target = p.absolute(target)
+		p.w.addLink(content.Link{Part: p.part, Kind: kind, Target: target, Text: text})
+		p.share(kind, target)
 	}
+}
+
+// share notes an address on a network share, where a client sends the password hash
+// of its user. A link to one is usual among colleagues; what is fetched as soon as
+// the mail is shown, from a host that has a domain or an address, is not. Neither is
+// a link with an exclamation mark, which Outlook follows without asking
+// (CVE-2024-21413).
+func (p *page) share(kind, target string) {
+	if p.shared || !strings.HasPrefix(target, `\\`) && !hasPrefixFold(target, "file:") || !document.IsShare(target) {
+		return
+	}
+	path := strings.TrimLeft(strings.ReplaceAll(target, `\`, "/"), "/")
+	if hasPrefixFold(path, "file:") {
+		path = strings.TrimLeft(path[len("file:"):], "/")
+	}
+	host, file, _ := strings.Cut(path, "/")
+	short, _ := clip(target, 120)
+	switch {
+	case strings.Contains(file, "!"):
+		p.shared = true
+		p.w.report("HTML.ShareLink", policy.Suspicious, 8, p.part, "", "a link in it makes Outlook open a file of a network share without asking: "+short)
+	case kind != content.LinkAnchor && kind != content.LinkText && strings.ContainsAny(host, ".@:"):
+		p.shared = true
+		p.w.report("HTML.Share", policy.Suspicious, 8, p.part, "", "it fetches something from a foreign network share as soon as it is shown: "+short)
+	}
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
 // absolute is a link as a client follows it: line ends and tabs in it do not
 // count (WHATWG URL §4.4), and a base goes before what is relative.
 func (p *page) absolute(s string) string {
-	s = strings.TrimSpace(s)
+	s = strings.TrimFunc(strings.TrimSpace(s), func(r rune) bool { return r <= ' ' })
 	if strings.ContainsAny(s, "\t\r\n") {
 		s = strings.NewReplacer("\t", "", "\r", "", "\n", "").Replace(s)
 	}
@@ -386,18 +457,22 @@ func collapse(have, more string) string {
 	return b.String()
 }
 
-// refreshTarget is where <meta http-equiv=refresh content="0; url=..."> leads.
+// refreshTarget is where <meta http-equiv=refresh content="0; url=..."> leads. "url="
+// may be left out (WHATWG HTML §4.2.5.3).
 func refreshTarget(s string) string {
-	if i := strings.Index(strings.ToLower(s), "url="); i >= 0 {
-		return strings.Trim(s[i+len("url="):], `"' `)
+	s = strings.TrimLeft(strings.TrimLeft(s, "0123456789. \t\r\n"), ";, \t\r\n")
+	if hasPrefixFold(s, "url") {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(s[len("url"):]), "="); ok {
+			s = rest
+		}
 	}
-	return ""
+	return strings.Trim(s, "\"' \t\r\n")
 }
 
 // Where scripts send their reader: an assignment to location, a call, or an
 // address that is put down in base64.
 var (
-	scriptGoes = regexp.MustCompile(`(?i)(?:\blocation(?:\.href)?\s*=\s*|\blocation\.(?:replace|assign)\s*\(\s*|\bwindow\.open\s*\(\s*|\baction\s*=\s*)["'` + "`" + `]([^"'` + "`" + `\s]{8,800})["'` + "`" + `]`)
+	scriptGoes = regexp.MustCompile(`(?i)(?:\blocation(?:["']\s*\])?(?:\s*\.\s*href|\[\s*["']href["']\s*\])?\s*=\s*|\blocation\.(?:replace|assign)\s*\(\s*|\bwindow\.open\s*\(\s*|\baction\s*=\s*)["'` + "`" + `]([^"'` + "`" + `\s]{8,800})["'` + "`" + `]`)
 	scriptAtob = regexp.MustCompile(`\batob\s*\(\s*["']([A-Za-z0-9+/=]{12,900})["']`)
 )
 

@@ -52,6 +52,13 @@ func (w *walker) inspected(part policy.Part, found *document.Found, err error, d
 	for _, l := range found.Links {
 		w.addLink(content.Link{Part: part.Path, Kind: content.LinkDocument, Target: l.Target, Text: l.Text})
 	}
+	for _, p := range found.Pictures {
+		if p.Pixels != nil {
+			w.readPixels(part.Path, p.Pixels)
+		} else {
+			w.readPicture(part.Path, p.File)
+		}
+	}
 	if w.total += found.Bytes; w.total > w.lim.TotalBytes {
 		return errTotalLimit
 	}
@@ -67,6 +74,9 @@ func (w *walker) inspected(part policy.Part, found *document.Found, err error, d
 		}
 		if archives >= w.lim.ArchiveDepth {
 			return errArchiveDepth
+		}
+		if e.Rare {
+			w.hand(fmt.Sprintf("%s.d%d", part.Path, i+1), e.Name, e.Data)
 		}
 		if err := w.piece(fmt.Sprintf("%s.d%d", part.Path, i+1), e.Name, e.ContentType, "attachment", e.Data, depth, archives+1); err != nil {
 			return err

@@ -60,6 +60,7 @@ func splitHeader(data []byte) (head, body []byte) {
 }
 
 // maxFields bounds what is remembered of a header; its bytes are bounded before.
+// What says how a part is to be read is remembered even behind that.
 const maxFields = 5000
 
 func parseHeader(head []byte) header {
@@ -71,19 +72,26 @@ func parseHeader(head []byte) header {
 			folded.Reset()
 		}
 	}
+	kept := true
 	for line := range bytes.Lines(head) {
 		l := strings.TrimRight(string(line), "\r\n")
 		if len(l) > 0 && (l[0] == ' ' || l[0] == '\t') && len(h) > 0 {
-			folded.WriteByte(' ')
-			folded.WriteString(strings.TrimSpace(l))
+			if kept {
+				folded.WriteByte(' ')
+				folded.WriteString(strings.TrimSpace(l))
+			}
 			continue
 		}
 		name, value, ok := strings.Cut(l, ":")
-		if !ok || len(h) >= maxFields {
+		if !ok {
+			continue
+		}
+		name = strings.ToLower(strings.TrimSpace(name))
+		if kept = len(h) < maxFields || strings.HasPrefix(name, "content-") || name == "from" || name == "reply-to" || name == "subject"; !kept {
 			continue
 		}
 		end()
-		h = append(h, HeaderField{Name: strings.ToLower(strings.TrimSpace(name)), Value: strings.TrimSpace(value)})
+		h = append(h, HeaderField{Name: name, Value: strings.TrimSpace(value)})
 	}
 	end()
 	return h
@@ -114,6 +122,52 @@ func decodeWords(s string) string {
 	return strings.ToValidUTF8(out, "\uFFFD")
 }
 
+// again is behind the name of a parameter that has another value as well: the last
+// one of the same name, or the plain one beside that of RFC 2231.
+const again = " again"
+
+// wordRun is encoded words in a row: the white space between them counts for nothing.
+var wordRun = regexp.MustCompile(`=\?[^?\s]{1,40}\?[bBqQ]\?[^?]*\?=(?:\s+=\?[^?\s]{1,40}\?[bBqQ]\?[^?]*\?=)*`)
+
+var quoteEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// decodeAddresses is decodeWords for a list of addresses. What an encoded word
+// holds is part of a name (RFC 2047 §5), whatever it looks like: it is quoted
+// where a reader could take it for an address, a comment or the end of one.
+func decodeAddresses(s string) string {
+	if !strings.Contains(s, "=?") || len(s) > wordsMost {
+		return decodeWords(s)
+	}
+	var b strings.Builder
+	at, inside := 0, false
+	for _, m := range wordRun.FindAllStringIndex(s, -1) {
+		between, word := s[at:m[0]], s[m[0]:m[1]]
+		for i := 0; i < len(between); i++ {
+			switch between[i] {
+			case '\\':
+				i++
+			case '"':
+				inside = !inside
+			}
+		}
+		b.WriteString(between)
+		text := decodeWords(word)
+		switch {
+		case text == word:
+			b.WriteString(word)
+		case inside:
+			b.WriteString(quoteEscaper.Replace(text))
+		case strings.ContainsAny(text, "()<>[]:;@,\"\\"):
+			b.WriteString(`"` + quoteEscaper.Replace(text) + `"`)
+		default:
+			b.WriteString(text)
+		}
+		at = m[1]
+	}
+	b.WriteString(s[at:])
+	return strings.ToValidUTF8(b.String(), "\uFFFD")
+}
+
 var boundaryParam = regexp.MustCompile(`(?i)boundary\s*=\s*(?:"([^"]*)"?|([^\s;]+))`)
 
 // parseContentType reads a type and its parameters, as forgivingly as mail
@@ -142,9 +196,10 @@ func parseContentType(v string) (string, map[string]string) {
 			pieces[base+"*"+strconv.Itoa(n)] = val
 			continue
 		}
-		if _, dup := params[k]; !dup {
-			params[k] = val
+		if _, dup := params[k]; dup {
+			k += again
 		}
+		params[k] = val
 	}
 	for k := range pieces {
 		base, n, _ := strings.Cut(k, "*")
@@ -158,6 +213,9 @@ func parseContentType(v string) (string, map[string]string) {
 				break
 			}
 			b.WriteString(val)
+		}
+		if plain := params[base]; plain != "" && plain != b.String() {
+			params[base+again] = plain // Clients that do not know RFC 2231 take this one.
 		}
 		params[base] = b.String()
 	}

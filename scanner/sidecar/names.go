@@ -6,6 +6,7 @@ import (
 	"unicode"
 
 	"mailward/policy"
+	"mailward/scanner/sidecar/document"
 )
 
 // partNames are what mail clients may call a part, the usual name first, with
@@ -15,10 +16,10 @@ func partNames(h header, types []contentType) (names []string, odd bool) {
 	var raw []string
 	for _, d := range h.all("content-disposition") {
 		_, params := parseContentType(d)
-		raw = append(raw, params["filename"], params["name"])
+		raw = append(raw, params["filename"], params["name"], params["filename"+again], params["name"+again])
 	}
 	for _, t := range types {
-		raw = append(raw, t.params["name"], t.params["filename"])
+		raw = append(raw, t.params["name"], t.params["filename"], t.params["name"+again], t.params["filename"+again])
 	}
 	for _, r := range raw {
 		if r == "" {
@@ -49,7 +50,7 @@ func cleanName(name string) string {
 // hidesEnd says whether a name is written so that a reader does not see how it
 // ends: many blanks, or dots and blanks that Windows drops.
 func hidesEnd(name string) bool {
-	if strings.Contains(name, "          ") {
+	if strings.Contains(document.Blanks(name), "          ") {
 		return true
 	}
 	bare := strings.TrimRight(name, ". ")

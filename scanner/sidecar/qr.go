@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"bytes"
+	"errors"
 	"image"
 	"image/color"
 	"image/gif"
@@ -13,19 +14,26 @@ import (
 	"unicode/utf8"
 
 	"github.com/makiuchi-d/gozxing"
+	multi "github.com/makiuchi-d/gozxing/multi/qrcode"
 	"github.com/makiuchi-d/gozxing/qrcode"
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/webp"
 
+	"mailward/policy"
 	"mailward/scanner/content"
 )
 
 // Bounds of the search for QR codes. A code that a telephone can read from a
 // screen is well within them; a photograph of a camera is not, and is left out.
 const (
-	codePictures = 8       // of one mail
-	codeBytes    = 1 << 20 // of one picture
-	codePixels   = 2 << 20 // of one picture
-	codeSide     = 40      // pixels, at least
-	codeScans    = 12      // of one progressive JPEG
+	codePictures = 8        // of one mail
+	codeBytes    = 1 << 20  // of one picture
+	codePixels   = 5 << 19  // of one picture: a page of 150 dots an inch
+	codeSimple   = 9 << 20  // of one that says little for its size, as a large code does
+	codeSmall    = 64 << 10 // pixels of what is looked at beside the others, as logos are
+	codeShown    = 1500     // pixels of a side that are enough to read a code
+	codeSide     = 40       // pixels, at least
+	codeScans    = 12       // of one progressive JPEG
 	codeTime     = 400 * time.Millisecond
 	codeModules  = 21  // the smallest code has so many in a row
 	codeGrid     = 180 // and the biggest 177
@@ -37,23 +45,123 @@ func (w *walker) readPicture(part string, data []byte) {
 		return
 	}
 	cfg, _, err := image.DecodeConfig(bytes.NewReader(data))
-	if err != nil || cfg.Width*cfg.Height > codePixels || min(cfg.Width, cfg.Height) < codeSide || max(cfg.Width, cfg.Height) > 6*min(cfg.Width, cfg.Height) {
+	pixels := cfg.Width * cfg.Height
+	if err != nil || pixels > codePixels && len(data) > pixels/24 {
+		return
+	}
+	w.readCode(part, cfg.Width, cfg.Height, func() (image.Image, bool) { return decodePicture(data) })
+}
+
+// readPixels looks for a QR code in the pixels of a picture.
+func (w *walker) readPixels(part string, img image.Image) {
+	b := img.Bounds()
+	if min(b.Dx(), b.Dy()) <= codeGrid+8 {
+		img = enlarged{img}
+		b = img.Bounds()
+	}
+	w.readCode(part, b.Dx(), b.Dy(), func() (image.Image, bool) { return img, true })
+}
+
+// readCode looks for a QR code in a picture of some size.
+func (w *walker) readCode(part string, width, height int, open func() (image.Image, bool)) {
+	pixels := width * height
+	if pixels > codeSimple || min(width, height) < codeSide || max(width, height) > 6*min(width, height) {
 		return
 	}
 	if w.pictures >= codePictures || w.pictureTime > codeTime {
-		w.said.Truncated = true // so that nobody remembers this picture as one without a code
+		w.unseen = true
 		return
 	}
-	w.pictures++
+	if pixels > codeSmall {
+		w.pictures++
+	}
 	begin := time.Now()
 	defer func() { w.pictureTime += time.Since(begin) }()
-	img, ok := decodePicture(data)
-	if !ok || !twoTone(img) {
+	img, ok := open()
+	if !ok {
 		return
 	}
-	if text, ok := decodeCode(img); ok {
-		w.addLink(content.Link{Part: part, Kind: content.LinkCode, Target: text})
+	if pixels > codePixels {
+		img = thinned{img, 1 + max(width, height)/codeShown}
 	}
+	if !twoTone(img) {
+		return
+	}
+	texts, err := decodeCodes(img)
+	if len(texts) == 0 && darkRim(img) {
+		texts, err = decodeCodes(negative{img})
+	}
+	if errors.Is(err, errMarks) {
+		w.report("Mailward.Codes", policy.Suspicious, 5, part, "", "a picture in it has so many marks of QR codes that it was not searched for one")
+	}
+	for _, text := range texts {
+		w.addCode(part, text)
+	}
+}
+
+// addCode takes what a code says: an address, or a card or network with one in it.
+func (w *walker) addCode(part, text string) {
+	w.addLink(content.Link{Part: part, Kind: content.LinkCode, Target: text})
+	if !hasPrefixFold(text, "http") {
+		plainLinks(text, func(target string) { w.addLink(content.Link{Part: part, Kind: content.LinkCode, Target: target}) })
+	}
+}
+
+// thinned is every nth pixel of a picture.
+type thinned struct {
+	image.Image
+	n int
+}
+
+func (t thinned) Bounds() image.Rectangle {
+	b := t.Image.Bounds()
+	return image.Rect(0, 0, b.Dx()/t.n, b.Dy()/t.n)
+}
+
+func (t thinned) At(x, y int) color.Color {
+	from := t.Image.Bounds().Min
+	return t.Image.At(from.X+x*t.n, from.Y+y*t.n)
+}
+
+// enlarged is a picture with four pixels in a row for each of its own: codes have one
+// for a module where a page shows them larger.
+type enlarged struct{ image.Image }
+
+const enlargedBy = 4
+
+func (e enlarged) Bounds() image.Rectangle {
+	b := e.Image.Bounds()
+	return image.Rect(0, 0, b.Dx()*enlargedBy, b.Dy()*enlargedBy)
+}
+
+func (e enlarged) At(x, y int) color.Color {
+	from := e.Image.Bounds().Min
+	return e.Image.At(from.X+x/enlargedBy, from.Y+y/enlargedBy)
+}
+
+// negative is a picture with dark and light swapped.
+type negative struct{ image.Image }
+
+func (n negative) At(x, y int) color.Color { return color.Gray{Y: 0xff - lightness(n.Image.At(x, y))} }
+
+// lightness is how light a colour is on white, where mail clients show pictures: what
+// is transparent is white.
+func lightness(c color.Color) uint8 {
+	r, g, b, a := c.RGBA()
+	return uint8(((19595*r+38470*g+7471*b)>>16 + 0xffff - a) >> 8)
+}
+
+// darkRim says whether a picture is dark at its corners, as a code is that is light
+// on dark.
+func darkRim(img image.Image) bool {
+	b := img.Bounds().Inset(1)
+	dark := 0
+	for _, at := range [...]image.Point{b.Min, {X: b.Max.X - 1, Y: b.Min.Y}, {X: b.Min.X, Y: b.Max.Y - 1}, b.Max.Sub(image.Pt(1, 1))} {
+		if lightness(img.At(at.X, at.Y)) < 90 {
+			dark++
+		}
+	}
+	return dark >= 3
 }
 
 // decodePicture reads the kinds of pictures that every mail client shows.
@@ -65,6 +173,10 @@ func decodePicture(data []byte) (img image.Image, ok bool) {
 			img, err = png.Decode(r)
 		case bytes.HasPrefix(data, []byte("GIF8")):
 			img, err = gif.Decode(r)
+		case bytes.HasPrefix(data, []byte("BM")):
+			img, err = bmp.Decode(r)
+		case bytes.HasPrefix(data, []byte("RIFF")):
+			img, err = webp.Decode(r)
 		case bytes.Count(data, []byte{0xff, 0xda}) <= codeScans: // More are there to cost time.
 			img, err = jpeg.Decode(r)
 		}
@@ -80,7 +192,7 @@ func twoTone(img image.Image) bool {
 	extreme, all, dark := 0, 0, 0
 	for y := range 48 {
 		for x := range 48 {
-			g := color.GrayModel.Convert(img.At(b.Min.X+(2*x+1)*b.Dx()/96, b.Min.Y+(2*y+1)*b.Dy()/96)).(color.Gray).Y
+			g := lightness(img.At(b.Min.X+(2*x+1)*b.Dx()/96, b.Min.Y+(2*y+1)*b.Dy()/96))
 			all++
 			if g < 90 || g > 165 {
 				extreme++
@@ -93,21 +205,54 @@ func twoTone(img image.Image) bool {
 	return extreme*10 >= all*6 && dark*100 >= all*3 && dark*100 <= all*95
 }
 
-// decodeCode reads one QR code in a picture.
-func decodeCode(img image.Image) (text string, ok bool) {
-	err := guard(func() error {
+// errMarks means that a picture was not searched.
+var errMarks = errors.New("too many marks of codes in a picture")
+
+// decodeCodes reads the QR codes in a picture; mostly there is none, or one.
+func decodeCodes(img image.Image) (texts []string, err error) {
+	take := func(r *gozxing.Result) {
+		if text := strings.TrimSpace(r.GetText()); text != "" && utf8.ValidString(text) {
+			texts = add(texts, text)
+		}
+	}
+	err = guard(func() error {
 		bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
 		if err != nil {
 			return err
 		}
-		result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+		matrix, err := bitmap.GetBlackMatrix()
 		if err != nil {
 			return err
 		}
-		text = strings.TrimSpace(result.GetText())
+		marks := finderMarks(matrix, manyMarks)
+		if marks < fewMarks {
+			return nil
+		}
+		if marks > manyMarks {
+			return errMarks
+		}
+		one, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+		if err == nil {
+			take(one)
+		}
+		if marks > fewMarks && marks <= someMarks {
+			more, _ := multi.NewQRCodeMultiReader().DecodeMultiple(bitmap, nil)
+			for _, r := range more {
+				take(r)
+			}
+		}
 		return nil
 	})
-	return text, err == nil && text != "" && utf8.ValidString(text)
+	return texts, err
+}
+
+// decodeCode reads one QR code in a picture.
+func decodeCode(img image.Image) (text string, ok bool) {
+	texts, _ := decodeCodes(img)
+	if len(texts) == 0 {
+		return "", false
+	}
+	return texts[0], true
 }
 
 // grid is a table whose cells are seen as the modules of a code.
@@ -173,9 +318,15 @@ func drawn(rows [][]bool) (string, bool) {
 	return decodeCode(img)
 }
 
+// squares are as wide as high, which two characters are.
+var squares = strings.NewReplacer("⬛", "██", "■", "██", "◼", "██", "⬜", "  ", "□", "  ", "◻", "  ", "\ufe0f", "", "\u3000", "  ")
+
 // drawnCode reads a QR code that is drawn with block characters: two modules a
 // character with half blocks, or two characters a module with whole ones.
 func drawnCode(text string) (string, bool) {
+	if strings.Contains(text, "⬛") || strings.Contains(text, "■") || strings.Contains(text, "◼") {
+		text = squares.Replace(text)
+	}
 	if !strings.Contains(text, "█") && !strings.Contains(text, "▀") && !strings.Contains(text, "▄") {
 		return "", false
 	}

@@ -86,17 +86,17 @@ func (m *memory) remember(key pieceKey, size int, c clean) {
 type mark struct {
 	findings, limits, parts, files, extra, oddities, entities int
 	total                                                     int64
-	texts, links, forms                                       int
+	texts, links, forms, hands                                int
 }
 
 func (w *walker) mark() mark {
-	return mark{len(w.resp.Findings), len(w.resp.Limits), len(w.resp.Parts), w.files, w.extra, w.oddities, w.parts, w.total, len(w.said.Texts), len(w.said.Links), len(w.said.Forms)}
+	return mark{len(w.resp.Findings), len(w.resp.Limits), len(w.resp.Parts), w.files, w.extra, w.oddities, w.parts, w.total, len(w.said.Texts), len(w.said.Links), len(w.said.Forms), w.hands}
 }
 
 // since is what the look into a piece at path left behind since m; false: there
 // is more to it than can be remembered.
 func (w *walker) since(m mark, path, kind string) (clean, bool) {
-	if len(w.resp.Findings) != m.findings || len(w.resp.Limits) != m.limits || w.extra != m.extra || w.oddities != m.oddities || w.parts != m.entities || len(w.resp.Parts) >= w.lim.Parts || w.said.Truncated {
+	if len(w.resp.Findings) != m.findings || len(w.resp.Limits) != m.limits || w.extra != m.extra || w.oddities != m.oddities || w.parts != m.entities || len(w.resp.Parts) >= w.lim.Parts || w.said.Truncated || w.unseen || w.hands != m.hands {
 		return clean{}, false
 	}
 	said, text := w.said.since(m, path)

@@ -96,15 +96,19 @@ func clip(s string, n int) (string, bool) {
 
 // header hands on the header of the mail itself.
 func (c *collector) header(h header) {
-	total := 0
+	total, beyond := 0, map[string]bool{}
 	for _, f := range h {
 		v, _ := clip(decodeWords(f.Value), maxHeaderValue)
 		if total += len(f.Name) + len(v); total > maxHeaderText {
-			c.Truncated = true
-			break
+			// Who sends it is wanted from behind any number of fields, once.
+			if c.Truncated = true; beyond[f.Name] {
+				continue
+			}
+			beyond[f.Name] = true
+		} else {
+			name, _ := clip(f.Name, 200)
+			c.Headers = append(c.Headers, content.Header{Name: name, Value: v})
 		}
-		name, _ := clip(f.Name, 200)
-		c.Headers = append(c.Headers, content.Header{Name: name, Value: v})
 		switch f.Name {
 		case "subject":
 			if c.Subject == "" {
@@ -202,11 +206,14 @@ func (w *walker) read(p, name, ct, kind, label string, data []byte) {
 		w.said.Truncated = w.said.Truncated || len(data) > viewText*2 && len(w.said.Texts) > before
 	}()
 	switch {
-	case ct == "text/html" || ct == "application/xhtml+xml" || ext == ".htm" || ext == ".html" || ext == ".shtml" || ext == ".xhtml",
-		strings.HasPrefix(kind, "text/html") && ct != "text/plain":
+	case ct == "text/html" || ct == "application/xhtml+xml" || ext == ".htm" || ext == ".html" || ext == ".shtml" || ext == ".xhtml" || ext == ".svg",
+		strings.HasPrefix(kind, "text/html") && ct != "text/plain", kind == "image/svg+xml":
 		w.readHTML(p, name, toUTF8(data, htmlCharset(data, label)))
-	case strings.HasPrefix(ct, "text/") || strings.HasPrefix(kind, "text/plain"):
+	case strings.HasPrefix(ct, "text/") || isText(kind):
 		text := toUTF8(data, label)
+		if kind == "text/calendar" || kind == "text/vcard" {
+			text = unfold.Replace(text)
+		}
 		w.addText(p, name, "plain", text)
 		plainLinks(text, func(target string) {
 			w.addLink(content.Link{Part: p, Kind: content.LinkText, Target: target, Text: target})
@@ -214,10 +221,23 @@ func (w *walker) read(p, name, ct, kind, label string, data []byte) {
 		if url, ok := drawnCode(text); ok {
 			w.addLink(content.Link{Part: p, Kind: content.LinkCode, Target: url})
 		}
-	case kind == "image/png" || kind == "image/jpeg" || kind == "image/gif":
+	case kind == "image/png" || kind == "image/jpeg" || kind == "image/gif" || kind == "image/bmp" || kind == "image/webp":
 		w.readPicture(p, data)
 	}
 }
+
+// isText says whether what the bytes are is for reading as it stands: tables, cards,
+// dates and data too, which come under many types.
+func isText(kind string) bool {
+	switch kind {
+	case "application/json", "application/x-ndjson", "application/geo+json", "application/xml":
+		return true
+	}
+	return strings.HasPrefix(kind, "text/") && kind != "text/rtf" || strings.HasSuffix(kind, "+xml")
+}
+
+// unfold undoes how lines of calendars and cards are cut (RFC 5545 §3.1).
+var unfold = strings.NewReplacer("\r\n ", "", "\r\n\t", "", "\n ", "", "\n\t", "")
 
 // plainLinks finds what mail clients make a link of in plain text.
 func plainLinks(s string, found func(target string)) {
@@ -333,10 +353,35 @@ func htmlCharset(data []byte, label string) string {
 	return label
 }
 
+// trueLabel is the charset that clients go by, which is not always the one that the
+// mail names.
+func trueLabel(b []byte, label string) string {
+	switch {
+	case bytes.HasPrefix(b, []byte{0xff, 0xfe}):
+		return "utf-16le" // A mark at the front counts more (WHATWG Encoding §6).
+	case bytes.HasPrefix(b, []byte{0xfe, 0xff}):
+		return "utf-16be"
+	case label == "":
+		return ""
+	}
+	switch _, name := charset.Lookup(label); name {
+	case "utf-16le", "utf-16be":
+		if bytes.IndexByte(b, 0) < 0 { // no text with line ends or blanks in it
+			return ""
+		}
+	case "replacement":
+		// Browsers show nothing of these charsets (HZ, ISO 2022 of Korea and China), but
+		// mail clients do, and what is ASCII in them reads as such.
+		return ""
+	}
+	return label
+}
+
 // toUTF8 decodes text, up to a bound. A charset that is not known, and one that
 // lies about plain UTF-8, changes nothing.
 func toUTF8(b []byte, label string) string {
 	b = b[:min(len(b), viewText*2)]
+	label = trueLabel(b, label)
 	if isUTF7(label) {
 		return strings.ToValidUTF8(string(decodeUTF7(b)), "\uFFFD")
 	}

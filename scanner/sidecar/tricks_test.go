@@ -3,6 +3,7 @@ package sidecar
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"io"
 	"slices"
 	"strings"
@@ -262,6 +263,60 @@ var tricks = []struct {
 	{"MacBinary", func(p string) string { return string(attached("a.bin", macBinary(false, "a.zip", zipText(p)))) }, false},
 	{"MacBinary II", func(p string) string { return string(attached("a.bin", macBinary(true, "a.zip", zipText(p)))) }, false},
 	{"AppleSingle", func(p string) string { return string(attached("a.as", appleSingle(0x51600, 1, "a.zip", zipText(p)))) }, false},
+	{"type behind 5,000 other fields", func(p string) string {
+		return mailTop + strings.Repeat("X-A: b\r\n c\r\n", maxFields) + crlf("Content-Type: multipart/mixed;\n boundary=b\n\n--b\nContent-Transfer-Encoding: base64\n\n"+b64(p)+"\n--b--\n")
+	}, false},
+	{"mail in a digest", func(p string) string {
+		return mailTop + crlf("Content-Type: multipart/digest; boundary=b\n\n--b\n\nSubject: x\nContent-Transfer-Encoding: base64\n\n"+b64(p)+"\n--b--\n")
+	}, false},
+	{"mail in a mail behind empty lines", func(p string) string {
+		return mixed("--b\nContent-Type: message/rfc822\n\n\n\nSubject: x\nContent-Transfer-Encoding: base64\n\n" + b64(p) + "\n--b--\n")
+	}, false},
+	{"zip that is said to be a mail", func(p string) string {
+		return mixed("--b\nContent-Type: message/rfc822\nContent-Disposition: attachment; filename=a.zip\nContent-Transfer-Encoding: base64\n\n" + b64(zipText(p)) + "\n--b--\n")
+	}, true},
+	{"page that is said to be a mail", func(p string) string {
+		return mixed("--b\nContent-Type: message/rfc822\nContent-Disposition: attachment; filename=a.html\n\n<p>" + p + "\n--b--\n")
+	}, true},
+	{"script that is said to be a mail, and begins as one", func(p string) string {
+		return mixed("--b\nContent-Type: message/rfc822\nContent-Disposition: attachment; filename=a.txt\n\nx:" + p + "\n--b--\n")
+	}, false},
+	{"uuencode with a long name", func(p string) string {
+		return mailTop + crlf("\nhello\n"+uuencode(strings.Repeat("n", 300)+".txt", p))
+	}, false},
+	{"web archive that Word opens", func(p string) string {
+		return string(attached("a.doc", []byte("%PDF-1.4\n%x\n\nMIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\n"+b64(p))))
+	}, false},
+	{"zip with bytes before and behind it", func(p string) string {
+		return string(attached("a.jpg", append(append(junk(3, 100), zipText(p)...), "some bytes"...)))
+	}, false},
+	{"zip in which the next file begins before the directory says so", func(p string) string { return string(attached("a.zip", lyingZip(p))) }, true},
+	{"rar", func(p string) string { return string(attached("a.rar", []byte(rarOf("a.gz", string(gzipped(p)))))) }, false},
+	{"rar behind other bytes", func(p string) string {
+		return string(attached("a.rar", []byte("GIF89a"+rarOf("a.gz", string(gzipped(p))))))
+	}, false},
+	{"rar before a zip", func(p string) string {
+		return string(attached("a.rar", []byte(rarOf("a.gz", string(gzipped(p)))+zipText("harmless"))))
+	}, false},
+	{"disk image before a zip", func(p string) string {
+		return string(attached("a.iso", append(isoOf("A.GZ;1", string(gzipped(p))), zipText("harmless")...)))
+	}, false},
+	{"tar with a file of a kind that nobody knows", func(p string) string { return string(attached("a.tar", tarOf('Z', zipText(p)))) }, false},
+	{"cabinet with a reserved field", func(p string) string {
+		c := cabinet(zipText(p))
+		c[4] = 1
+		return string(attached("a.cab", c))
+	}, false},
+	{"TNEF in TNEF", func(p string) string {
+		return string(attached("winmail.dat", tnef("x", "", mapiProp(0x3701, mapiObject, strings.Repeat("\x00", 16)+string(tnef("a.zip", zipText(p)))))))
+	}, false},
+	{"TNEF attachment that is a property", func(p string) string {
+		return string(attached("winmail.dat", tnef("x", "", mapiProp(0x3701, mapiBinary, zipText(p)))))
+	}, false},
+	{"file in a calendar", func(p string) string {
+		z := b64(zipText(p))
+		return string(attached("a.ics", []byte("BEGIN:VCALENDAR\r\nATTACH;FMTTYPE=x/y;ENCO\r\n DING=BASE64;VALUE=BINARY;FILENAME=a.zip:"+z[:40]+"\r\n "+z[40:]+"\r\nEND:VCALENDAR\r\n")))
+	}, false},
 	{"resource fork in AppleDouble", func(p string) string { return string(attached("a", appleSingle(0x51607, 2, "a.zip", zipText(p)))) }, false},
 }
 
@@ -288,6 +343,19 @@ func TestTricks(t *testing.T) {
 	}
 }
 
+// TestTricks_ForOtherEngines: what they do not take apart comes to them decoded.
+func TestTricks_ForOtherEngines(t *testing.T) {
+	t.Parallel()
+	want := map[string]bool{"type behind 5,000 other fields": true, "mail in a digest": true, "web archive that Word opens": true, "file in a calendar": true, "TNEF in TNEF": true, "TNEF attachment that is a property": true, "base64": false, "zip": false, "TNEF attachment": false}
+	for _, tt := range tricks {
+		if want, ok := want[tt.name]; ok {
+			if r := scanMail(t, []byte(tt.mail(hidden))); len(r.Extra) > 0 != want {
+				t.Errorf("%s: %+v", tt.name, r.Extra)
+			}
+		}
+	}
+}
+
 // TestNames: a name is looked at in each way that a client may read it.
 func TestNames(t *testing.T) {
 	t.Parallel()
@@ -307,12 +375,41 @@ func TestNames(t *testing.T) {
 		"NUL, what is before it":         "Content-Disposition: attachment; filename*=utf-8''x.bad%00.txt",
 		"NUL, what is behind it":         "Content-Disposition: attachment; filename*=utf-8''x.txt%00.bad",
 		"in a folder":                    `Content-Disposition: attachment; filename="..\\..\\x.bad"`,
+		"twice, the first":               `Content-Disposition: attachment; filename=x.bad; filename=x.txt`,
+		"twice, the second":              `Content-Disposition: attachment; filename=x.txt; filename=x.bad`,
+		"plain beside RFC 2231":          `Content-Disposition: attachment; filename=x.bad; filename*=utf-8''x.txt`,
+		"RFC 2231 beside plain":          `Content-Disposition: attachment; filename=x.txt; filename*=utf-8''x.bad`,
 	} {
 		mail := mixed("--b\n" + head + "\n\nhello\n--b--\n")
 		if r := scanMail(t, []byte(mail)); !slices.Contains(classes(r), policy.Malware) {
 			t.Errorf("%s: %+v", name, r.Parts)
 		}
 		if r := scanMail(t, []byte(strings.NewReplacer("bad", "odt", "YWQ=", "ZHQ=", "eC5iYWQ", "eC5vZHQ", "b%00a%00d", "o%00d%00t", "x=2Eb", "x=2Eo", "eC5i", "eC5v").Replace(mail))); slices.Contains(classes(r), policy.Malware) || slices.Contains(classes(r), policy.Unscannable) {
+			t.Errorf("%s: its twin is %+v", name, r.Findings)
+		}
+	}
+}
+
+// TestNames_InContainers: the same for names in archives and in TNEF.
+func TestNames_InContainers(t *testing.T) {
+	t.Parallel()
+	for name, build := range map[string]func(ext string) []byte{
+		"zip":                    func(ext string) []byte { return namedOdd("x"+ext, "") },
+		"dots and blanks":        func(ext string) []byte { return namedOdd("x"+ext+" . ", "") },
+		"in a folder of Windows": func(ext string) []byte { return namedOdd(`a\x`+ext, "") },
+		"NUL, what is before it": func(ext string) []byte { return namedOdd("x"+ext+"\x00.txt", "") },
+		"NUL, what is behind it": func(ext string) []byte { return namedOdd("x.txt\x00"+ext, "") },
+		"name in gzip":           func(ext string) []byte { return gzippedAs("x"+ext, "hello") },
+		"Unicode name":           func(ext string) []byte { return namedOdd("x.txt", "x"+ext) },
+		"long name in TNEF":      func(ext string) []byte { return tnef("X.TXT", "hello", mapiProp(0x3707, mapiString8, "x"+ext+"\x00")) },
+		"long wide name in TNEF": func(ext string) []byte {
+			return tnef("X.TXT", "hello", mapiProp(0x3707, mapiUnicode, utf16le("x"+ext+"\x00")))
+		},
+	} {
+		if r := scanMail(t, attached("a.dat", build(".bad"))); !slices.Contains(classes(r), policy.Malware) {
+			t.Errorf("%s: %+v", name, r.Parts)
+		}
+		if r := scanMail(t, attached("a.dat", build(".odt"))); slices.Contains(classes(r), policy.Malware) || slices.Contains(classes(r), policy.Unscannable) {
 			t.Errorf("%s: its twin is %+v", name, r.Findings)
 		}
 	}
@@ -329,8 +426,17 @@ func TestDeclared(t *testing.T) {
 		{"a body elsewhere", mailTop + "Content-Type: message/external-body; access-type=URL; URL=\"http://x.example\"\r\n\r\n", "Mailward.ExternalBody", ""},
 		{"PGP/MIME", mailTop + crlf("Content-Type: multipart/encrypted; boundary=b\n\n--b\nContent-Type: application/pgp-encrypted\n\nVersion: 1\n--b--\n"), "Mailward.PGP", policy.Encrypted},
 		{"PGP in the text", mailTop + "\r\n-----BEGIN PGP MESSAGE-----\r\n\r\nhQEM\r\n-----END PGP MESSAGE-----\r\n", "Mailward.PGP", policy.Encrypted},
+		{"PGP in a file", string(attached("a.pdf.gpg", append([]byte{0x8c, 0x0d}, junk(1, 200)...))), "Mailward.PGP", policy.Encrypted},
 		{"S/MIME", mailTop + "Content-Type: application/pkcs7-mime; smime-type=enveloped-data\r\nContent-Transfer-Encoding: base64\r\n\r\n" + b64(string(ber(0x30, append(ber(6, oidEnvelopedData), ber(0xa0, nil)...)))), "Mailward.SMIME", policy.Encrypted},
 		{"ARJ", string(attached("x.arj", append([]byte{0x60, 0xea}, junk(1, 200)...))), "Mailward.Locked", policy.Unscannable},
+		{"an archive that begins as none", string(attached("x.zip", junk(1, 200))), "Mailward.Locked", policy.Unscannable},
+		{"a piece of an archive", string(attached("x.zip.002", junk(1, 200))), "Mailward.Locked", policy.Unscannable},
+		{"a package of Debian", string(attached("x", append([]byte("!<arch>\n"), junk(1, 200)...))), "Mailward.Locked", policy.Unscannable},
+		{"a zip archive before a disk", string(attached("x", []byte(zipText("x")+strings.Repeat("\x00", 512)+"conectix"+strings.Repeat("\x00", 504)))), "Mailward.Locked", policy.Unscannable},
+		{"a mail of Outlook with a reminder from afar", string(attached("winmail.dat", tnefMail(mapiProp(0x8000, mapiUnicode, utf16le(`\\bad.example\x.wav`+"\x00"))))), "Outlook.Share", policy.Suspicious},
+		{"a frame from a share", htmlTop + `<img src="file://bad.example/x.png">`, "HTML.Share", policy.Suspicious},
+		{"a picture from a share", htmlTop + `<img src="\\192.0.2.1\x\y.png">`, "HTML.Share", policy.Suspicious},
+		{"a link that Outlook follows", htmlTop + `<a href="file:///\\192.0.2.1\x\y.rtf!z">x</a>`, "HTML.ShareLink", policy.Suspicious},
 		{"LHA", string(attached("x.lzh", append([]byte("\x20\x00-lh5-"), junk(1, 200)...))), "Mailward.Locked", policy.Unscannable},
 	} {
 		r := scanMail(t, []byte(tt.mail))
@@ -338,4 +444,18 @@ func TestDeclared(t *testing.T) {
 			t.Errorf("%s: %+v", tt.name, r.Findings)
 		}
 	}
+	for _, mail := range []string{htmlTop + `<a href="file://server/x/y.docx">x</a><img src="file:///C:/x.png"><img src="//cdn.example/x.png">`, string(attached("winmail.dat", tnef("a.txt", "hello", mapiProp(0x370d, mapiUnicode, utf16le(`\\server\x.txt`+"\x00")))))} {
+		if r := scanMail(t, []byte(mail)); len(classes(r)) > 0 {
+			t.Errorf("what colleagues send: %+v", r.Findings)
+		}
+	}
+}
+
+const htmlTop = mailTop + "Content-Type: text/html\r\n\r\n"
+
+// tnefMail has properties of the mail itself.
+func tnefMail(props string) []byte {
+	b := append([]byte(tnefMagic+"\x01\x00"), 1, 0x03, 0x90, 6, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(props)))
+	return append(append(b, props...), 0, 0)
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"strings"
 	"sync"
 
 	"github.com/bodgit/sevenzip"
@@ -140,8 +139,9 @@ func openTar(c *container) error {
 		if err != nil {
 			return err
 		}
-		if h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeGNUSparse && h.Typeflag != tar.TypeCont {
-			continue
+		switch h.Typeflag {
+		case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeXGlobalHeader:
+			continue // What is of a kind that nobody knows is unpacked as a file.
 		}
 		if err := c.file(h.Name, 0, min(h.Size, int64(len(c.data))), tr); err != nil {
 			return err
@@ -156,9 +156,18 @@ func openStream(newReader func(*walker, []byte) (io.Reader, error), ext, tarExt 
 		if err != nil {
 			return err
 		}
-		name := strings.TrimSuffix(c.name, ext)
-		if n, ok := strings.CutSuffix(c.name, tarExt); ok {
-			name = n + ".tar"
+		name := c.name
+		switch end := extension(name); {
+		case end == tarExt:
+			name = name[:len(name)-len(end)] + ".tar"
+		case end == ext, isArchiveName(name): // an archive of another kind than it says
+			name = name[:len(name)-len(end)]
+		}
+		if z, ok := r.(*gzip.Reader); ok && z.Name != "" && extension(cleanName(z.Name)) != extension(cleanName(name)) {
+			if err := c.named(name); err != nil {
+				return err
+			}
+			name = z.Name // Programs unpack to either.
 		}
 		return c.file(name, 0, 0, r)
 	}

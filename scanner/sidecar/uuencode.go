@@ -12,12 +12,14 @@ type uuPart struct {
 	data []byte
 }
 
-// uuMost bounds the files that are looked for in one text.
-const uuMost = 100
+const (
+	uuMost = 100 // files that are looked for in one text
+	uuName = 200 // bytes that are kept of a name: its end, which says what it is
+)
 
 var (
-	uuBegin = regexp.MustCompile(`(?m)^begin(-base64)? +[0-7]{3,4} +([^\r\n]{1,200})\r?$`)
-	yBegin  = regexp.MustCompile(`(?m)^=ybegin [^\r\n]{0,200}name=([^\r\n]{1,200})\r?$`)
+	uuBegin = regexp.MustCompile(`(?m)^begin(-base64)? +[0-7]{3,4} +([^\r\n]+)\r?$`)
+	yBegin  = regexp.MustCompile(`(?m)^=ybegin [^\r\n]*name=([^\r\n]+)\r?$`)
 )
 
 // uuParts finds the files in text, at most uuMost and one, in time that grows
@@ -63,7 +65,8 @@ func filesIn(data []byte, begin *regexp.Regexp, name int, read func(first, body 
 		body := data[min(m[1]+1, len(data)):]
 		b, n := read(data[m[0]:m[1]], body)
 		if len(b) > 0 {
-			out = append(out, uuPart{name: string(bytes.TrimSpace(data[m[2*name]:m[2*name+1]])), data: b})
+			n := bytes.TrimSpace(data[m[2*name]:m[2*name+1]])
+			out = append(out, uuPart{name: string(n[max(0, len(n)-uuName):]), data: b})
 		}
 		data = body[n:]
 	}

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -51,12 +52,16 @@ type walker struct {
 	words    []string        // of the mail, tried as passwords; nil: not looked for yet
 	extra    int
 	decoded  []Extra // leaves, in case other engines need them
+	rare     bool    // what comes now lies where other engines do not look
+	handed   []Extra // of those leaves
+	hands    int     // their bytes
 	topIsOdd bool    // the mail lacks the header by which engines know a mail
 	said     collector
 	charset  string // of the leaf that comes next
 	// Pictures that were searched for codes, and the time that took.
 	pictures    int
 	pictureTime time.Duration
+	unseen      bool                      // there are more, so that nobody remembers this mail as one without codes
 	take        func(policy.Part, []byte) // sees every decoded part; may be nil
 }
 
@@ -117,7 +122,29 @@ func (w *walker) conclude() {
 		if w.extra > extraBytes {
 			w.limit(errTotalLimit)
 		}
+		w.handed = slices.DeleteFunc(w.handed, func(e Extra) bool {
+			return slices.ContainsFunc(w.decoded, func(d Extra) bool { return d.Path == e.Path })
+		})
 	}
+	if w.resp.Extra = append(w.resp.Extra, w.handed...); w.hands > extraBytes {
+		w.limit(errTotalLimit)
+	}
+}
+
+// hand gives a file to the other engines that they do not find by themselves.
+func (w *walker) hand(p, name string, data []byte) {
+	if w.hands += len(data); w.hands <= extraBytes {
+		w.handed = append(w.handed, Extra{Path: p, Name: name, Data: data})
+	}
+}
+
+// rarely reads a mail where other engines do not look for one.
+func (w *walker) rarely(read func() error) error {
+	before := w.rare
+	w.rare = true
+	err := read()
+	w.rare = before
+	return err
 }
 
 func (w *walker) late() error {
@@ -172,6 +199,9 @@ func (w *walker) reading(body []byte) error {
 // part reads one entity whose header ends where it is said to.
 func (w *walker) part(p string, head, body []byte, depth int, top bool) error {
 	h := parseHeader(head)
+	if len(h) > maxFields && !w.rare {
+		return w.rarely(func() error { return w.part(p, head, body, depth, top) })
+	}
 	if top {
 		if err := w.top(head, h); err != nil {
 			return err
@@ -201,7 +231,7 @@ func (w *walker) part(p string, head, body []byte, depth int, top bool) error {
 
 // top reads the header of the mail itself.
 func (w *walker) top(head []byte, h header) error {
-	w.resp.Header = Header{Subject: decodeWords(h.get("subject")), From: decodeWords(h.get("from")), MessageID: strings.Trim(h.get("message-id"), "<> "), Date: h.get("date")}
+	w.resp.Header = Header{Subject: decodeWords(h.get("subject")), From: decodeAddresses(h.get("from")), MessageID: strings.Trim(h.get("message-id"), "<> "), Date: h.get("date")}
 	w.said.header(h)
 	w.topIsOdd = h.get("from") == "" || h.get("received") == "" && h.get("date") == "" && h.get("message-id") == ""
 	if h.count("from") > 1 {
@@ -249,8 +279,20 @@ func (w *walker) decodedLeaf(p string, names []string, h header, t contentType, 
 		return errTotalLimit
 	}
 	w.declared(p, names[0], t, data)
-	if (t.kind == "message/rfc822" || t.kind == "message/global" || t.kind == "message/news") && len(data) > 0 {
-		return w.entity(p+".1", data, depth+1, false)
+	switch t.kind {
+	case "message/rfc822", "message/global", "message/news":
+		if len(data) == 0 {
+			break
+		}
+		if err := w.entity(p+".1", data, depth+1, false); err != nil || w.onlyMail(names, data) {
+			return err
+		}
+	case "":
+		if mail := bytes.TrimLeft(data, "\r\n"); t.line == "" && unsaidMail(mail) {
+			if err := w.rarely(func() error { return w.entity(p+".1", mail, depth+1, false) }); err != nil {
+				return err
+			}
+		}
 	}
 	if t.kind == "" {
 		t.kind = "text/plain"
@@ -293,6 +335,9 @@ func (w *walker) piece(p, name, ct, disposition string, data []byte, depth, arch
 	if archives == 0 {
 		if w.extra += len(data); w.extra <= extraBytes {
 			w.decoded = append(w.decoded, Extra{Path: p, Name: name, Data: data})
+		}
+		if w.rare {
+			w.hand(p, name, data)
 		}
 	}
 	if ok {

@@ -28,6 +28,9 @@ const (
 	zipZstd  = 93
 	zipXZ    = 95
 	zipAES   = 99
+
+	// Between these APPNOTE 4.4.5 has no methods.
+	zipLastOld, zipFirstNew, zipLastNew = 20, 93, 98
 )
 
 const (
@@ -48,7 +51,16 @@ func endsAsZip(data []byte) bool {
 		}
 		i, at = at+n, at+n+1
 	}
-	return i >= 0 && i+22 <= len(tail) && i+22+int(binary.LittleEndian.Uint16(tail[i+20:])) == len(tail) && bytes.Contains(data, []byte(zipLocal))
+	if i < 0 || i+22 > len(tail) || !bytes.Contains(data, []byte(zipLocal)) {
+		return false
+	}
+	if i+22+int(binary.LittleEndian.Uint16(tail[i+20:])) == len(tail) {
+		return true
+	}
+	// Most programs skip what stands behind. So it is a zip archive all the same if its
+	// directory stands where it has to.
+	directory := len(data) - len(tail) + i - int(binary.LittleEndian.Uint32(tail[i+12:]))
+	return hasAt(data, directory, zipDirectory)
 }
 
 // openZip looks at the files that the directory lists, and then at those that it
@@ -83,11 +95,22 @@ func openZip(c *container) error {
 func (c *container) entry(f *zip.File) error {
 	at, err := f.DataOffset()
 	if err == nil {
-		c.files = append(c.files, span{at, min(at+int64(f.CompressedSize64), int64(len(c.data)))})
-		if local, ok := zipHeaderBefore(c.data, at, f); ok {
+		file := span{at, min(at+int64(f.CompressedSize64), int64(len(c.data)))}
+		local, ok := zipHeaderBefore(c.data, at, f)
+		if ok && local.end > 0 { // The next file begins there for who reads without the directory.
+			file.end = min(file.end, local.end)
+		}
+		c.files = append(c.files, file)
+		if ok {
 			if err := c.disagreeing(f, local); err != nil {
 				return err
 			}
+		}
+	}
+	if other := unicodeName(f); other != "" && extension(cleanName(other)) != extension(cleanName(f.Name)) {
+		c.w.odd("a zip archive with two names for one file")
+		if err := c.named(other); err != nil {
+			return err
 		}
 	}
 	switch {
@@ -97,6 +120,22 @@ func (c *container) entry(f *zip.File) error {
 		return c.lockedFile(f)
 	}
 	return c.zipFile(f)
+}
+
+// unicodeName is the name that programs prefer to the one in the header (APPNOTE
+// 4.6.9); empty: there is none.
+func unicodeName(f *zip.File) string {
+	for extra := f.Extra; len(extra) >= 4; {
+		id, size := binary.LittleEndian.Uint16(extra), int(binary.LittleEndian.Uint16(extra[2:]))
+		if size > len(extra)-4 {
+			break
+		}
+		if id == 0x7075 && size > 5 {
+			return string(extra[9 : 4+size])
+		}
+		extra = extra[4+size:]
+	}
+	return ""
 }
 
 // lockedFile opens an encrypted file with a word of the mail. Its name can be
@@ -282,6 +321,9 @@ func (c *container) local(l localFile) error {
 		return nil // Its bytes are matched with the archive.
 	}
 	r, err := c.unpacker(l.method, bytes.NewReader(packed))
+	if errors.Is(err, zip.ErrAlgorithm) && (l.method <= zipLastOld || l.method >= zipFirstNew && l.method <= zipLastNew) {
+		return err // A file that others can unpack.
+	}
 	if err != nil {
 		return nil
 	}

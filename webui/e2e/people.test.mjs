@@ -156,7 +156,7 @@ test('how long the record is kept takes two people, and a refusal is signed too'
 test('API tokens: made with a scope, shown once, changed, revoked', async () => {
   await withPage(first, async (page) => {
     await page.goto(base + '/settings')
-    await page.locator('#tokens summary').click()
+    await page.locator('#tokens > details > summary').click()
     await looksGood(page, 'tokens-form')
     await page.fill('#tokens [name=name]', 'nightly report')
     await page.locator('#tokens [name=role]').selectOption('viewer')
@@ -178,6 +178,9 @@ test('API tokens: made with a scope, shown once, changed, revoked', async () => 
     assert.equal(await ask(secret), 401)
     assert.equal(await ask(next), 200)
     await page.goto(base + '/settings')
+    await row.locator('.sure > summary').click()
+    await row.getByText('Programs that use it are refused at once').waitFor()
+    await looksGood(page, 'token-revoke')
     await row.getByRole('button', { name: /Revoke/ }).click()
     await saved(page, 'The token was revoked.')
     assert.match(await row.innerText(), /Revoked/)

@@ -172,7 +172,7 @@ func (x *biff) link(b []byte) {
 		x.r.dde("DDE " + app + " " + topic)
 		return
 	}
-	if target := strings.TrimPrefix(strings.TrimLeft(path, "\x01\x02\x05\x06\x07\x08"), "URL:"); isWeb(target) || isShare(target) {
+	if target := strings.TrimPrefix(strings.TrimLeft(path, "\x01\x02\x05\x06\x07\x08"), "URL:"); isWeb(target) || IsShare(target) {
 		x.r.sign("Document.ExternalLink", 0.5, "it takes values from another workbook", "target", target)
 	}
 }

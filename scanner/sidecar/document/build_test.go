@@ -135,6 +135,12 @@ func module(source string) []byte {
 	return out
 }
 
+// rawModule is one whose first chunk is not compressed.
+func rawModule(source string) []byte {
+	src := "Attribute VB_Name = \"M\"\r\n" + source + "\r\n"
+	return []byte("\x01\xff\x3f" + src + strings.Repeat("'", 4096-len(src)))
+}
+
 func wide(s string) []byte { return utf16Bytes(s) }
 
 // native is an Ole10Native stream, or with its length taken off the data of a

@@ -3,6 +3,7 @@ package document
 import (
 	"path"
 	"strings"
+	"unicode"
 )
 
 // kind is what sort of file a type or an ending stands for.
@@ -36,10 +37,13 @@ var ofExt = map[string]kind{
 	".one": aNotebook, ".onepkg": aNotebook,
 }
 
+// windowsProgram is the type of all that begins as one; a rule looks closer.
+const windowsProgram = "application/vnd.microsoft.portable-executable"
+
 // ofType is what a true type is.
 func ofType(t string) kind {
 	switch t {
-	case "application/vnd.microsoft.portable-executable", "application/x-elf", "application/x-executable", "application/x-sharedlib", "application/x-object", "application/x-mach-binary", "application/java-archive", "application/x-java-applet", "application/x-ms-installer", "application/vnd.android.package-archive", "application/vnd.ms-htmlhelp", "application/x-chrome-extension":
+	case windowsProgram, "application/x-elf", "application/x-executable", "application/x-sharedlib", "application/x-object", "application/x-mach-binary", "application/java-archive", "application/x-java-applet", "application/x-ms-installer", "application/vnd.android.package-archive", "application/vnd.ms-htmlhelp", "application/x-chrome-extension":
 		return aProgram
 	case "text/html", "application/xhtml+xml", "image/svg+xml":
 		return aPage
@@ -71,9 +75,19 @@ func (k kind) inert() bool {
 	return k == aDocument || k == aPDF || k == aPicture || k == aFilm || k == aText
 }
 
+// Blanks is a name with each character that shows nothing but a gap as a blank.
+func Blanks(name string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsSpace(c) || c == '\u2800' || c == '\u3164' || c == '\u115f' || c == '\u1160' || c == '\uffa0' {
+			return ' '
+		}
+		return c
+	}, name)
+}
+
 // disguise compares what a file's name says with what it is.
 func (r *reader) disguise() {
-	name := r.file.Name
+	name := Blanks(r.file.Name)
 	if name == "" {
 		return
 	}
@@ -102,6 +116,9 @@ func (r *reader) mismatch(ext string) {
 	claimed, is := ofExt[ext], ofType(r.file.Type)
 	if is == "" && isProgram(r.file.Data) {
 		is = aProgram
+	}
+	if is == aProgram && (claimed == "" || claimed == aProgram) && r.file.Type != windowsProgram {
+		r.suspect("Type.Program", 8, "it is a program", "name", r.file.Name, "type", r.file.Type)
 	}
 	if claimed == "" || is == "" || claimed == is {
 		return

@@ -61,6 +61,7 @@ var ErrBytes = errors.New("a document in it unpacks to more than it may")
 type Embedded struct {
 	Name        string
 	ContentType string // where the outer file says one
+	Rare        bool   // in a place where scanners do not look
 	Data        []byte
 }
 
@@ -79,6 +80,7 @@ type Found struct {
 	Embedded []Embedded
 	Code     []Code
 	Links    []Link
+	Pictures []Picture // that may show a code
 	Text     string
 	Locked   string // why it does not open, a sentence; empty where it does
 	Bytes    int64  // that were unpacked or decoded
@@ -90,11 +92,12 @@ func Open(f File, lim Limits) (*Found, error) {
 	r := newReader(f, lim)
 	err := r.guard(func() error {
 		r.disguise()
-		read := r.format()
-		if read == nil {
-			return nil
+		if read := r.format(); read != nil {
+			if err := read(); err != nil {
+				return err
+			}
 		}
-		return read()
+		return r.alsoPage()
 	})
 	return r.done(), err
 }
@@ -106,6 +109,7 @@ type reader struct {
 	out  *Found
 	text strings.Builder
 	sum  map[string]bool // names of findings so far
+	seen bool            // as a web page
 }
 
 func newReader(f File, lim Limits) *reader {
@@ -131,6 +135,15 @@ func (r *reader) guard(fn func() error) (err error) {
 	return fn()
 }
 
+// alsoPage reads a file as a web page that begins like something else: a browser
+// takes what its name says, and shows the rest as text.
+func (r *reader) alsoPage() error {
+	if !r.seen && (pageExt[r.file.ext()] || isPage(r.file.ContentType)) && len(r.file.Data) >= 4 {
+		return r.page()
+	}
+	return nil
+}
+
 // format is the reader for a file, by its bytes first: names lie.
 func (r *reader) format() func() error {
 	d, ext := r.file.Data, r.file.ext()
@@ -154,13 +167,24 @@ func (r *reader) format() func() error {
 		return r.svg
 	case isPage(r.file.Type) || isPage(r.file.ContentType) || pageExt[ext]:
 		return r.page
-	case r.file.Type == "text/xml" && bytes.Contains(head, []byte("progid=\"Word.Document\"")), bytes.Contains(head, []byte("<pkg:package")):
+	case r.file.Type == "text/calendar" || r.file.Type == "text/vcard" || ext == ".ics" || ext == ".vcs" || ext == ".vcf":
+		return r.calendar
+	case isOfficeXML(d):
 		return r.flatXML
+	case ext == ".xml" || ext == ".xsl" || ext == ".xslt" || r.file.Type == "text/xml":
+		return r.xmlPage
 	case bytes.HasPrefix(d, []byte("ActiveMime")):
 		return r.activeMime
 	default:
 		return r.script
 	}
+}
+
+// isOfficeXML says whether a file is a document of Office in one piece of XML. What
+// tells may stand behind a long comment.
+func isOfficeXML(b []byte) bool {
+	head := bytes.TrimLeft(plainXML(b[:min(len(b), 64<<10)]), "\xef\xbb\xbf\ufeff \t\r\n")
+	return bytes.HasPrefix(head, []byte("<")) && containsAny(head, `progid="Word.Document"`, `progid="Excel.Sheet"`, "schemas.microsoft.com/office/2006/xmlPackage", "schemas.microsoft.com/office/word/2003/wordml", "urn:oasis:names:tc:opendocument:xmlns:office", "urn:schemas-microsoft-com:office:spreadsheet")
 }
 
 func (r *reader) late() error { return r.lim.Late() }

@@ -1,7 +1,9 @@
 package document
 
 import (
+	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -14,6 +16,9 @@ var (
 	// commands are programs that whoever attacks by a document starts.
 	commands = regexp.MustCompile(`(?i)(\bcmd(?:\.exe)?\b|powershell|\bpwsh\b|mshta|rundll32|regsvr32|certutil|bitsadmin|[cw]script(?:\.exe)?\b|msiexec|wmic\b|forfiles|schtasks|installutil|msbuild|regasm|\bcurl(?:\.exe)?\b|hh\.exe|\\system32\\|conhost|pcalua|explorer\.exe|wsreset|\bnet\s+use\b|finger\.exe|ieexec|control\.exe|odbcconf|\bbash(?:\.exe)?\b|python(?:w)?(?:\.exe)?\b|\.(?:exe|scr|vbs|js|hta|bat|ps1|msi|dll|cpl)\b)`)
 )
+
+// programPath is a path that ends in one, or a command line.
+var programPath = regexp.MustCompile(`(?i)(?:^|[\\/])(?:cmd|powershell|pwsh|mshta|rundll32|regsvr32|[cw]script|msiexec|certutil|bitsadmin|curl|explorer|control|conhost|forfiles)(?:\.exe)?(?:\s|$)|\.(?:exe|scr|vb[es]|jse?|hta|bat|cmd|ps1|msi|dll|cpl|lnk|pif)(?:\s|$)`)
 
 // field judges the instruction of a field of Word.
 func (r *reader) field(code string) {
@@ -36,14 +41,32 @@ func (r *reader) field(code string) {
 		m := loadField.FindStringSubmatch(code)
 		r.remoteField(strings.ToUpper(m[1]), strings.ReplaceAll(m[2], `\\`, `\`))
 	case hyperlink.MatchString(code):
-		r.link(hyperlink.FindStringSubmatch(code)[1], "")
+		target := hyperlink.FindStringSubmatch(code)[1]
+		r.link(target, "")
+		r.startsProgram(target)
 	}
+}
+
+// startsProgram judges a link that leads to no page: a click, or a pointer that is
+// moved over it (PowerPoint), starts a program.
+func (r *reader) startsProgram(target string) {
+	t := strings.ToLower(strings.TrimSpace(target))
+	if plain, err := url.PathUnescape(t); err == nil {
+		t = plain
+	}
+	scheme, _, _ := strings.Cut(t, ":")
+	switch {
+	case slices.ContainsFunc(protocols, func(p string) bool { return strings.HasPrefix(t, p) }):
+	case scheme == "http", scheme == "https", scheme == "mailto", scheme == "ftp", strings.HasPrefix(t, "#"), !programPath.MatchString(t):
+		return
+	}
+	r.suspect("Document.ProgramLink", 8, "a link in it starts a program: "+clip(target, 120), "target", target)
 }
 
 // remoteField judges a field that takes something from elsewhere: a picture of
 // the web is how newsletters are made, a share gives away who opens it.
 func (r *reader) remoteField(kind, target string) {
-	if kind == "INCLUDEPICTURE" && !isShare(target) {
+	if kind == "INCLUDEPICTURE" && !IsShare(target) {
 		r.sign("Document.RemoteImage", 0.5, "it loads a picture from the web when it is opened", "target", target)
 		return
 	}
@@ -59,9 +82,9 @@ func (r *reader) dde(code string) {
 	r.sign("Document.DDE", 3, "it asks another program for data when it is opened", "field", code)
 }
 
-// isShare says whether an address is a file of the network: a client that opens
+// IsShare says whether an address is a file of the network: a client that opens
 // one sends the password hash of its user there.
-func isShare(target string) bool {
+func IsShare(target string) bool {
 	t := strings.ToLower(strings.ReplaceAll(strings.TrimSpace(target), `\`, "/"))
 	t = strings.TrimPrefix(t, "mhtml:")
 	if rest, ok := strings.CutPrefix(t, "file:"); ok {

@@ -21,7 +21,7 @@ var documentIcon = regexp.MustCompile(`(?i)(\.(?:pdf|docx?|xlsx?|pptx?|txt|jpe?g
 func (r *reader) lnk() error {
 	s := parseShortcut(r.file.Data)
 	line := strings.TrimSpace(strings.Join([]string{s.target, s.relative, s.args}, " "))
-	if isShare(s.target) || isShare(s.relative) || isShare(s.icon) {
+	if IsShare(s.target) || IsShare(s.relative) || IsShare(s.icon) {
 		r.suspect("LNK.Share", 8, "it is a shortcut to a foreign network share: "+clip(line, 150), "target", line, "icon", s.icon)
 	}
 	if commands.MatchString(line) {

@@ -67,7 +67,7 @@ func (r *reader) streams(c *compound, macros *bytes.Buffer) error {
 		b = b[:min(len(b), maxStream)]
 		src := vbaSource(b)
 		if strings.EqualFold(c.entries[e.parent].Name, "VBA") {
-			r.stomped(b, src)
+			r.stomped(e.Name, b, src)
 		}
 		if src != nil {
 			if err := r.took(len(src)); err != nil {

@@ -3,6 +3,7 @@ package document
 import (
 	"bytes"
 	"encoding/xml"
+	"html"
 	"io"
 	"path"
 	"regexp"
@@ -32,7 +33,7 @@ const (
 func NewPackage(names []string) *Package {
 	for _, n := range names {
 		switch strings.ToLower(n) {
-		case "[content_types].xml", "content.xml":
+		case "[content_types].xml", "content.xml", "meta-inf/manifest.xml":
 			return &Package{files: map[string][]byte{}}
 		}
 	}
@@ -54,8 +55,24 @@ func (p *Package) Add(name string, data []byte) {
 			p.over = true
 			return
 		}
+		data = plainXML(data)
+		if have, twice := p.files[name]; twice { // Programs take one or the other.
+			data = slices.Concat(have, data)
+		}
 		p.files[name] = data
 	}
+}
+
+// plainXML is XML in UTF-16, which Office reads too, as UTF-8. It need not have a
+// mark at its front (XML 1.0, appendix F).
+func plainXML(b []byte) []byte {
+	switch {
+	case bytes.HasPrefix(b, []byte("<\x00")):
+		return []byte(utf16String(b))
+	case bytes.HasPrefix(b, []byte("\x00<")):
+		return []byte(utf16BE(b))
+	}
+	return plainText(b)
 }
 
 // Open looks into the document: relations to elsewhere, fields, macro sheets,
@@ -78,6 +95,7 @@ func (r *reader) pack(files map[string][]byte) error {
 	}
 	slices.SortFunc(names, byNumber)
 	var macroSheets, hidden, auto bool
+	var basic bytes.Buffer
 	for _, n := range names {
 		b := files[n]
 		if err := r.took(0); err != nil {
@@ -87,12 +105,18 @@ func (r *reader) pack(files map[string][]byte) error {
 		switch {
 		case strings.HasSuffix(n, ".rels"):
 			r.relations(n, b)
-		case strings.HasPrefix(n, "xl/macrosheets/"):
+		case isMacroSheet(n, b):
 			macroSheets = true
 			r.code("xlm", b)
-		case base == "workbook.xml":
+		case base == "workbook.xml", base == "workbook.bin", path.Dir(n) == "xl" && bytes.Contains(b[:min(len(b), maxJudged)], []byte("definedName")):
 			h, a := definedNames(b)
 			hidden, auto = hidden || h, auto || a
+		case n == "meta-inf/manifest.xml":
+			if bytes.Contains(b, []byte("encryption-data")) {
+				r.locked("a document in it is encrypted: %s", r.file.Name)
+			}
+		case strings.HasPrefix(n, "basic/"):
+			basic.WriteString(html.UnescapeString(string(b)))
 		case strings.HasPrefix(n, "xl/externallinks/"):
 			r.externalLink(b)
 		case strings.HasPrefix(base, "activex") && strings.HasSuffix(n, ".xml"):
@@ -107,7 +131,15 @@ func (r *reader) pack(files map[string][]byte) error {
 	if macroSheets {
 		r.xlmSheets(files, auto, hidden)
 	}
+	r.macro(basic.Bytes())
 	return nil
+}
+
+// isMacroSheet says whether a file of a workbook has Excel 4 macros. It has its name
+// from its maker, and its root element from Excel.
+func isMacroSheet(name string, b []byte) bool {
+	return strings.HasPrefix(name, "xl/macrosheets/") ||
+		strings.HasPrefix(name, "xl/") && strings.HasSuffix(name, ".xml") && bytes.Contains(b[:min(len(b), 4096)], []byte("macrosheet"))
 }
 
 // byNumber orders names so that slide10 comes after slide9.
@@ -160,11 +192,12 @@ func (r *reader) relation(rel relation) {
 	if !strings.EqualFold(rel.Mode, "External") {
 		return
 	}
-	remote := isWeb(rel.Target) || isShare(rel.Target)
+	remote := isWeb(rel.Target) || IsShare(rel.Target)
 	switch {
 	case kind == "hyperlink":
 		r.link(rel.Target, "")
-		if isShare(rel.Target) {
+		r.startsProgram(rel.Target)
+		if IsShare(rel.Target) {
 			r.sign("Document.ShareLink", 1, "a link in it leads to a network share", "target", rel.Target)
 		}
 	case !remote:
@@ -172,7 +205,7 @@ func (r *reader) relation(rel relation) {
 		r.link(rel.Target, "")
 		r.suspect("Document.RemoteTemplate", 8, "when it is opened, it loads a template, which may hold macros, from elsewhere: "+clip(rel.Target, 150), "target", rel.Target)
 	case kind == "image" || kind == "video" || kind == "audio" || kind == "media":
-		if isShare(rel.Target) {
+		if IsShare(rel.Target) {
 			r.remoteObject(rel.Target, kind)
 		} else {
 			r.sign("Document.RemoteImage", 0.5, "it loads a picture from the web when it is opened", "target", rel.Target)
@@ -181,7 +214,7 @@ func (r *reader) relation(rel relation) {
 		r.remoteObject(rel.Target, kind)
 	case kind == "externallinkpath":
 		r.sign("Document.ExternalLink", 0.5, "it takes values from another workbook", "target", rel.Target)
-	case isShare(rel.Target):
+	case IsShare(rel.Target):
 		r.remoteObject(rel.Target, kind)
 	}
 }
@@ -216,6 +249,9 @@ var (
 
 func definedNames(b []byte) (hidden, auto bool) {
 	b = b[:min(len(b), maxJudged)]
+	if bytes.IndexByte(b[:min(len(b), 16)], '<') < 0 { // the binary form: names are UTF-16
+		return false, bytes.Contains(bytes.ReplaceAll(lower(b), []byte{0}, nil), []byte("auto_open"))
+	}
 	return hiddenSheet.Match(b), autoName.Match(b)
 }
 
@@ -226,7 +262,13 @@ func (r *reader) xlmSheets(files map[string][]byte, auto, hidden bool) {
 	calls := map[string]bool{}
 	var text strings.Builder
 	for n, b := range files {
-		if strings.HasPrefix(n, "xl/macrosheets/") && strings.HasSuffix(n, ".xml") {
+		if !isMacroSheet(n, b) {
+			continue
+		}
+		if strings.HasSuffix(n, ".bin") {
+			(&biff{r: r, calls: calls}).formula(b)
+			text.Write(bytes.ReplaceAll(b, []byte{0}, nil))
+		} else {
 			for _, m := range xlmFunction.FindAllSubmatch(b[:min(len(b), maxJudged)], 1000) {
 				calls[string(m[1])] = true
 			}
@@ -382,7 +424,12 @@ func (r *reader) openDocument(b []byte) {
 // flatXML reads a Word document that is one file of XML (Word 2003, or a package
 // in XML): binary parts stand in it as base64.
 func (r *reader) flatXML() error {
-	d := relaxed(r.file.Data)
+	b := plainXML(r.file.Data)
+	r.table(b[:min(len(b), maxJudged)]) // Excel keeps formulas in such files as they are.
+	if bytes.Contains(b[:min(len(b), 64<<10)], []byte("tc:opendocument")) {
+		r.openDocument(b)
+	}
+	d := relaxed(b)
 	inside := false
 	for n := 0; ; n++ {
 		if n%1000 == 0 {
@@ -396,9 +443,12 @@ func (r *reader) flatXML() error {
 		}
 		switch t := tok.(type) {
 		case xml.StartElement:
-			inside = t.Name.Local == "binData" || t.Name.Local == "binaryData" || t.Name.Local == "docOleData"
-			if t.Name.Local == "Relationship" {
+			inside = t.Name.Local == "binData" || t.Name.Local == "binaryData" || t.Name.Local == "docOleData" || t.Name.Local == "binary-data"
+			switch t.Name.Local {
+			case "Relationship":
 				r.relation(relation{attr(t, "Type"), attr(t, "Target"), attr(t, "TargetMode")})
+			case "attachedTemplate":
+				r.relation(relation{"attachedTemplate", attr(t, "val"), "External"})
 			}
 		case xml.CharData:
 			if inside {
@@ -416,5 +466,5 @@ func (r *reader) flatXML() error {
 			inside = false
 		}
 	}
-	return r.markup(r.file.Data, "word")
+	return r.markup(b, "word")
 }

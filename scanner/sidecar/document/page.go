@@ -30,13 +30,13 @@ var (
 	writesPage = []string{"document.write", ".innerhtml", ".outerhtml", "insertadjacenthtml", "eval(", "new function(", "srcdoc=", "document.open("}
 	redirects  = []string{"location.href", "location=", "location =", "location.replace(", "location.assign(", "window.open("}
 	activeX    = []string{"new activexobject", "createobject(", "wscript.shell", "classid=\"clsid:", "classid='clsid:", "classid=clsid:"}
-	protocols  = []string{"search-ms:", "ms-appinstaller:", "ms-msdt:", "ms-officecmd:", "vbscript:", "shell:::"}
+	protocols  = []string{"search-ms:", "search:query", "ms-appinstaller:", "ms-msdt:", "ms-officecmd:", "vbscript:", "shell:::"}
 	jumping    = []string{"href=\"javascript:", "href='javascript:", "href=javascript:", "src=\"javascript:"}
-	events     = []string{"onload", "onerror", "onclick", "onbegin", "onmouseover", "onfocus", "ontoggle", "onanimationstart"}
+	events     = []string{"onload", "onerror", "onclick", "onbegin", "onend", "onrepeat", "onmouseover", "onmouseenter", "onmousemove", "onpointerover", "onpointerenter", "onfocus", "onfocusin", "onpageshow", "onscroll", "ontoggle", "onanimationstart", "onanimationend", "ontransitionend"}
 )
 
 var (
-	refreshURL = regexp.MustCompile(`(?i)url\s*=\s*["']?\s*([^"'>\s]+)`)
+	refreshURL = regexp.MustCompile(`(?i)(?:content\s*=\s*["']?\s*\d+\s*[;,]\s*(?:url\s*=\s*)?|url\s*=\s*)["']?\s*([^"'>\s]+)`)
 	dataURI    = regexp.MustCompile(`^data:([a-z0-9.+-]+/[a-z0-9.+-]+)?((?:;[a-z0-9=._-]+)*?)(;base64)?,`)
 )
 
@@ -44,6 +44,7 @@ var (
 // where it leads by itself. Nearly all pages are mails without any of it, which
 // a search for a few words tells faster than patterns do.
 func (r *reader) page() error {
+	r.seen = true
 	b, err := r.decoded(plainText(r.file.Data), r.file.ext())
 	if err != nil {
 		return err
@@ -178,6 +179,11 @@ func (r *reader) scripts(b, low []byte) error {
 	if err != nil {
 		return err
 	}
+	if whole := joinedStrings(b); n == 0 && len(whole) < len(b) {
+		if n, err = r.payloads(whole); err != nil {
+			return err
+		}
+	}
 	switch {
 	case n > 0 && builds != "" && codes != "":
 		r.suspect("HTML.Smuggling", 9, "the page builds a file in the browser from what is packed in it, past all scanners", "builds", builds, "decodes", codes)
@@ -187,6 +193,44 @@ func (r *reader) scripts(b, low []byte) error {
 		r.sign("HTML.Script", 1.5, "there is a script in the attached page", "calls", joinedText(builds, codes, writes))
 	}
 	return nil
+}
+
+// joinedStrings is a script whose pieces of strings are put together, which come after
+// each other in a sum or a list: "TVqQ" + "AAMA", ["TVqQ", "AAMA"].
+func joinedStrings(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for i := 0; i < len(b); i++ {
+		c := b[i]
+		if c != '"' && c != '\'' && c != '`' {
+			out = append(out, c)
+			continue
+		}
+		next := bytes.TrimLeft(b[i+1:], " \t\r\n")
+		if len(next) > 0 && (next[0] == '+' || next[0] == ',') {
+			if next = bytes.TrimLeft(next[1:], " \t\r\n"); len(next) > 0 && next[0] == c {
+				i = len(b) - len(next)
+				continue
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// xmlPage judges XML that a browser shows as a page, since parts of it are HTML or
+// SVG, or since it says itself how it is made one.
+func (r *reader) xmlPage() error {
+	if err := r.script(); err != nil {
+		return err
+	}
+	b := plainXML(r.file.Data)
+	low := lower(b)
+	if !containsAny(low, "www.w3.org/1999/xhtml", "www.w3.org/2000/svg", "www.w3.org/1999/xsl/transform") || !hasScript(low) && !containsAny(low, ":script") {
+		return nil
+	}
+	r.suspect("XML.Script", 6, "it is an XML file that a browser shows as a page with scripts")
+	r.file.Attached, r.seen = true, true
+	return r.scripts(b, low)
 }
 
 func joinedText(parts ...string) string {
@@ -346,7 +390,11 @@ func (r *reader) dataURIs(b, low []byte) error {
 			continue
 		}
 		kind, rest := string(m[1]), b[i+len(m[0]):]
-		if (strings.HasPrefix(kind, "image/") && kind != "image/svg+xml" && looksPicture(rest)) || strings.HasPrefix(kind, "font/") {
+		if strings.HasPrefix(kind, "image/") && kind != "image/svg+xml" && looksPicture(rest) {
+			r.picture(rest)
+			continue
+		}
+		if strings.HasPrefix(kind, "font/") {
 			continue
 		}
 		if n := bytes.IndexAny(rest, "\"'<>`)"); n >= 0 {
@@ -376,6 +424,14 @@ func (r *reader) dataURIs(b, low []byte) error {
 		}
 	}
 	return nil
+}
+
+// picture hands on a picture that stands in an address. What is large is a photo.
+func (r *reader) picture(b []byte) {
+	const most = 128 << 10 // bytes of base64
+	if n := bytes.IndexAny(b[:min(len(b), most)], "\"'<>`)"); n >= smallPayload && len(r.out.Pictures) < maxPictures {
+		r.out.Pictures = append(r.out.Pictures, Picture{File: looseBase64(b[:n])})
+	}
 }
 
 // looksPicture says whether base64 begins like a picture of a common kind.

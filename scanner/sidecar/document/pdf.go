@@ -54,7 +54,10 @@ func (r *reader) pdf() error {
 		}
 	}
 	p.script()
-	return p.pages()
+	if err := p.pages(); err != nil {
+		return err
+	}
+	return p.pictures()
 }
 
 // measure finds the ends of streams whose length is an object of its own: the
@@ -283,7 +286,7 @@ func (p *pdf) action(kind string, d pdfDict) {
 
 // share notes an address that gives away the password hash of whoever opens it.
 func (p *pdf) share(target string) {
-	if isShare(pdfPath(target)) || isShare(target) {
+	if IsShare(pdfPath(target)) || IsShare(target) {
 		p.r.suspect("PDF.Share", 8, "it opens a file of a foreign network share, which sends the reader's password hash there", "target", target)
 	}
 }
@@ -300,7 +303,7 @@ func (p *pdf) launch(d pdfDict) {
 		args = pdfText(p.str(w["P"]))
 	}
 	line := strings.TrimSpace(target + " " + args)
-	if commands.MatchString(line) || isShare(target) || args != "" || isWeb(target) {
+	if commands.MatchString(line) || IsShare(target) || args != "" || isWeb(target) {
 		p.r.suspect("PDF.Launch.Command", 10, "it starts another program: "+clip(line, 120), "command", line)
 		return
 	}

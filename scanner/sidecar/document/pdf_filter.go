@@ -40,12 +40,20 @@ func (p *pdf) filters(d pdfDict) (names []string, params []pdfDict) {
 }
 
 // decode undoes the filters of a stream, as far as they are known: that of a
-// picture ends it, and there is nothing to be had of those.
+// picture ends it (see undone).
 func (p *pdf) decode(o *pdfObject) ([]byte, error) {
-	b := p.decrypted(o)
+	b, rest, err := p.undone(o)
+	if rest != "" {
+		b = nil
+	}
+	return b, err
+}
+
+// undone is a stream up to a filter that is not known here, and the name of that.
+func (p *pdf) undone(o *pdfObject) (b []byte, rest string, err error) {
+	b = p.decrypted(o)
 	names, params := p.filters(o.dict())
 	for i, n := range names {
-		var err error
 		switch n {
 		case "FlateDecode", "Fl":
 			b, err = p.inflate(b)
@@ -68,14 +76,14 @@ func (p *pdf) decode(o *pdfObject) ([]byte, error) {
 			err = p.r.took(len(b))
 		case "Crypt":
 		default:
-			return nil, nil
+			return b, n, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		b = predicted(b, params[i])
 	}
-	return b, nil
+	return b, "", nil
 }
 
 // inflate unpacks a zlib stream; also one without its head, and one that breaks

@@ -210,6 +210,15 @@ func (p *pdf) show(b []byte, fonts map[string]*cmap) error {
 	var args []any
 	var font *cmap
 	var line strings.Builder
+	draw := newDrawing()
+	defer func() {
+		if len(p.r.out.Pictures) >= maxPictures {
+			return
+		}
+		if img := draw.code(); img != nil {
+			p.r.out.Pictures = append(p.r.out.Pictures, Picture{Pixels: img})
+		}
+	}()
 	end := func() {
 		p.r.say("\n", strings.TrimSpace(line.String()))
 		line.Reset()
@@ -228,6 +237,7 @@ func (p *pdf) show(b []byte, fonts map[string]*cmap) error {
 			}
 			continue
 		}
+		draw.op(string(w), args)
 		switch w {
 		case "Tf":
 			if len(args) >= 2 {

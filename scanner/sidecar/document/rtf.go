@@ -22,6 +22,7 @@ const (
 	rtfObject
 	rtfField
 	rtfTemplate
+	rtfPage // a tag of the web page that the file was made of
 )
 
 type rtfGroup struct {
@@ -47,6 +48,8 @@ type rtf struct {
 	unskip  int
 	update  bool
 	objects int
+	isPage  bool            // it was made of a web page, as Outlook keeps one
+	page    strings.Builder // that page, near enough
 }
 
 func (r *reader) rtf() error {
@@ -71,6 +74,11 @@ func (r *reader) rtf() error {
 	}
 	if x.update && x.objects > 0 {
 		r.suspect("RTF.ObjectUpdate", 7, "it makes Word load the objects in it without being asked")
+	}
+	if x.page.Len() > 0 {
+		if err := r.embed("body.html", "text/html", []byte(x.page.String())); err != nil {
+			return err
+		}
 	}
 	if x.odd {
 		r.sign("RTF.ObfuscatedObject", 3, "an object in it is written in a way that hides it from scanners")
@@ -130,7 +138,7 @@ func (x *rtf) close() error {
 }
 
 func (x *rtf) template(target string) {
-	if isWeb(target) || isShare(target) || isShare(strings.ReplaceAll(target, `\\`, `\`)) {
+	if isWeb(target) || IsShare(target) || IsShare(strings.ReplaceAll(target, `\\`, `\`)) {
 		x.r.link(target, "")
 		x.r.suspect("Document.RemoteTemplate", 8, "when it is opened, it loads a template, which may hold macros, from elsewhere: "+clip(target, 150), "target", target)
 	}
@@ -147,6 +155,11 @@ func (x *rtf) char(c rune) {
 		if x.r.text.Len() < maxText {
 			x.r.text.WriteRune(c)
 		}
+		if x.isPage {
+			x.tag(c)
+		}
+	case rtfPage:
+		x.tag(c)
 	case rtfObject:
 		x.hex(c)
 	case rtfField:
@@ -157,6 +170,13 @@ func (x *rtf) char(c rune) {
 		if x.targets.Len() < 8000 {
 			x.targets.WriteRune(c)
 		}
+	}
+}
+
+// tag takes a character of the web page that the file was made of (MS-OXRTFEX).
+func (x *rtf) tag(c rune) {
+	if x.page.Len() < maxText {
+		x.page.WriteRune(c)
 	}
 }
 
@@ -241,6 +261,10 @@ func (x *rtf) apply(name string, param int, has, star bool) {
 		begin(rtfField)
 	case "template":
 		begin(rtfTemplate)
+	case "fromhtml":
+		x.isPage = true
+	case "htmltag":
+		x.top().place = rtfPage
 	case "objupdate":
 		x.update = true
 	case "bin":

@@ -15,6 +15,8 @@ var (
 	queryWeb    = regexp.MustCompile(`(?i)^\s*WEB\s*[\r\n]+\s*\d+\s*[\r\n]+\s*(\S+)`)
 	csvFormula  = regexp.MustCompile(`(?im)(?:^|[,;\t"])\s*[=+\-@][^\r\n"]*?\b(cmd|powershell|mshta|rundll32|regsvr32|msexcel|wscript|cscript)\s*\|[^\r\n]*!`)
 	slkCall     = regexp.MustCompile(`(?im)^[^\r\n]*;E(?:[^\r\n]*\b)?(EXEC|CALL|REGISTER|FOPEN)\s*\(`)
+	rdpAddress  = regexp.MustCompile(`(?im)^\s*(?:full|alternate full) address:s:\s*([^\r\n]+)`)
+	shareIn     = regexp.MustCompile(`(?i)(?:[=">\s]|^)(?:\\\\|file:(?://|\\\\))[a-z0-9][a-z0-9.-]*(?:@[a-z0-9]+)?[\\/][^\s"<>]*`)
 	simpleURL   = regexp.MustCompile(`(?i)<(?:url|simpleLocation)>\s*(?:<url>)?\s*([^<\s][^<]*)`)
 	deepLink    = regexp.MustCompile(`(?is)<DeepLink>(.+?)</DeepLink>`)
 	crumb       = regexp.MustCompile(`(?i)(?:crumb=location:|location:)([^&<"\s]+)`)
@@ -59,7 +61,21 @@ func (r *reader) script() error {
 		if m := deepLink.FindSubmatch(b); m != nil {
 			r.suspect("Script.SettingContent", 9, "it is a link to a setting of Windows that starts a program: "+clip(string(m[1]), 120), "command", string(m[1]))
 		}
-	case ".library-ms", ".search-ms", ".searchconnector-ms", ".theme", ".themepack", ".contact":
+	case ".rdp":
+		if m := rdpAddress.FindSubmatch(b); m != nil {
+			r.suspect("Script.RemoteDesktop", 8, "it opens the desktop of another computer, which may then use this one's disks and clipboard: "+clip(string(m[1]), 120), "target", string(m[1]))
+		}
+	case ".theme", ".ini", ".inf", ".asx", ".wax", ".wvx", ".wmx", ".m3u", ".m3u8", ".pls", ".jnlp", ".application", ".udl", ".ica":
+		if m := shareIn.Find(b); m != nil {
+			r.suspect("Shortcut.Share", 8, "it fetches something from a network share: "+clip(string(m), 120), "target", string(m))
+		}
+		if what, ok := scriptExt[ext]; ok {
+			r.plainScript(what, b)
+		}
+		if ext == ".theme" {
+			r.windowsLink(b)
+		}
+	case ".library-ms", ".search-ms", ".searchconnector-ms", ".themepack", ".contact":
 		r.windowsLink(b)
 	default:
 		if what, ok := scriptExt[ext]; ok {
@@ -118,7 +134,7 @@ func (r *reader) internetShortcut(b []byte) {
 	for _, m := range urlLine.FindAllSubmatch(b, 20) {
 		key, v := strings.ToLower(string(m[1])), strings.TrimSpace(string(m[2]))
 		switch {
-		case isShare(v) || strings.HasPrefix(strings.ToLower(v), "file:") && strings.Contains(v, "@"):
+		case IsShare(v) || strings.HasPrefix(strings.ToLower(v), "file:") && strings.Contains(v, "@"):
 			r.suspect("Shortcut.Share", 8, "it is a shortcut to a file on a network share: "+clip(v, 120), "target", v, "field", key)
 		case key == "url" && (strings.HasPrefix(strings.ToLower(v), "file:") || commands.MatchString(v) && !isWeb(v)):
 			r.suspect("Shortcut.Program", 8, "it is a shortcut to a program or file: "+clip(v, 120), "target", v)
@@ -149,7 +165,7 @@ func (r *reader) windowsLink(b []byte) {
 	} else if m := crumb.FindSubmatch(b); m != nil {
 		target = strings.ReplaceAll(strings.ReplaceAll(string(m[1]), "%5C", `\`), "%5c", `\`)
 	}
-	if isShare(target) || isWeb(target) {
+	if IsShare(target) || isWeb(target) {
 		r.suspect("Shortcut.RemoteFolder", 9, "it shows a folder of a foreign server as if it were one of this computer: "+clip(target, 120), "target", target)
 	}
 }

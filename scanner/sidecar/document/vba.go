@@ -110,17 +110,19 @@ var programStart = []byte{0x01, 0x16}
 // version, so that a source that says something else, or is gone, is there to
 // deceive ("VBA stomping"). Texts of the source stand in the compiled form as
 // they are.
-func (r *reader) stomped(stream, source []byte) {
-	// The stream "dir", which is compressed, may begin with the same two bytes, but
-	// its third is at least 0xb0.
-	if !bytes.HasPrefix(stream, programStart) || len(stream) < 4 || stream[2] > 0x0f || stream[3] != 0 {
-		return
+func (r *reader) stomped(name string, stream, source []byte) {
+	switch name = strings.ToLower(name); {
+	case name == "dir", name == "_vba_project", strings.HasPrefix(name, "__srp_"), len(bytes.Trim(stream, "\x00")) == 0:
+		return // All others in that storage are modules (MS-OVBA §2.2.5).
 	}
 	if source == nil {
 		r.suspect("Document.Macro.NoSource", 8, "a macro in it is there only in compiled form: its source was taken out")
 		return
 	}
-	compiled, low := lower(stream[:bytes.Index(stream, []byte("\x00Attribut"))]), lower(source)
+	if !bytes.HasPrefix(stream, programStart) {
+		return
+	}
+	compiled, low := lower(stream[:vbaStart(stream)]), lower(source)
 	var only []string
 	for _, w := range dangerous {
 		if w = strings.TrimSpace(w); len(w) > 6 && !strings.Contains(w, "(") && bytes.Contains(compiled, []byte(w)) && !bytes.Contains(low, []byte(w)) && len(only) < 10 {
@@ -135,11 +137,20 @@ func (r *reader) stomped(stream, source []byte) {
 // vbaSource is the source in a stream that is a module of a VBA project; nil: it
 // is none. MS-OVBA §2.3.4.3: the source starts with its attributes.
 func vbaSource(stream []byte) []byte {
-	i := bytes.Index(stream, []byte("\x00Attribut"))
-	if i < 3 {
+	i := vbaStart(stream)
+	if i < 0 {
 		return nil
 	}
-	return decompressVBA(stream[i-3:], maxMacro)
+	return decompressVBA(stream[i:], maxMacro)
+}
+
+// vbaStart is where the source begins; -1: there is none. Its first chunk may also be
+// one that is not compressed.
+func vbaStart(stream []byte) int {
+	if i := bytes.Index(stream, []byte("\x00Attribut")); i >= 3 {
+		return i - 3
+	}
+	return bytes.Index(stream, []byte("\x01\xff\x3fAttribut"))
 }
 
 // decompressVBA undoes the compression of MS-OVBA §2.4.1, as far as it goes.
