@@ -4,7 +4,7 @@
 # benchmark by `make bench`.
 
 SHELL       := /bin/sh
-VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 DATA_DIR    ?= /var/lib/mailward
 FUZZTIME    ?= 30s
@@ -17,7 +17,7 @@ WITH_CGO    := ./cmd/mailward-scanner
 WITHOUT_CGO := $$(go list ./... | grep -v /cmd/mailward-scanner)
 ASSET_FILES := $(shell find webui/src webui/build.mjs webui/package-lock.json webui/locales -type f 2>/dev/null)
 
-.PHONY: help setup setup-test build assets generate run demo test test-go lint race fuzz bench bench-audit bench-quarantine clean
+.PHONY: help setup setup-test build binaries assets generate run demo test test-go lint race fuzz bench bench-audit bench-quarantine clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ setup: ## install what is missing (as root; quick when nothing is)
 setup-test:
 	@scripts/setup.sh --test
 
-build: setup assets ## build the assets, bin/mailward and bin/mailward-scanner
+build: setup binaries ## build the assets, bin/mailward and bin/mailward-scanner
+
+# Where everything that is needed is there, as in the container's build.
+binaries: assets
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/mailward ./cmd/mailward
 	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/mailward-scanner ./cmd/mailward-scanner

@@ -2,7 +2,9 @@
 // unusual. Package meter counts, in every process; the evaluation, which one
 // process of the installation does at a time, asks the rules ten-second by
 // ten-second ([mailward/alerting/rule] is the judge); and what is to be said
-// goes out as durable jobs through package channel.
+// goes out as durable jobs through package channel. It is beside a mail's path: a
+// mail pays some additions, and hears of the reactions that are in force from package
+// policy.
 //
 // Everything that a person decides (rules, channels, silences, who has an alert
 // in hand) is a row whose change the database records.
@@ -24,6 +26,7 @@ import (
 
 	"mailward/alerting/channel"
 	"mailward/alerting/meter"
+	"mailward/audit"
 	"mailward/internal/pg"
 )
 
@@ -51,6 +54,7 @@ type Config struct {
 type Deps struct {
 	DB      *pg.DB
 	Log     *slog.Logger
+	Audit   *audit.Log // for acts that change no row of ours
 	Sender  *channel.Sender
 	Meter   *meter.Meter
 	Lead    func(ctx context.Context, fn func(context.Context) error) error // runs fn in one process of the installation
@@ -115,20 +119,6 @@ func (p Person) id() *uuid.UUID {
 		return nil
 	}
 	return &p.Actor.UserID
-}
-
-func nullable(id uuid.UUID) *uuid.UUID {
-	if id == uuid.Nil {
-		return nil
-	}
-	return &id
-}
-
-func nullableTime(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
 
 func orZero[T any](p *T) (v T) {

@@ -67,7 +67,7 @@ func newStore(t *testing.T, db *testenv.DB, node string) *Store {
 	record := audit.New(db.DB, audit.Options{})
 	s, err := New(Config{Node: node, Secrets: map[string]string{"hook": "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32)),
 		"00000000-0000-7000-8000-000000000002/hook": "https://hooks.example/two"}}, Deps{
-		DB: db.DB, Log: slog.New(slog.DiscardHandler),
+		DB: db.DB, Log: slog.New(slog.DiscardHandler), Audit: record,
 		Sender: channel.NewSender(channel.Config{Hostname: "mx.test", PublicURL: "https://mail.test", AllowPrivate: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}),
 		Lead: func(ctx context.Context, fn func(context.Context) error) error {
 			return record.Lead(ctx, audit.LockRules, fn)
@@ -222,6 +222,31 @@ func TestEvaluate_PhishingSpike(t *testing.T) {
 	}
 	if n, err := f.Firing(t.Context(), AlertFilter{All: true}); err != nil || n[rule.Critical] != 0 {
 		t.Errorf("%v: %v", err, n)
+	}
+	f.wantOnRecord(a)
+}
+
+// wantOnRecord looks for the beginning and the end of an alert in the audit, where they
+// are sealed.
+func (f *fixture) wantOnRecord(a Alert) {
+	f.t.Helper()
+	ended, cancel := context.WithCancel(f.t.Context())
+	cancel()
+	if err := f.deps.Audit.RunLater(ended); err != nil { // writes what waits
+		f.t.Fatal(err)
+	}
+	page, err := f.deps.Audit.List(f.t.Context(), audit.Filter{Action: audit.AlertFired + "," + audit.AlertEnded, Target: a.ID.String()})
+	if err != nil || len(page.Items) != 2 {
+		f.t.Fatalf("%d events, %v", len(page.Items), err)
+	}
+	begin, end := page.Items[1].Fields(), page.Items[0].Fields()
+	change, _ := begin["change"].(map[string]any)
+	after, _ := change["after"].(map[string]any)
+	if begin["action"] != audit.AlertFired || begin["severity"] != "critical" || after["value"] != "31" || after["threshold"] != "30" || after["metric"] != "phishing_rate_5min" || !strings.Contains(fmt.Sprint(begin["targets"]), "ours.example") {
+		f.t.Errorf("its beginning on record: %v", begin)
+	}
+	if end["action"] != audit.AlertEnded {
+		f.t.Errorf("its end on record: %v", end)
 	}
 }
 

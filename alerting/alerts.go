@@ -65,7 +65,7 @@ func (f AlertFilter) workspaces() []uuid.UUID {
 
 // Alerts lists alerts, those that fire first.
 func (s *Store) Alerts(ctx context.Context, f AlertFilter) ([]Alert, error) {
-	rows, err := s.db.Query(ctx, alertsSQL, pg.PlanAnew, f.workspaces(), f.Open, nullable(f.ID), nullable(f.Rule))
+	rows, err := s.db.Query(ctx, alertsSQL, pg.PlanAnew, f.workspaces(), f.Open, pg.NullID(f.ID), pg.NullID(f.Rule))
 	if err != nil {
 		return nil, fmt.Errorf("read alerts: %w", err)
 	}
@@ -141,7 +141,7 @@ func (s *Store) Events(ctx context.Context, f AlertFilter, cursor string, limit 
 	if err != nil {
 		return nil, "", err
 	}
-	rows, err := s.db.Query(ctx, eventsSQL, pg.PlanAnew, f.workspaces(), nullable(f.ID), before, limit+1, string(f.Severity), string(f.Phase), f.Text)
+	rows, err := s.db.Query(ctx, eventsSQL, pg.PlanAnew, f.workspaces(), pg.NullID(f.ID), before, limit+1, string(f.Severity), string(f.Phase), f.Text)
 	if err != nil {
 		return nil, "", fmt.Errorf("read events of alerts: %w", err)
 	}

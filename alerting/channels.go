@@ -15,6 +15,7 @@ import (
 
 	"mailward/alerting/channel"
 	"mailward/alerting/rule"
+	"mailward/audit"
 	"mailward/internal/pg"
 )
 
@@ -189,7 +190,7 @@ func (s *Store) PutChannel(ctx context.Context, who Person, c Channel) (Channel,
 			if c.ID, err = uuid.NewV7(); err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, insertChannelSQL, c.ID, nullable(c.Workspace), c.Name, c.Kind, c.Target, c.Secret, c.Language, c.Everything, c.Severity, c.PerMinute, c.Enabled)
+			_, err = tx.Exec(ctx, insertChannelSQL, c.ID, pg.NullID(c.Workspace), c.Name, c.Kind, c.Target, c.Secret, c.Language, c.Everything, c.Severity, c.PerMinute, c.Enabled)
 			return err
 		}
 		tag, err := tx.Exec(ctx, updateChannelSQL, c.ID, c.Version, c.Name, c.Target, c.Secret, c.Language, c.Everything, c.Severity, c.PerMinute, c.Enabled)
@@ -212,14 +213,20 @@ func (s *Store) DeleteChannel(ctx context.Context, who Person, id uuid.UUID, ver
 	return s.act(pg.WithReason(ctx, strings.TrimSpace(reason)), who, deleteChannelSQL, id, version)
 }
 
-// Test sends a message that says it is a test.
+// Test sends a message that says it is a test. That a channel was tried, and when, is
+// what an auditor asks for.
 func (s *Store) Test(ctx context.Context, who Person, id uuid.UUID) (uuid.UUID, error) {
-	if _, err := s.Channel(ctx, id); err != nil {
+	c, err := s.Channel(ctx, id)
+	if err != nil {
 		return uuid.Nil, err
 	}
 	var n uuid.UUID
-	err := s.db.Act(ctx, who.Actor, func(ctx context.Context, tx pgx.Tx) (err error) {
-		n, err = s.enqueue(ctx, tx, id, channel.Message{Test: true, Note: who.Name, Alerts: []channel.Alert{}})
+	err = s.db.Act(ctx, who.Actor, func(ctx context.Context, tx pgx.Tx) (err error) {
+		if n, err = s.enqueue(ctx, tx, id, channel.Message{Test: true, Note: who.Name, Alerts: []channel.Alert{}}); err != nil {
+			return err
+		}
+		_, err = s.deps.Audit.Append(ctx, tx, audit.Event{Action: audit.ChannelTest, Workspace: c.Workspace, Actor: who.Actor,
+			Targets: []audit.Target{{Type: "alert_channel", ID: id.String()}, {Type: "notification", ID: n.String()}}})
 		return err
 	})
 	return n, err

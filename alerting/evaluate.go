@@ -207,12 +207,16 @@ func (s *Store) evaluate(ctx context.Context, from time.Time, at []time.Time) er
 	took := time.Since(began)
 	s.metrics.seconds.Observe(took.Seconds())
 	s.showFiring(o)
-	return s.db.Act(ctx, system, func(ctx context.Context, tx pgx.Tx) error {
+	err = s.db.Act(ctx, system, func(ctx context.Context, tx pgx.Tx) error {
 		if err := s.moveClock(ctx, tx, from, end, took); err != nil {
 			return err
 		}
 		return s.store(ctx, tx, o)
 	})
+	if err == nil {
+		s.onRecord(ctx, o.events, o.states)
+	}
+	return err
 }
 
 // tick takes one moment in.

@@ -69,7 +69,7 @@ func (r Reaction) Active(now time.Time) bool { return r.EndedAt.IsZero() && now.
 // Reactions lists the newest, those in force first. The filter's ID is of one
 // reaction; those of the whole installation are seen by everybody.
 func (s *Store) Reactions(ctx context.Context, f AlertFilter, alert uuid.UUID) ([]Reaction, error) {
-	rows, err := s.db.Query(ctx, reactionsSQL, pg.PlanAnew, f.workspaces(), f.Open, nullable(f.ID), nullable(alert))
+	rows, err := s.db.Query(ctx, reactionsSQL, pg.PlanAnew, f.workspaces(), f.Open, pg.NullID(f.ID), pg.NullID(alert))
 	if err != nil {
 		return nil, fmt.Errorf("read reactions: %w", err)
 	}
@@ -198,7 +198,7 @@ func (s *Store) begin(ctx context.Context, who Person, n NewReaction, episode *i
 		direction = ""
 	}
 	err = s.db.Act(pg.WithReason(ctx, reason), who.Actor, func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, insertReactionSQL, id, nullable(n.Workspace), nullable(n.Rule), nullable(n.Alert), episode, n.Kind, n.DryRun, n.Domain, direction, n.Match, n.Value,
+		tag, err := tx.Exec(ctx, insertReactionSQL, id, pg.NullID(n.Workspace), pg.NullID(n.Rule), pg.NullID(n.Alert), episode, n.Kind, n.DryRun, n.Domain, direction, n.Match, n.Value,
 			max(n.Divisor, 1), n.Most, n.Cause, reason, who.id(), who.Name, n.Lasts)
 		if err == nil && tag.RowsAffected() == 0 {
 			return ErrRunning

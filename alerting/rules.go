@@ -133,7 +133,7 @@ func (s *Store) PutRule(ctx context.Context, who Person, r Rule, reason string) 
 			if id, err = uuid.NewV7(); err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, insertRuleSQL, id, nullable(r.Workspace), nil, spec)
+			_, err = tx.Exec(ctx, insertRuleSQL, id, pg.NullID(r.Workspace), nil, spec)
 		} else {
 			err = tx.QueryRow(ctx, updateRuleSQL, id, r.Version, spec, r.Enabled).Scan(&number)
 			if errors.Is(err, pgx.ErrNoRows) {

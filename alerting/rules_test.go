@@ -2,7 +2,9 @@ package alerting
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 
 	"mailward/alerting/channel"
 	"mailward/alerting/rule"
+	"mailward/audit"
 )
 
 func TestRules_VersionsAndRevert(t *testing.T) {
@@ -111,6 +114,28 @@ func TestChannels_Checked(t *testing.T) {
 	f.channel(nil)
 	if _, err := f.PutChannel(t.Context(), admin, Channel{Name: "SOC", Kind: channel.Wazuh}); !errors.Is(err, ErrExists) {
 		t.Errorf("same name: %v", err)
+	}
+}
+
+// TestChannel_TestIsOnRecord: a channel that is tried is an act, though no row of ours
+// changes by it.
+func TestChannel_TestIsOnRecord(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	c := f.channel(nil)
+	n, err := f.Test(t.Context(), admin, c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Test(t.Context(), admin, uuid.New()); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a channel that is not there: %v", err)
+	}
+	page, err := f.deps.Audit.List(t.Context(), audit.Filter{Action: audit.ChannelTest})
+	if err != nil || len(page.Items) != 1 {
+		t.Fatalf("%d events, %v", len(page.Items), err)
+	}
+	if text := fmt.Sprint(page.Items[0].Fields()["targets"]); !strings.Contains(text, c.ID.String()) || !strings.Contains(text, n.String()) {
+		t.Errorf("it is about %s", text)
 	}
 }
 

@@ -79,7 +79,7 @@ func (s *Store) Silence(ctx context.Context, who Person, x Silence, length time.
 		return uuid.Nil, err
 	}
 	err = s.db.Act(pg.WithReason(ctx, x.Reason), who.Actor, func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, insertSilenceSQL, id, nullable(x.Workspace), nullable(x.Rule), x.Subject, x.Reason, who.id(), who.Name, length)
+		_, err := tx.Exec(ctx, insertSilenceSQL, id, pg.NullID(x.Workspace), pg.NullID(x.Rule), x.Subject, x.Reason, who.id(), who.Name, length)
 		return err
 	})
 	if pg.IsForeignKey(err) {

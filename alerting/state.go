@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"mailward/alerting/rule"
+	"mailward/audit"
 	"mailward/internal/pg"
 )
 
@@ -78,7 +80,7 @@ func (x stored) put(ctx context.Context, tx pgx.Tx) error {
 		value, usual = &s.Value, &s.Usual
 	}
 	_, err := tx.Exec(ctx, putStateSQL, x.id, x.key.Rule, x.key.Workspace, x.key.Subject, x.number, s.Phase, s.Since, s.Seen, value, usual, s.Episode,
-		nullableTime(s.FiredAt), nullableTime(s.Notified), s.Alarmed, s.Acked, s.Silent, s.Muted)
+		pg.NullTime(s.FiredAt), pg.NullTime(s.Notified), s.Alarmed, s.Acked, s.Silent, s.Muted)
 	if err != nil {
 		return fmt.Errorf("store state of alert: %w", err)
 	}
@@ -123,4 +125,30 @@ func (s *Store) acked(ctx context.Context) (map[uuid.UUID]int64, error) {
 		out[a.Alert] = a.Episode
 	}
 	return out, err
+}
+
+// onRecord tells the audit which alerts began and ended: when somebody could know of an
+// incident has to be as provable as what was done then. It is written as soon as the
+// record can be, and holds up no alert: one of them says that the record cannot be written.
+func (s *Store) onRecord(ctx context.Context, events []event, states map[rule.AlertKey]stored) {
+	for _, e := range events {
+		if e.phase == rule.Firing || e.was == rule.Firing {
+			s.deps.Audit.RecordLater(ctx, e.onRecord(states[e.key]))
+		}
+	}
+}
+
+func (e event) onRecord(x stored) audit.Event {
+	ev := audit.Event{Action: audit.AlertEnded, Workspace: e.key.Workspace, Retention: audit.Retention3Years,
+		Actor: pg.System("alert rules", x.spec.Name), Correlation: audit.Correlation{AlertID: x.id.String()},
+		Targets: []audit.Target{{Type: "alert", ID: x.id.String(), Label: e.key.Subject}, {Type: "alert_rule", ID: e.key.Rule.String()}},
+		After: map[string]any{"state": string(e.phase), "metric": x.spec.Metric, "at": e.at.UTC().Format(time.RFC3339), "late": e.late, "rule_version": e.number,
+			"threshold": strconv.FormatFloat(x.spec.Threshold, 'f', -1, 64)}}
+	if e.phase == rule.Firing {
+		ev.Action, ev.Severity = audit.AlertFired, map[rule.Severity]string{rule.Warn: "warning", rule.Critical: "critical"}[x.spec.Severity]
+	}
+	if e.value != nil {
+		ev.After["value"] = strconv.FormatFloat(*e.value, 'f', -1, 64)
+	}
+	return ev
 }

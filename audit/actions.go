@@ -15,7 +15,6 @@ const (
 	Lockout            = "auth.lockout"
 	SessionRevoke      = "auth.session_revoked"
 	BreakGlass         = "auth.breakglass"
-	SSOStart           = "auth.sso_start"
 	SSOLogout          = "auth.sso_logout"
 	RoleGrant          = "role.grant"
 	RoleRequest        = "role.grant.request"
@@ -41,7 +40,6 @@ const (
 	ReleaseStopped     = "quarantine.release.stopped" // the engines found worse at the release
 	DigestSend         = "digest.send"
 	DigestView         = "digest.view" // a recipient looks at what a link would do
-	DigestUse          = "digest.use"
 	LegalHoldSet       = "quarantine.legal_hold.set"
 	LegalHoldAsk       = "quarantine.legal_hold.request" // that it is lifted
 	LegalHoldLift      = "quarantine.legal_hold.lift"
@@ -53,13 +51,11 @@ const (
 	Rescanned          = "quarantine.rescan"
 	CoverageLate       = "quarantine.coverage.late" // worse than it was decided as, without an engine
 	FalsePositive      = "quarantine.false_positive"
-	SenderBlock        = "quarantine.block_sender"
 	SandboxVerdict     = "quarantine.sandbox.verdict"
 	SandboxLate        = "quarantine.sandbox.late" // malicious, after the mail was decided
 	SandboxRequest     = "quarantine.sandbox.request"
 	SandboxRelease     = "quarantine.release.sandbox"
 	ItemDelete         = "quarantine.delete"
-	ItemExpire         = "quarantine.expire"
 	BlobMissing        = "quarantine.blob.missing" // a mail's bytes are gone
 	BlobFound          = "quarantine.blob.found"   // they are back
 	BlobRewrap         = "quarantine.blob.rewrap"  // data keys get another wrapping key
@@ -86,6 +82,9 @@ const (
 	MailcowDomain      = "mailcow.domain.create" // a domain in the mailcow behind us
 	IntelSync          = "intel.feed.sync"
 	IntelSyncNow       = "intel.feed.sync_now"
+	ChannelTest        = "alert.channel.test"
+	AlertFired         = "alert.fired"
+	AlertEnded         = "alert.ended"
 	GuardViolation     = "guard.violation"
 	Retention400Days   = "sec-400d"
 	Retention3Years    = "sec-3y"

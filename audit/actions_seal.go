@@ -13,4 +13,7 @@ const (
 	PartitionPurged = "audit.partition.purged"
 	SinkFailed      = "logging.sink_failed"
 	SinkRecovered   = "logging.sink_recovered"
+	LoggingStart    = "logging.start" // a process records from now on
+	LoggingStop     = "logging.stop"  // it ends in order
+	ConfigReload    = "config.reload" // SIGHUP: the settings that count from now on
 )

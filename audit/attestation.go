@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"strings"
 
 	"mailward/internal/pg"
@@ -73,4 +74,18 @@ func (e *encoder) attestation(a *Attestation) any {
 	b64 := base64.RawURLEncoding.EncodeToString
 	return map[string]any{"by": "passkey", "act": e.commit("attestation.act", a.Act), "credential_id": b64(a.CredentialID), "public_key": b64(a.PublicKey),
 		"authenticator_data": b64(a.AuthenticatorData), "client_data": b64(a.ClientData), "signature": b64(a.Signature)}
+}
+
+// ReadAttestation reads a signature from the fields of an event, as [Event] has
+// written them.
+func ReadAttestation(fields map[string]any) (a Attestation, err error) {
+	a.Act, _ = fields["act"].(string)
+	for name, to := range map[string]*[]byte{"credential_id": &a.CredentialID, "public_key": &a.PublicKey, "authenticator_data": &a.AuthenticatorData,
+		"client_data": &a.ClientData, "signature": &a.Signature} {
+		text, _ := fields[name].(string)
+		if *to, err = base64.RawURLEncoding.DecodeString(text); err != nil || text == "" {
+			return Attestation{}, fmt.Errorf("its %s cannot be read", name)
+		}
+	}
+	return a, nil
 }

@@ -98,9 +98,7 @@ func (e *encoder) commit(path, value string) any {
 }
 
 // clean makes text that PostgreSQL takes: valid UTF-8 without NUL.
-func clean(s string) string {
-	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
-}
+func clean(s string) string { return pg.Text(s) }
 
 // encoded is an event as it goes to the database. A retry sends the very same
 // bytes, so that it is known as one.

@@ -12,10 +12,11 @@ import (
 	"unicode/utf8"
 )
 
-// Columns of the CSV export, in order.
+// Columns of the CSV export, in order. New ones come at the end.
 var csvColumns = []string{"seq", "id", "time", "recorded_at", "workspace_id", "actor_type", "actor_id", "actor_email", "actor_display",
 	"action", "phase", "outcome", "targets", "source_ip", "application", "request_method", "request_path", "request_status",
-	"auth_method", "reason", "before", "after", "leaf_hash"}
+	"auth_method", "reason", "before", "after", "leaf_hash",
+	"auth_provider", "auth_mfa", "approval_mode", "requested_by", "approvers", "attested_by", "ticket", "mail_id"}
 
 // table writes CSV (RFC 4180). With a closing, what the export came to stands in
 // records at its end, whose first field begins with #: a file that was cut off
@@ -36,7 +37,9 @@ func table(w io.Writer, closing bool) writer {
 			rec := []string{at(m, "seq"), at(m, "id"), at(m, "time"), at(m, "recorded_at"), at(m, "workspace_id"), at(m, "actor", "type"), at(m, "actor", "id"),
 				at(m, "actor", "email"), at(m, "actor", "display"), at(m, "action"), at(m, "phase"), at(m, "outcome", "result"), targetList(m),
 				at(m, "source", "ip"), at(m, "application", "name"), at(m, "request", "method"), at(m, "request", "path"), at(m, "request", "status"),
-				at(m, "auth", "method"), at(m, "reason", "text"), at(m, "change", "before"), at(m, "change", "after"), at(m, "leaf_hash")}
+				at(m, "auth", "method"), at(m, "reason", "text"), at(m, "change", "before"), at(m, "change", "after"), at(m, "leaf_hash"),
+				at(m, "auth", "provider"), at(m, "auth", "mfa"), at(m, "approval", "mode"), at(m, "approval", "requested_by"), approverList(m), at(m, "attestation", "by"),
+				at(m, "reason", "ticket"), at(m, "correlation", "mail_id")}
 			for i := range rec {
 				rec[i] = SafeCell(rec[i])
 			}
@@ -103,6 +106,18 @@ func targetList(m map[string]any) string {
 			s += " (" + v + ")"
 		}
 		out = append(out, s)
+	}
+	return strings.Join(out, "; ")
+}
+
+// approverList is who else decided, and how.
+func approverList(m map[string]any) string {
+	a, _ := m["approval"].(map[string]any)
+	list, _ := a["approvers"].([]any)
+	var out []string
+	for _, x := range list {
+		who, _ := x.(map[string]any)
+		out = append(out, strings.Join(strings.Fields(at(who, "id")+" "+at(who, "decision")+" "+at(who, "at")), " "))
 	}
 	return strings.Join(out, "; ")
 }

@@ -88,6 +88,38 @@ func TestExport_EveryFormatHoldsTheEvent(t *testing.T) {
 	}
 }
 
+// TestExport_CSVNamesProviderAndApprover: who signed in how, and who agreed, are what
+// an auditor looks for first, so that they are columns of their own.
+func TestExport_CSVNamesProviderAndApprover(t *testing.T) {
+	t.Parallel()
+	db := testenv.Postgres(t)
+	l, ctx := newLog(db), context.Background()
+	who, asked := account(t, db), uuid.NewString()
+	who.AuthMethod, who.Provider, who.Protocol, who.MFA = "sso", "corp", "oidc", true
+	if err := l.Record(ctx, Event{Action: ReleaseApprove, Actor: who, Ticket: "SOC-7", Correlation: Correlation{MailID: asked},
+		Approval: &Approval{Mode: "required", RequestedBy: asked, Required: 1, Approvers: []string{who.UserID.String()}, Decision: "approved"}}); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if _, err := export(t, l, who, Selection{Filter: Filter{Action: ReleaseApprove}, Format: CSVPlain}, &b); err != nil {
+		t.Fatal(err)
+	}
+	recs, err := csv.NewReader(&b).ReadAll()
+	if err != nil || len(recs) != 2 {
+		t.Fatal(len(recs), err)
+	}
+	got := map[string]string{}
+	for i, column := range recs[0] {
+		got[column] = recs[1][i]
+	}
+	for column, want := range map[string]string{"auth_provider": "corp", "auth_mfa": "true", "approval_mode": "required", "requested_by": asked,
+		"approvers": who.UserID.String() + " approved", "attested_by": "server", "ticket": "SOC-7", "mail_id": asked} {
+		if got[column] != want {
+			t.Errorf("%s is %q, want %q", column, got[column], want)
+		}
+	}
+}
+
 func TestSafeCell(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", " =1", "   @x", "\u00a0=1", "\ufeff=1", "＝1", "　＋1"} {

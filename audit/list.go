@@ -228,10 +228,3 @@ func (r Row) reveal(path, commitment string) string {
 	}
 	return p.value
 }
-
-func nilTime(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}

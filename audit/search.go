@@ -143,7 +143,7 @@ func (l *Log) searches(ctx context.Context, f Filter) ([]search, error) {
 	}
 	s := search{workspaces: f.Workspaces, installation: !f.NoInstallation, skip: f.Skip, target: clean(f.Target), link: strings.ToLower(clean(f.Link)),
 		outcome: clean(f.Outcome), application: clean(f.Application), route: clean(f.Route), method: clean(f.Method), provider: clean(f.Provider),
-		approval: clean(f.Approval), from: nilTime(f.From), to: nilTime(f.To), limit: f.Limit + 1}
+		approval: clean(f.Approval), from: pg.NullTime(f.From), to: pg.NullTime(f.To), limit: f.Limit + 1}
 	if f.Cursor != "" {
 		if s.cursor = parseID(f.Cursor); s.cursor == nil {
 			return nil, ErrBadCursor

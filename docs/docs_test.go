@@ -70,10 +70,23 @@ func TestStandards_LimitsAreTheOnesInForce(t *testing.T) {
 	}
 }
 
-var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+var (
+	link    = regexp.MustCompile(`\]\(([^)#:]*)(#[^)]*)?\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	inSlug  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+)
 
-// A link between pages leads somewhere. The picture in the README is made by
-// the browser test.
+// anchors are the headings of a page, as links name them.
+func anchors(text string) map[string]bool {
+	out := map[string]bool{}
+	for _, m := range heading.FindAllStringSubmatch(text, -1) {
+		out["#"+strings.ReplaceAll(inSlug.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-")] = true
+	}
+	return out
+}
+
+// A link between pages leads somewhere, to a heading too. The picture in the README
+// is made by the browser test.
 func TestLinks(t *testing.T) {
 	pages, err := filepath.Glob("*.md")
 	if err != nil {
@@ -83,10 +96,35 @@ func TestLinks(t *testing.T) {
 	pages = append(append(pages, more...), "../README.md", "../CHANGELOG.md", "../deploy/README.md", "../samples/README.md")
 	for _, p := range pages {
 		for _, m := range link.FindAllStringSubmatch(page(t, p), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(p), m[1])); err != nil && !strings.HasSuffix(m[1], ".png") {
+			to := p
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(p), m[1])
+			}
+			if _, err := os.Stat(to); err != nil && !strings.HasSuffix(m[1], ".png") {
 				t.Errorf("%s links to %s, which is not there", p, m[1])
+			} else if m[2] != "" && !anchors(page(t, to))[m[2]] {
+				t.Errorf("%s links to %s, where no heading is %s", p, to, m[2])
 			}
 		}
+	}
+}
+
+// TestChangelog_NothingTwice: its lines stand by part, and a merge of branches can bring
+// one back to where it stood before without a word.
+func TestChangelog_NothingTwice(t *testing.T) {
+	seen := map[string]bool{}
+	for line := range strings.Lines(page(t, "../CHANGELOG.md")) {
+		if !strings.HasPrefix(line, "- ") {
+			continue
+		}
+		begin := line[:min(len(line), 70)]
+		if seen[begin] {
+			t.Errorf("twice: %s", begin)
+		}
+		seen[begin] = true
+	}
+	if len(seen) < 100 {
+		t.Errorf("only %d changes were found", len(seen))
 	}
 }
 

@@ -152,7 +152,7 @@ func name(a pg.Actor) string {
 }
 
 func clean(s string) string {
-	return strings.TrimSpace(strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD"))
+	return strings.TrimSpace(pg.Text(s))
 }
 
 func newID() (uuid.UUID, error) {

@@ -402,7 +402,7 @@ func (s *Store) syncRoles(ctx context.Context, c sso.Claims, user uuid.UUID, wan
 		}
 		for k := range wanted {
 			if !has[k] {
-				if err := s.grant(ctx, tx, user, orNull(k.Workspace), []Role{k.Role}, by); err != nil {
+				if err := s.grant(ctx, tx, user, pg.NullID(k.Workspace), []Role{k.Role}, by); err != nil {
 					return err
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -256,6 +257,24 @@ func enrolPasskey(t *testing.T, s *Store, p Principal) *key {
 	return k
 }
 
+// wantSigned checks a signature as somebody does who has only the record.
+func wantSigned(t *testing.T, f map[string]any, person uuid.UUID) {
+	t.Helper()
+	if err := VerifySigned(f, person.String()); err != nil {
+		t.Errorf("checked from the record alone: %v", err)
+	}
+	if err := VerifySigned(f, uuid.NewString()); !errors.Is(err, ErrPasskey) {
+		t.Errorf("as another person's act: %v", err)
+	}
+	for _, name := range []string{"signature", "public_key", "client_data", "act"} {
+		part := maps.Clone(f)
+		delete(part, name)
+		if VerifySigned(part, person.String()) == nil {
+			t.Errorf("it passes without its %s", name)
+		}
+	}
+}
+
 func TestPasskey_LoginAndSignedAct(t *testing.T) {
 	t.Parallel()
 	s, _, c := newFullStore(t, nil)
@@ -325,6 +344,7 @@ func TestPasskey_LoginAndSignedAct(t *testing.T) {
 	if f["by"] != "passkey" || f["act"] != a.Act || f["signature"] == "" {
 		t.Errorf("on record: %v", f)
 	}
+	wantSigned(t, f, p.User.ID)
 	if f := count(t, s, audit.PageView, "")[0].Fields()["attestation"]; f != nil {
 		t.Errorf("a page view is attested: %v", f)
 	}

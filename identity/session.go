@@ -64,7 +64,7 @@ func (s *Store) openSession(ctx context.Context, u User, how way, from netip.Add
 			Targets: []audit.Target{{Type: "user_account", ID: u.ID.String()}, {Type: "session", ID: id.String()}}})
 	}
 	err = s.recorded(ctx, p.Actor(), events, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, insertSessionSQL, id, hash, u.ID, now, now.Add(s.policy.Life), storable(from), agentClass(userAgent),
+		if _, err := tx.Exec(ctx, insertSessionSQL, id, hash, u.ID, now, now.Add(s.policy.Life), storable(from), AgentClass(userAgent),
 			how.Method, how.Provider, how.Protocol, how.Issuer, how.Subject, how.ProviderSession, idToken, how.MFA); err != nil {
 			return fmt.Errorf("insert session: %w", err)
 		}
@@ -95,8 +95,8 @@ func storable(from netip.Addr) *netip.Addr {
 	return &a
 }
 
-// agentClass keeps of a browser's name only what kind of thing it is.
-func agentClass(ua string) string {
+// AgentClass keeps of a browser's name only what kind of thing it is.
+func AgentClass(ua string) string {
 	switch {
 	case ua == "":
 		return ""

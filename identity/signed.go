@@ -134,9 +134,27 @@ func (s *Store) ConfirmPasskey(ctx context.Context, p Principal, stepToken strin
 	return s.stepUp(ctx, p, "passkey")
 }
 
+// VerifySigned checks what an event has under "attestation", as [VerifyAttestation]
+// does, and that what was signed is an act of the person of the event.
+func VerifySigned(attestation map[string]any, person string) error {
+	a, err := audit.ReadAttestation(attestation)
+	if err != nil {
+		return err
+	}
+	if err := VerifyAttestation(a); err != nil {
+		return err
+	}
+	var told signedAct
+	if err := json.Unmarshal([]byte(a.Act), &told); err != nil || told.User.String() != person {
+		return fmt.Errorf("%w: somebody else signed this", ErrPasskey)
+	}
+	return nil
+}
+
 // VerifyAttestation checks a signature without the server that recorded it: that
 // the act's hash was the challenge, and that the key signed it (WebAuthn §7.2).
-// That the key is the person's stands in the event of its making (passkey.create).
+// Whose passkey has that id stands in the event of its making (passkey.create); that
+// the key is the passkey's is the server's word.
 func VerifyAttestation(a audit.Attestation) error {
 	var client struct {
 		Type      string `json:"type"`

@@ -53,13 +53,6 @@ type step struct {
 // anonymous is who acts before a sign-in has ended.
 var anonymous = pg.Actor{Type: pg.ActorAnonymous, AuthMethod: "none"}
 
-func orNull(id uuid.UUID) *uuid.UUID {
-	if id == uuid.Nil {
-		return nil
-	}
-	return &id
-}
-
 // newStep keeps what a later call needs. The processes hold no state, and the
 // browser cannot change it.
 func (s *Store) newStep(ctx context.Context, kind string, of step, data any) (string, error) {
@@ -78,7 +71,7 @@ func (s *Store) putStep(ctx context.Context, kind, token string, of step, data a
 		if _, err := tx.Exec(ctx, purgeStepsSQL, now); err != nil {
 			return fmt.Errorf("take out old steps: %w", err)
 		}
-		if _, err := tx.Exec(ctx, insertStepSQL, hash, kind, orNull(of.User), orNull(of.Session), b, now.Add(stepLife)); err != nil {
+		if _, err := tx.Exec(ctx, insertStepSQL, hash, kind, pg.NullID(of.User), pg.NullID(of.Session), b, now.Add(stepLife)); err != nil {
 			return fmt.Errorf("store %s step: %w", kind, err)
 		}
 		return nil

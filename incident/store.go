@@ -110,7 +110,7 @@ func list(ctx context.Context, q querier, f Filter) (Page, error) {
 		f.Limit = 50
 	}
 	f.Limit = min(f.Limit, 500)
-	rows, err := q.Query(ctx, listSQL, pg.PlanAnew, f.Workspaces, nullable(f.ID), strings.TrimSpace(f.Query), f.States, f.Severities, nullable(f.Owner), nullable(f.Mail), at, after, f.Limit+1)
+	rows, err := q.Query(ctx, listSQL, pg.PlanAnew, f.Workspaces, pg.NullID(f.ID), strings.TrimSpace(f.Query), f.States, f.Severities, pg.NullID(f.Owner), pg.NullID(f.Mail), at, after, f.Limit+1)
 	if err != nil {
 		return Page{}, fmt.Errorf("list incidents: %w", err)
 	}
@@ -208,8 +208,8 @@ func (s *Store) Create(ctx context.Context, actor pg.Actor, x Incident) (Inciden
 		if _, err := tx.Exec(ctx, lockNumbersSQL, x.Workspace); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, insertSQL, x.ID, x.Workspace, x.Title, x.Severity, x.State, x.Exercise, nullable(x.Owner), x.Regime, x.TrustService, x.DetectedAt, nilTime(x.AwareAt), nilTime(x.AwareUnconfirmed),
-			nilTime(x.BreachAwareAt), nilTime(x.RequestedFor), nilTime(x.ContainedAt), nilTime(x.ClosedAt), facts, nullable(actor.UserID), strconv.Itoa(now.In(s.zone).Year()))
+		_, err := tx.Exec(ctx, insertSQL, x.ID, x.Workspace, x.Title, x.Severity, x.State, x.Exercise, pg.NullID(x.Owner), x.Regime, x.TrustService, x.DetectedAt, pg.NullTime(x.AwareAt), pg.NullTime(x.AwareUnconfirmed),
+			pg.NullTime(x.BreachAwareAt), pg.NullTime(x.RequestedFor), pg.NullTime(x.ContainedAt), pg.NullTime(x.ClosedAt), facts, pg.NullID(actor.UserID), strconv.Itoa(now.In(s.zone).Year()))
 		return err
 	})
 	if err != nil {
@@ -235,8 +235,8 @@ func (s *Store) Update(ctx context.Context, actor pg.Actor, x Incident) (Inciden
 		return Incident{}, fmt.Errorf("encode incident: %w", err)
 	}
 	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, updateSQL, x.ID, x.Version, x.Title, x.Severity, x.State, x.Exercise, nullable(x.Owner), x.Regime, x.TrustService, x.DetectedAt, nilTime(x.AwareAt), nilTime(x.AwareUnconfirmed),
-			nilTime(x.BreachAwareAt), nilTime(x.RequestedFor), nilTime(x.ContainedAt), nilTime(x.ClosedAt), x.Significant, x.SignificantReason, facts, nullable(actor.UserID))
+		tag, err := tx.Exec(ctx, updateSQL, x.ID, x.Version, x.Title, x.Severity, x.State, x.Exercise, pg.NullID(x.Owner), x.Regime, x.TrustService, x.DetectedAt, pg.NullTime(x.AwareAt), pg.NullTime(x.AwareUnconfirmed),
+			pg.NullTime(x.BreachAwareAt), pg.NullTime(x.RequestedFor), pg.NullTime(x.ContainedAt), pg.NullTime(x.ClosedAt), x.Significant, x.SignificantReason, facts, pg.NullID(actor.UserID))
 		if err == nil && tag.RowsAffected() == 0 {
 			return ErrConflict
 		}
@@ -320,20 +320,6 @@ func place(c string) (at *time.Time, id uuid.UUID, err error) {
 	}
 	t := time.UnixMicro(n)
 	return &t, id, nil
-}
-
-func nullable(id uuid.UUID) *uuid.UUID {
-	if id == uuid.Nil {
-		return nil
-	}
-	return &id
-}
-
-func nilTime(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }
 
 func orZero(t *time.Time) time.Time {

@@ -92,7 +92,7 @@ func (s *Store) Report(ctx context.Context, actor pg.Actor, id uuid.UUID, r NewR
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, insertReportSQL, version, id, workspace, r.Stage, r.Seen, r.State, nilTime(r.SubmittedAt), r.Channel, r.Reference, r.Reason, content, sum, nullable(actor.UserID))
+		tag, err := tx.Exec(ctx, insertReportSQL, version, id, workspace, r.Stage, r.Seen, r.State, pg.NullTime(r.SubmittedAt), r.Channel, r.Reference, r.Reason, content, sum, pg.NullID(actor.UserID))
 		if err == nil && tag.RowsAffected() == 0 {
 			return ErrConflict
 		}
@@ -150,7 +150,7 @@ func (s *Store) AddNote(ctx context.Context, actor pg.Actor, id uuid.UUID, n Not
 		return fmt.Errorf("make id of note: %w", err)
 	}
 	return s.part(ctx, actor, id, func(ctx context.Context, tx pgx.Tx, workspace uuid.UUID) error {
-		_, err := tx.Exec(ctx, insertNoteSQL, n.ID, id, workspace, n.Kind, n.At, n.Text, nullable(actor.UserID))
+		_, err := tx.Exec(ctx, insertNoteSQL, n.ID, id, workspace, n.Kind, n.At, n.Text, pg.NullID(actor.UserID))
 		return err
 	})
 }

@@ -1,10 +1,11 @@
 // Package mailauth finds out who sent a mail: SPF (RFC 7208) says whether the
 // client may send for the envelope's domain, DKIM (RFC 6376) whether a domain
-// signed these bytes.
+// signed these bytes, DMARC (RFC 9989) whether that fits the author, and ARC (RFC 8617)
+// what others saw before us. It also signs and seals what we send.
 //
 // On a mail's path it runs beside the scan. What it finds goes into our
-// Authentication-Results line (RFC 8601) and the record; it decides nothing
-// yet. DNS is asked through one cached resolver with a budget per mail: trouble
+// Authentication-Results line (RFC 8601), the record and package policy, which
+// decides. DNS is asked through one cached resolver with a budget per mail: trouble
 // there is "temperror", never a pass, and never holds a mail up for long.
 package mailauth
 

@@ -172,7 +172,7 @@ func (s *Store) PutEntry(ctx context.Context, actor pg.Actor, e Entry) (Entry, e
 			return Entry{}, fmt.Errorf("make entry id: %w", err)
 		}
 	}
-	args := []any{e.ID, e.Workspace, e.Domain, nilID(e.Group), e.Direction, e.Kind, e.Match, e.Value, classes, e.Class, e.Action, e.Owner, e.Reason, e.ExpiresAt}
+	args := []any{e.ID, e.Workspace, e.Domain, pg.NullID(e.Group), e.Direction, e.Kind, e.Match, e.Value, classes, e.Class, e.Action, e.Owner, e.Reason, e.ExpiresAt}
 	err := s.db.Act(pg.WithReason(ctx, e.Reason), actor, func(ctx context.Context, tx pgx.Tx) error {
 		if known {
 			tag, err := tx.Exec(ctx, updateEntrySQL, append(args, e.Version)...)

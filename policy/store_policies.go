@@ -113,7 +113,7 @@ func (s *Store) PutPolicy(ctx context.Context, actor pg.Actor, p Policy, version
 	}
 	var stored Policy
 	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		was, err := scanPolicy(tx.QueryRow(ctx, lockPolicySQL, p.Workspace, p.Domain, nilID(p.Group), p.Direction))
+		was, err := scanPolicy(tx.QueryRow(ctx, lockPolicySQL, p.Workspace, p.Domain, pg.NullID(p.Group), p.Direction))
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
@@ -128,7 +128,7 @@ func (s *Store) PutPolicy(ctx context.Context, actor pg.Actor, p Policy, version
 		if err != nil {
 			return err
 		}
-		stored, err = scanPolicy(tx.QueryRow(ctx, insertPolicySQL, id, p.Workspace, p.Domain, nilID(p.Group), p.Direction, actions, auth, lines))
+		stored, err = scanPolicy(tx.QueryRow(ctx, insertPolicySQL, id, p.Workspace, p.Domain, pg.NullID(p.Group), p.Direction, actions, auth, lines))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrConflict // somebody has just made it
 		}
@@ -157,7 +157,7 @@ func (s *Store) DeleteLayer(ctx context.Context, actor pg.Actor, which Policy) e
 		return ErrNotFound
 	}
 	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, deletePolicySQL, which.Workspace, domain, nilID(which.Group), which.Direction)
+		tag, err := tx.Exec(ctx, deletePolicySQL, which.Workspace, domain, pg.NullID(which.Group), which.Direction)
 		if err == nil && tag.RowsAffected() == 0 {
 			return ErrNotFound
 		}
@@ -167,13 +167,6 @@ func (s *Store) DeleteLayer(ctx context.Context, actor pg.Actor, which Policy) e
 		return fmt.Errorf("delete policy of %s: %w", domain, err)
 	}
 	return s.Load(ctx)
-}
-
-func nilID(id uuid.UUID) *uuid.UUID {
-	if id == uuid.Nil {
-		return nil
-	}
-	return &id
 }
 
 // keptName is the name under which a policy is kept: a domain, or "*".

@@ -176,7 +176,7 @@ func (b *Bulks) note(ctx context.Context, tx pgx.Tx, who Asker, ask BulkAsk, ite
 	if err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, bulkInsertSQL, ask.ID, who.Actor.UserID, orNull(who.Actor.SessionID), orNull(who.Actor.TokenID), string(ask.Act), ask.Reason,
+	if _, err := tx.Exec(ctx, bulkInsertSQL, ask.ID, who.Actor.UserID, pg.NullID(who.Actor.SessionID), pg.NullID(who.Actor.TokenID), string(ask.Act), ask.Reason,
 		clean(ask.Query), cut, text, event, len(items)); err != nil {
 		return fmt.Errorf("insert act: %w", err)
 	}
@@ -193,13 +193,6 @@ func itemsHash(items []uuid.UUID) string {
 		h.Write(id[:])
 	}
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-func orNull(id uuid.UUID) *uuid.UUID {
-	if id == uuid.Nil {
-		return nil
-	}
-	return &id
 }
 
 // Bulk is an act on many items and how far it has come.

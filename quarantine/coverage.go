@@ -80,7 +80,7 @@ func (c *Coverage) Start(ctx context.Context, actor pg.Actor, ask CoverageAsk) (
 	}
 	n := min(len(items), CoverageMax)
 	err = c.s.db.Act(pg.WithReason(ctx, ask.Reason), actor, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, coverageInsertSQL, id, ask.Workspaces, ask.From, ask.To, ask.Reason, orNull(actor.UserID), ask.Author, n, len(items) > n); err != nil {
+		if _, err := tx.Exec(ctx, coverageInsertSQL, id, ask.Workspaces, ask.From, ask.To, ask.Reason, pg.NullID(actor.UserID), ask.Author, n, len(items) > n); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, coverageInsertItemsSQL, id, items[:n], workspaces[:n])

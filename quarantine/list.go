@@ -255,13 +255,6 @@ func (s *Store) count(ctx context.Context, f Filter, limit int) (Counts, error) 
 	return c, nil
 }
 
-func nilTime(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
 // cursor names a place in the filter's order.
 func (f Filter) cursor(p place) string {
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%s %s %s %s", f.order(), p.at.UTC().Format(time.RFC3339Nano), p.id, strconv.FormatFloat(float64(p.score), 'g', -1, 32)))

@@ -154,15 +154,6 @@ func (s *Store) PutRule(ctx context.Context, actor pg.Actor, workspace uuid.UUID
 	return s.db.Act(pg.WithReason(ctx, reason), actor, func(ctx context.Context, tx pgx.Tx) error { return putRule(ctx, tx, workspace, r) })
 }
 
-// PutRuleIn is PutRule in a transaction of the caller, who has put the decision
-// of two people on record.
-func (s *Store) PutRuleIn(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, r Rule) error {
-	if !r.valid() {
-		return ErrBadRule
-	}
-	return putRule(ctx, tx, workspace, r)
-}
-
 func putRule(ctx context.Context, tx pgx.Tx, workspace uuid.UUID, r Rule) error {
 	id, err := uuid.NewV7()
 	if err != nil {

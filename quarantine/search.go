@@ -14,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"mailward/internal/pg"
-	"mailward/policy"
 )
 
 // near is how far a search walks through the order before it asks the indexes of
@@ -50,7 +49,7 @@ func (f Filter) searches() (out []search, err error) {
 
 // perWorkspace is a filter as one search for each workspace.
 func (f Filter) perWorkspace() ([]search, error) {
-	s := search{direction: string(f.Direction), scoreFrom: f.ScoreFrom, scoreTo: f.ScoreTo, from: nilTime(f.From), to: nilTime(f.To), limit: f.Limit + 1, order: f.order(),
+	s := search{direction: string(f.Direction), scoreFrom: f.ScoreFrom, scoreTo: f.ScoreTo, from: pg.NullTime(f.From), to: pg.NullTime(f.To), limit: f.Limit + 1, order: f.order(),
 		near: max(near/max(len(f.Workspaces), 1), near/4)}
 	var err error
 	if s.after, err = f.place(); err != nil {
@@ -261,9 +260,4 @@ func (o Order) compare(a, b place) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), -n)
 	}
 	return -n
-}
-
-// TermsOf are the terms that a finding is found by, for links to its list.
-func TermsOf(f policy.Finding) (field, value string) {
-	return map[string]string{"yara:": "rule", "sig:": "signature", "sym:": "symbol"}[termKind(f.Engine)], f.Name
 }

@@ -281,9 +281,7 @@ func marshal(v any) ([]byte, error) {
 	return []byte(strings.ReplaceAll(string(b), `\u0000`, "")), nil
 }
 
-func clean(s string) string {
-	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
-}
+func clean(s string) string { return pg.Text(s) }
 
 // Get reads one item.
 func (s *Store) Get(ctx context.Context, id uuid.UUID) (Item, error) {

@@ -11,7 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// The dist folder is made by `make ui`; only its placeholder is in the
+// The dist folder is made by `make assets`; only its placeholder is in the
 // repository, so that `go build` works without node.
 //
 //go:embed all:dist

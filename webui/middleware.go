@@ -90,7 +90,7 @@ func (s *Server) open(next echo.HandlerFunc) echo.HandlerFunc {
 		if !ok {
 			method = r.Method
 		}
-		req := pg.Request{ID: id, Method: method, Path: template(c.Path()), Application: "web-ui", TraceID: traceID(r.Header.Get("Traceparent")), UserAgentClass: agentClass(r.UserAgent()), SourceIP: clientIP(c), TrustedProxy: proxyOf(c)}
+		req := pg.Request{ID: id, Method: method, Path: template(c.Path()), Application: "web-ui", TraceID: traceID(r.Header.Get("Traceparent")), UserAgentClass: identity.AgentClass(r.UserAgent()), SourceIP: clientIP(c), TrustedProxy: proxyOf(c)}
 		if isAPI(r) {
 			req.Application = "api"
 		}
@@ -120,16 +120,6 @@ func template(path string) string {
 		}
 	}
 	return strings.Join(parts, "/")
-}
-
-func agentClass(ua string) string {
-	switch {
-	case ua == "":
-		return ""
-	case strings.Contains(ua, "Mozilla/"):
-		return "browser"
-	}
-	return "program"
 }
 
 // authenticate finds out who calls, by bearer token or by cookie. A token that

@@ -47,7 +47,7 @@ func (s *pages) registerAlerts(r router) {
 	r.page(http.MethodPost, "/alerts/channels", rightAlertsWrite, "alert.channel.create", s.postChannel)
 	r.page(http.MethodGet, "/alerts/channels/:id", rightAlertsWrite, audit.PageView, s.getChannel)
 	r.page(http.MethodPost, "/alerts/channels/:id", rightAlertsWrite, "alert.channel.update", s.postChannel)
-	r.page(http.MethodPost, "/alerts/channels/:id/test", rightAlertsWrite, "alert.channel.test", s.postChannelTest)
+	r.page(http.MethodPost, "/alerts/channels/:id/test", rightAlertsWrite, audit.ChannelTest, s.postChannelTest)
 	r.page(http.MethodPost, "/alerts/channels/:id/delete", rightAlertsWrite, "alert.channel.update", s.postChannelDelete)
 	s.registerReactions(r)
 	r.page(http.MethodGet, "/alerts/:id", rightAlertsRead, audit.PageView, s.getAlert)

@@ -85,6 +85,29 @@ func TestAlertPages(t *testing.T) {
 	}
 }
 
+// TestDashboard_LeadsFromAnAlertToItsMails is the first minute of an incident: the
+// dashboard names the alarm and the domain, and its page leads to the mails.
+func TestDashboard_LeadsFromAnAlertToItsMails(t *testing.T) {
+	t.Parallel()
+	s := newRealSite(t, identity.SingleOperator)
+	b := s.login()
+	a := s.spikeNow("ours.example")
+	here := "/alerts/" + a.ID.String()
+	b.wants(b.get("/", 200), "/", "Phishing spike: ours.example", "41 above 30", `href="`+here+`"`)
+	b.wants(b.get(here, 200), here, "/quarantine?class=phishing&amp;domain=ours.example")
+	b.save(here+"/ack", url.Values{"note": {"looking into it"}})
+	b.wants(b.get("/", 200), "/", "Phishing spike: ours.example", "In hand: ")
+	for _, other := range []string{"b.example", "c.example", "d.example"} {
+		_, err := s.db.Admin(t).Exec(t.Context(), `INSERT INTO alert SELECT (jsonb_populate_record(x, jsonb_build_object('id', gen_random_uuid(), 'subject', $2::text))).* FROM alert x WHERE id = $1`, a.ID, other)
+		must(t, err)
+	}
+	page := b.get("/", 200)
+	b.wants(page, "/", "1 more alert", `href="/alerts"`)
+	if n := strings.Count(page, "Phishing spike: "); n != alertLines {
+		t.Errorf("%d alerts have a line of their own, not %d", n, alertLines)
+	}
+}
+
 func TestAlertRules_EditPreviewRevert(t *testing.T) {
 	t.Parallel()
 	s := newRealSite(t, identity.SingleOperator)

@@ -1,13 +1,18 @@
 package webui
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"mailward/alerting"
+	"mailward/alerting/rule"
 	"mailward/audit"
 	"mailward/gateway/ledger"
 	"mailward/health"
@@ -167,38 +172,124 @@ func change(p *frame, now, then int) string {
 	return p.T("kpi.change", sign+p.Percent(rel, 0))
 }
 
+// attentions are the lines about what somebody should look at.
+type attentions struct{ crit, warn []attention }
+
+func (a *attentions) add(x attention, critical bool) {
+	if critical {
+		a.crit = append(a.crit, x)
+		return
+	}
+	a.warn = append(a.warn, x)
+}
+
+// attentionLines bounds the list.
+const attentionLines = 7
+
 // loadAttention lists what somebody should look at, the gravest first.
 func (s *pages) loadAttention(c echo.Context, p *frame, v *dashView) error {
-	ctx := c.Request().Context()
-	report := s.monitor.Latest()
-	var crit, warn []attention
-	for _, st := range report.Components {
+	var list attentions
+	if a := s.reportsAttention(c, p); a.Tone != "" {
+		list.add(a, a.Tone == "crit")
+	}
+	if err := s.alertAttention(c, p, &list); err != nil {
+		return err
+	}
+	s.healthAttention(p, v, &list)
+	if err := s.releaseAttention(c, p, &list); err != nil {
+		return err
+	}
+	if p.Can(rightAuditRead) {
+		st, err := s.record.Status(c.Request().Context())
+		if err != nil {
+			return fmt.Errorf("state of the audit: %w", err)
+		}
+		if st.TamperAttempts > 0 {
+			list.add(attention{Icon: "scroll-text", Tone: "crit", Title: p.N("audit.tamper", st.TamperAttempts), Text: p.T("attention.tamper"), Href: "/audit?action=guard.*", At: s.now()}, true)
+		}
+	}
+	v.Attention = append(list.crit, list.warn...)
+	v.Attention = v.Attention[:min(len(v.Attention), attentionLines)]
+	return nil
+}
+
+// alertLines is how many alerts have a line of their own.
+const alertLines = 3
+
+// alertAttention names the alerts that fire and what they are about, the critical
+// ones first: the way from here to the mails that an alarm speaks of. What has a line of
+// its own is left out: states of components, and reports of incidents that are due.
+func (s *pages) alertAttention(c echo.Context, p *frame, list *attentions) error {
+	if s.alerts == nil || !p.Can(rightAlertsRead) {
+		return nil
+	}
+	f := s.alertFilter(c)
+	f.Open = true
+	all, err := s.alerts.Alerts(c.Request().Context(), f)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(a alerting.Alert) bool {
+		return !a.Firing || strings.HasPrefix(a.Spec.Metric, "component_") || strings.HasPrefix(a.Spec.Metric, "incident_")
+	})
+	slices.SortStableFunc(all, func(a, b alerting.Alert) int { return cmp.Compare(alertRank(a), alertRank(b)) })
+	for _, a := range all[:min(len(all), alertLines)] {
+		title := p.ruleName(a.Spec.Name)
+		if a.Subject != "" {
+			title = p.T("attention.alert", title, plain(a.Subject, 255))
+		}
+		text := p.metricValue(a.Spec.Metric, a.Value) + " " + p.condition(a.Spec)
+		if a.AckedBy != "" {
+			text = p.T("attention.acked", plain(a.AckedBy, 120))
+		}
+		list.add(attention{Icon: "bell", Tone: severityTone(a.Spec.Severity), Title: title, Text: text, At: a.Since, Href: "/alerts/" + a.ID.String()}, alertRank(a) == 0)
+	}
+	if more := len(all) - alertLines; more > 0 {
+		list.add(attention{Icon: "bell", Tone: "warn", Title: p.N("attention.alerts", more), Text: p.T("attention.alerts.text"), Href: "/alerts"}, alertRank(all[alertLines]) == 0)
+	}
+	return nil
+}
+
+// alertRank is 0 for what is critical and in nobody's hand.
+func alertRank(a alerting.Alert) int {
+	if a.Spec.Severity == rule.Critical && a.AckedBy == "" {
+		return 0
+	}
+	return 1
+}
+
+func (s *pages) healthAttention(p *frame, v *dashView, list *attentions) {
+	for _, st := range s.monitor.Latest().Components {
 		tone := healthTone(st.State)
+		if tone != "crit" && tone != "warn" {
+			continue
+		}
+		if st.Name == "clamav" && st.Code == "test_signatures" && st.State == health.Degraded {
+			v.TestSet = true // has a banner of its own
+			continue
+		}
 		text, _ := healthText(p, st.Says, st.Reason)
 		a := attention{Icon: componentIcon(st.Name), Tone: tone, Title: p.T("attention.health", componentTitle(p, st), p.word("health.state", string(st.State))), Text: text, At: st.Since, Href: "/health"}
 		if !p.Can(rightHealthRead) {
 			a.Href = ""
 		}
-		switch tone {
-		case "crit":
-			crit = append(crit, a)
-		case "warn":
-			if st.Name == "clamav" && st.Code == "test_signatures" && st.State == health.Degraded {
-				v.TestSet = true // has a banner of its own
-				continue
-			}
-			warn = append(warn, a)
-		}
+		list.add(a, tone == "crit")
 	}
+}
+
+// releaseAttention counts releases that went wrong, and those that wait for a
+// second person.
+func (s *pages) releaseAttention(c echo.Context, p *frame, list *attentions) error {
+	ctx := c.Request().Context()
 	for _, q := range []struct {
 		key    string
 		states []quarantine.State
-		list   *[]attention
 		tone   string
+		href   string
 	}{
-		{"unknown", []quarantine.State{quarantine.OutcomeUnknown}, &crit, "crit"},
-		{"failed", []quarantine.State{quarantine.Failed}, &crit, "crit"},
-		{"requested", []quarantine.State{quarantine.ReleaseRequested}, &warn, "info"},
+		{"unknown", []quarantine.State{quarantine.OutcomeUnknown}, "crit", "/quarantine?range=all&state=problem"},
+		{"failed", []quarantine.State{quarantine.Failed}, "crit", "/quarantine?range=all&state=problem"},
+		{"requested", []quarantine.State{quarantine.ReleaseRequested}, "info", "/quarantine?range=all&state=requested"},
 	} {
 		f := quarantine.Filter{Workspaces: p.User.Workspaces, States: q.states}
 		n, err := s.held.Count(ctx, f)
@@ -213,35 +304,14 @@ func (s *pages) loadAttention(c echo.Context, p *frame, v *dashView) error {
 		if err != nil {
 			return err
 		}
-		a := attention{Icon: "send", Tone: q.tone, Title: p.N("attention."+q.key, n.Total), Text: p.T("attention." + q.key + ".text"), Href: "/quarantine?range=all&state=problem"}
+		a := attention{Icon: "send", Tone: q.tone, Title: p.N("attention."+q.key, n.Total), Text: p.T("attention." + q.key + ".text"), Href: q.href}
 		if n.Capped() {
 			a.Title = p.T("attention."+q.key+".many", quarantine.CountCap)
-		}
-		if q.key == "requested" {
-			a.Href = "/quarantine?range=all&state=requested"
 		}
 		if len(newest.Items) > 0 {
 			a.At = newest.Items[0].ReceivedAt
 		}
-		*q.list = append(*q.list, a)
-	}
-	if p.Can(rightAuditRead) {
-		st, err := s.record.Status(ctx)
-		if err != nil {
-			return fmt.Errorf("state of the audit: %w", err)
-		}
-		if st.TamperAttempts > 0 {
-			crit = append(crit, attention{Icon: "scroll-text", Tone: "crit", Title: p.N("audit.tamper", st.TamperAttempts), Text: p.T("attention.tamper"), Href: "/audit?action=guard.*", At: s.now()})
-		}
-	}
-	if a := s.reportsAttention(c, p); a.Tone == "crit" {
-		crit = append([]attention{a}, crit...)
-	} else if a.Tone != "" {
-		warn = append([]attention{a}, warn...)
-	}
-	v.Attention = append(crit, warn...)
-	if len(v.Attention) > 7 {
-		v.Attention = v.Attention[:7]
+		list.add(a, q.tone == "crit")
 	}
 	return nil
 }

@@ -121,13 +121,13 @@ func (s *pages) linkFrame(c echo.Context, v digestLink) *frame {
 // digestView is the settings of a workspace.
 type digestView struct {
 	digest.Timetable
-	Space, SpaceName string
-	Spaces           []spaceOption
-	May              bool
-	Wrong            string
-	Text             string // of the preview
-	Previewed        bool
-	Address          string
+	Space     string
+	Spaces    []spaceOption
+	May       bool
+	Wrong     string
+	Text      string // of the preview
+	Previewed bool
+	Address   string
 }
 
 type spaceOption struct{ ID, Name string }

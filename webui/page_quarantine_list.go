@@ -153,11 +153,6 @@ func (v quarantineView) at(path string, pairs ...string) string {
 // bulkTotal is how many items an act on all that match takes.
 func (v quarantineView) bulkTotal() int { return min(v.Counts.Total, quarantine.BulkMax) }
 
-// heldClasses are those that are held somewhere: clean mail is not.
-func heldClasses() []policy.Class {
-	return slices.DeleteFunc(policy.Classes(), func(c policy.Class) bool { return c == policy.Clean })
-}
-
 func (s *pages) readQuarantine(c echo.Context) (quarantineView, quarantine.Filter, error) {
 	return s.readQuarantineQuery(c, c.QueryParams())
 }
@@ -285,7 +280,7 @@ func (s *pages) loadQuarantine(c echo.Context, v *quarantineView, f quarantine.F
 	if f.Cursor == "" && f.To.IsZero() {
 		v.Newest = newestItem(page.Items, now)
 	}
-	if len(v.Items) == 0 && !slices.ContainsFunc(heldClasses(), func(cl policy.Class) bool { return v.Counts.Classes[cl] > 0 }) {
+	if len(v.Items) == 0 && !slices.ContainsFunc(quarantine.HeldClasses(), func(cl policy.Class) bool { return v.Counts.Classes[cl] > 0 }) {
 		any, err := s.held.List(ctx, quarantine.Filter{Workspaces: f.Workspaces, Limit: 1})
 		if err != nil {
 			return err

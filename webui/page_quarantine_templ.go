@@ -523,7 +523,7 @@ func quarantineChips(p *frame, v quarantineView, oob bool) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		for _, c := range heldClasses() {
+		for _, c := range quarantine.HeldClasses() {
 			templ_7745c5c3_Err = chip(p, "class", string(c), "c-"+string(c), classIcon(c), p.word("class", string(c)), v.has(c), v.chipCount(c)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

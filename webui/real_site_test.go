@@ -112,7 +112,7 @@ func newRealSiteWith(t *testing.T, fourEyes string, sidecar *scanner.Sidecar) *r
 	s.rules = ruleset.New(t.TempDir(), ruleset.Deps{DB: db.DB, Sidecar: s.sidecar, Quarantine: s.held, Audit: s.audit, Log: log})
 	s.intel = intel.NewStore(db.DB, s.audit, log)
 	s.feeds = intel.NewFeeds(s.intel, nil, log)
-	s.alerts, err = alerting.New(alerting.Config{Node: "test", Secrets: map[string]string{"hook": "whsec_" + strings.Repeat("A", 44)}}, alerting.Deps{DB: db.DB, Log: log, Sender: channel.NewSender(channel.Config{Hostname: "mx.ours.example"})})
+	s.alerts, err = alerting.New(alerting.Config{Node: "test", Secrets: map[string]string{"hook": "whsec_" + strings.Repeat("A", 44)}}, alerting.Deps{DB: db.DB, Log: log, Audit: s.audit, Sender: channel.NewSender(channel.Config{Hostname: "mx.ours.example"})})
 	must(t, err)
 	s.mailcow = testenv.StartMailcow(t, marker+".example")
 	cow := &mailcow.Directory{Client: mailcow.New(mailcow.Config{URL: s.mailcow.URL, Key: testenv.MailcowKey}), NextHop: "10.0.0.9:25", Record: s.audit}

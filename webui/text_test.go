@@ -218,7 +218,7 @@ func TestAssets_NotBuilt(t *testing.T) {
 	s := newSite(t)
 	s.pages.assets = loadAssets(fstest.MapFS{".placeholder": {}})
 	body := s.get(t, "/quarantine")
-	if !strings.Contains(body, "make ui") || !strings.Contains(body, "/assets/fallback.css") || strings.Contains(body, "<script") {
+	if !strings.Contains(body, "make build") || !strings.Contains(body, "/assets/fallback.css") || strings.Contains(body, "<script") {
 		t.Error("the page does not say that the assets were not built")
 	}
 	if rec := s.call(t, http.MethodGet, "/assets/fallback.css", nil); rec.Code != http.StatusOK {

@@ -1,6 +1,7 @@
 // Package channel carries alerts to people and other systems: e-mail, Slack,
 // Teams, webhooks, PagerDuty, syslog and a file for Wazuh. It decides nothing:
-// when, how often and to whom is the business of package alerting.
+// when, how often and to whom is the business of package alerting. It is not on a
+// mail's path; its own mail goes straight to the next hop, past the delivery queue.
 package channel
 
 import (

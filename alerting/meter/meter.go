@@ -1,4 +1,5 @@
-// Package meter counts what happens, for the rules of alerts. Counting is an
+// Package meter counts what happens, for the rules of alerts. The gateway calls it at
+// the end of a mail's path, once the decision is on record. Counting is an
 // addition in memory; every ten seconds one batch goes to the database, from
 // each process of the installation. With the database away the counts of the
 // last hour are kept and go later, at the times they belong to.

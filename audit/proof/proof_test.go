@@ -110,11 +110,6 @@ func TestTree_AgreesWithAnother(t *testing.T) {
 			if err := tlog.CheckTree(hashes(path), to, tlog.Hash(heads[to].Root), from, tlog.Hash(heads[from].Root)); err != nil {
 				t.Errorf("%d to %d: %v", from, to, err)
 			}
-			other := heads[from]
-			other.Root = make([]byte, 32)
-			if err := CheckConsistency(other, heads[to], path); err == nil {
-				t.Errorf("another head of %d passes under %d", from, to)
-			}
 		}
 	}
 	if _, err := tree.Inclusion(ctx, 5, 5); err == nil {

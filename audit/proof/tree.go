@@ -108,11 +108,6 @@ func CheckInclusion(c Checkpoint, index uint64, leaf []byte, path [][]byte) erro
 	return proof.VerifyInclusion(rfc6962.DefaultHasher, index, c.Size, leaf, path, c.Root)
 }
 
-// CheckConsistency says whether a proof shows that one checkpoint grew out of another.
-func CheckConsistency(from, to Checkpoint, path [][]byte) error {
-	return proof.VerifyConsistency(rfc6962.DefaultHasher, from.Size, to.Size, path, from.Root, to.Root)
-}
-
 // Text is an inclusion proof as a file (c2sp.org/tlog-proof), which needs
 // nothing but the log's public key to be checked.
 func Text(index uint64, path [][]byte, signed string) string {

@@ -23,6 +23,9 @@ type Options struct {
 	Trusted []Key          // none: the bundle's own keys, and the report says so
 	Earlier string         // a checkpoint that was kept, as a signed note; "": none
 	Roots   *x509.CertPool // of time stamp authorities; nil: who they are is not checked
+	// Signature says whether a passkey signed what an event has under "attestation",
+	// for the person whose act it is. nil: that is not looked at.
+	Signature func(attestation map[string]any, person string) error
 }
 
 // Report is what a check has found.
@@ -33,6 +36,9 @@ type Report struct {
 	Stamps, Trusted int // time stamps that fit, and those by a trusted authority
 	Erased          int // personal values that are gone, whose commitments stay
 	Purged          int // events that were deleted when their time was over
+	Signed          int // acts that the passkey of who did them has signed
+	SignedErased    int // acts with a signature, of which the text that was signed is gone
+	Unsigned        int // acts of the same kinds that stand on the server's word alone
 	Head            Checkpoint
 	SignedBy        []Key
 	Notices         []string
@@ -54,7 +60,7 @@ func Verify(r io.ReaderAt, size int64, opt Options) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("the bundle is no zip file: %w", err)
 	}
-	v := &verifier{opt: opt, files: map[string]*zip.File{}, roots: map[uint64][]byte{}, notes: map[string]string{}, purged: map[string]purge{}}
+	v := &verifier{opt: opt, files: map[string]*zip.File{}, roots: map[uint64][]byte{}, notes: map[string]string{}, purged: map[string]purge{}, passkeys: map[string]string{}}
 	if err = v.unpack(r, size, z); err == nil {
 		err = v.run()
 	}
@@ -102,6 +108,8 @@ type verifier struct {
 	purged  map[string]purge  // by the protocol's event
 	dead    map[uint64]string // deleted events, and their protocol
 	clock   clock
+	// passkeys are the public keys of credentials, as far as they have come.
+	passkeys map[string]string
 }
 
 func (v *verifier) run() error {
@@ -410,7 +418,7 @@ func (v *verifier) event(e BundleEvent, leaf []byte) error {
 	if len(values) > 0 {
 		return bad("has values that it does not commit to")
 	}
-	return nil
+	return v.signature(e, in, bad)
 }
 
 // readEvent reads the text of an event. The database takes numbers that no float holds.

@@ -14,6 +14,7 @@ import (
 	"mailward/audit"
 	"mailward/audit/proof"
 	"mailward/audit/seal"
+	"mailward/identity"
 	"mailward/internal/durable"
 )
 
@@ -48,7 +49,7 @@ func (cmd *auditVerifyCmd) Run(ctx context.Context, c *cli, e *env) error {
 	if cmd.Bundle == "" {
 		return cmd.database(ctx, c, e, kept)
 	}
-	opt := proof.Options{Earlier: kept}
+	opt := proof.Options{Earlier: kept, Signature: identity.VerifySigned}
 	for _, s := range cmd.Key {
 		k, err := proof.ParseVKey(s)
 		if err != nil {
@@ -77,8 +78,9 @@ func (cmd *auditVerifyCmd) Run(ctx context.Context, c *cli, e *env) error {
 		}
 		fmt.Fprintln(e.out, "Signed by", v)
 	}
-	_, err = fmt.Fprintf(e.out, "%d receipts of others; %d time stamps fit, %d of them by a trusted authority. %d personal values are erased or left out, %d events deleted after their time.\n",
-		rep.Receipts, rep.Stamps, rep.Trusted, rep.Erased, rep.Purged)
+	_, err = fmt.Fprintf(e.out, "%d receipts of others; %d time stamps fit, %d of them by a trusted authority. %d personal values are erased or left out, %d events deleted after their time.\n"+
+		"%d acts are signed by the passkey of who did them; of %d more the signed text is erased or left out; %d of the same kinds stand on the server's word alone.\n",
+		rep.Receipts, rep.Stamps, rep.Trusted, rep.Erased, rep.Purged, rep.Signed, rep.SignedErased, rep.Unsigned)
 	return err
 }
 

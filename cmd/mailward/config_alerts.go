@@ -132,7 +132,7 @@ func (p *program) buildAlerts(worker bool) error {
 	}
 	sender := channel.NewSender(channel.Config{Hostname: p.conf.Hostname, PublicURL: webAddress(p.conf), From: from, AllowPrivate: prefixes(c.AllowPrivate), Roots: roots, File: c.File, Mailer: mailer{p}})
 	p.onStop(func(context.Context) { sender.Close() })
-	p.alerts, err = alerting.New(alerting.Config{Node: nodeName(), Secrets: secrets, Sandbox: p.conf.Sandbox.configured()}, alerting.Deps{DB: p.db, Log: p.log, Sender: sender, Meter: p.meter, Metrics: p.metrics,
+	p.alerts, err = alerting.New(alerting.Config{Node: nodeName(), Secrets: secrets, Sandbox: p.conf.Sandbox.configured()}, alerting.Deps{DB: p.db, Log: p.log, Audit: p.audit, Sender: sender, Meter: p.meter, Metrics: p.metrics,
 		Lead: func(ctx context.Context, fn func(context.Context) error) error {
 			return p.audit.Lead(ctx, audit.LockRules, fn)
 		}, Late: p.lateHits})

@@ -12,7 +12,7 @@ import (
 var mayImport = map[string][]string{
 	"cmd/mailward":             {"alerting", "alerting/channel", "alerting/meter", "approval", "audit", "audit/proof", "audit/seal", "audit/sink", "evidence", "evidence/receipt", "evidence/store", "evidence/tsa", "gateway", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "health", "identity", "identity/sso", "incident", "intel", "internal/bao", "internal/dns", "internal/durable", "internal/message", "internal/pg", "internal/standalone", "internal/timerslack", "internal/worm", "mailauth", "mailcow", "policy", "quarantine", "quarantine/digest", "quarantine/rescan", "quarantine/sandbox", "scanner", "scanner/cape", "scanner/dlp", "scanner/phishing", "scanner/ruleset", "webui"},
 	"cmd/mailward-scanner":     {"internal/timerslack", "policy", "scanner/rules", "scanner/sidecar"},
-	"webui":                    {"alerting", "alerting/channel", "alerting/rule", "approval", "audit", "audit/proof", "audit/seal", "evidence", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "intel", "internal/aezip", "internal/message", "internal/pg", "mailcow", "policy", "quarantine", "quarantine/digest", "quarantine/preview", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
+	"webui":                    {"alerting", "alerting/channel", "alerting/rule", "approval", "audit", "audit/proof", "audit/seal", "evidence", "gateway/facts", "gateway/ledger", "gateway/queue", "gateway/whatif", "health", "identity", "identity/sso", "incident", "intel", "internal/aezip", "internal/message", "internal/pg", "mailcow", "policy", "quarantine", "quarantine/digest", "quarantine/preview", "scanner", "scanner/dlp", "scanner/phishing", "scanner/ruleset"},
 	"gateway":                  {"audit", "gateway/facts", "gateway/history", "gateway/hop", "gateway/ledger", "gateway/limit", "gateway/queue", "internal/message", "internal/pg", "mailauth", "policy", "quarantine", "scanner", "scanner/content"},
 	"alerting":                 {"alerting/channel", "alerting/meter", "alerting/rule", "audit", "internal/pg", "policy"},
 	"alerting/channel":         {"alerting/rule"},
@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"quarantine/sandbox":       {"audit", "internal/pg", "policy", "quarantine", "scanner/cape"},
 	"identity":                 {"approval", "audit", "identity/sso", "internal/durable", "internal/pg"},
 	"identity/sso":             {},
-	"incident":                 {},
+	"incident":                 {"audit", "internal/pg"},
 	"intel":                    {"audit", "internal/pg", "policy", "scanner"},
 	"scanner":                  {"internal/message", "policy", "scanner/content", "scanner/sidecar"},
 	"scanner/ruleset":          {"audit", "internal/durable", "internal/pg", "policy", "quarantine", "samples", "scanner"},

@@ -357,6 +357,11 @@ func TestServe_WholeLife(t *testing.T) {
 	s.write(t, dir, extra+fmt.Sprintf("ours.example: %q, new.example: %q}}\n", hop.Addr, hop.Addr))
 	syscall.Kill(os.Getpid(), syscall.SIGHUP)
 	eventually(t, "SIGHUP brings the new domain", func() bool { return strings.HasPrefix(s.rcpt(t, "x@new.example"), "250") })
+	eventually(t, "start and reload are on record", func() bool {
+		_, out, _ := command(t, "", "audit", "export", "--action", "logging.start", "--config", s.conf)
+		_, changed, _ := command(t, "", "audit", "export", "--action", "config.reload", "--config", s.conf)
+		return strings.Contains(out, "relay/domains/ours.example") && strings.Contains(changed, "relay/domains/new.example")
+	})
 	s.write(t, dir, extra+"}}\nno_such_key: 1\n")
 	syscall.Kill(os.Getpid(), syscall.SIGHUP)
 	eventually(t, "a mistake is told", func() bool { return strings.Contains(s.err.String(), "unknown key no_such_key") })

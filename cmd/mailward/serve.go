@@ -112,6 +112,7 @@ type program struct {
 	proofs     *health.Proofs // nil: engines are not asked to prove that they detect
 	past       *health.Past
 	accepting  atomic.Bool // SMTP connections are taken
+	only       string      // the parts that run here
 
 	stops []func(context.Context) // what has to be stopped, in the order of its start
 }
@@ -146,6 +147,7 @@ func (cmd *serveCmd) Run(ctx context.Context, c *cli, e *env) (err error) {
 			return err
 		}
 	}
+	p.onRecord(ctx, cmd.Only)
 	if cmd.runs("web") {
 		if err := p.serveWeb(failed); err != nil {
 			return err
@@ -226,6 +228,27 @@ func (p *program) build(ctx context.Context, runs func(part string) bool) (first
 	return first, p.metrics.Register(p.health)
 }
 
+// buildHandover makes what stands between us and other mail servers: who may come in,
+// where mail goes, what waits and what is signed.
+func (p *program) buildHandover(ctx context.Context) (err error) {
+	if p.cert, err = loadCertificate(p.conf.SMTP.TLS); err != nil {
+		return err
+	}
+	if p.dns, err = p.conf.DNS.resolver(p.metrics); err != nil {
+		return err
+	}
+	if err := p.openHops(); err != nil {
+		return err
+	}
+	if err := p.buildEdge(); err != nil {
+		return err
+	}
+	p.queue = queue.New(p.conf.queueConfig(), queue.Deps{
+		Log: p.log, DB: p.db, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
+	})
+	return p.buildSigning(ctx)
+}
+
 // buildMail makes the parts on the path of a mail.
 func (p *program) buildMail(ctx context.Context) (err error) {
 	routes := p.conf.Relay.static()
@@ -269,22 +292,7 @@ func (p *program) buildMail(ctx context.Context) (err error) {
 		return err
 	}
 	p.rules = ruleset.New(p.conf.managedRules(), ruleset.Deps{DB: p.db, Sidecar: p.sidecar, Quarantine: p.quarantine, Audit: p.audit, Log: p.log})
-	if p.cert, err = loadCertificate(p.conf.SMTP.TLS); err != nil {
-		return err
-	}
-	if p.dns, err = p.conf.DNS.resolver(p.metrics); err != nil {
-		return err
-	}
-	if err := p.openHops(); err != nil {
-		return err
-	}
-	if err := p.buildEdge(); err != nil {
-		return err
-	}
-	p.queue = queue.New(p.conf.queueConfig(), queue.Deps{
-		Log: p.log, DB: p.db, Policies: p.policies, Ledger: p.ledger, Quarantine: p.quarantine, Audit: p.audit, Hops: p.hops, Metrics: p.metrics,
-	})
-	if err := p.buildSigning(ctx); err != nil {
+	if err := p.buildHandover(ctx); err != nil {
 		return err
 	}
 	if err := p.buildDigests(); err != nil {

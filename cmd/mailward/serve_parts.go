@@ -383,11 +383,12 @@ func (p *program) sweep(ctx context.Context) error {
 }
 
 // reload reads the configuration again and takes over what can change while
-// mail flows: routes, certificate and rules. A mistake changes nothing.
+// mail flows. A mistake changes nothing.
 func (p *program) reload() {
 	conf, err := loadConfig(p.confPath, p.environ)
 	if err != nil {
 		p.log.Error("not reloaded, the old configuration stays in force", "error", err)
+		p.reloaded(nil)
 		return
 	}
 	if err := p.cert.load(conf.SMTP.TLS); err != nil {
@@ -409,6 +410,7 @@ func (p *program) reload() {
 	// A scanner of our own reads its rules again, and keeps the old ones when
 	// they do not compile. One that runs by itself gets its own SIGHUP.
 	p.servers.reloadRules()
+	p.reloaded(&conf)
 	p.log.Info("reloaded: routes, certificate, limits, recipients, rules")
 }
 

@@ -1,6 +1,6 @@
 // Package store keeps the files of an export: in an object storage with Object
 // Lock, where nobody can change or remove them before their time, or in a folder,
-// which is never called WORM.
+// which is never called WORM. Package evidence calls it, long after a mail was held.
 package store
 
 import (

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -301,6 +300,4 @@ func (l *Ledger) writeAll(batch []write) error {
 
 // clean makes text that PostgreSQL takes: one subject with a NUL would
 // otherwise refuse a whole batch.
-func clean(s string) string {
-	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
-}
+func clean(s string) string { return pg.Text(s) }

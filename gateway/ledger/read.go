@@ -63,7 +63,7 @@ func (l *Ledger) List(ctx context.Context, f Filter) (Page, error) {
 	if f.Workspaces == nil {
 		f.Workspaces = []uuid.UUID{}
 	}
-	rows, err := l.db.Query(ctx, listSQL, pg.PlanAnew, f.Workspaces, q, like, classes, actions, nilTime(f.From), nilTime(f.To), cursor, f.Limit+1, string(f.Direction))
+	rows, err := l.db.Query(ctx, listSQL, pg.PlanAnew, f.Workspaces, q, like, classes, actions, pg.NullTime(f.From), pg.NullTime(f.To), cursor, f.Limit+1, string(f.Direction))
 	if err != nil {
 		return Page{}, fmt.Errorf("list mails: %w", err)
 	}
@@ -159,11 +159,4 @@ func (l *Ledger) Stats(ctx context.Context, workspaces []uuid.UUID, from, to tim
 		return nil, fmt.Errorf("count mails: %w", err)
 	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Bucket])
-}
-
-func nilTime(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
 }

@@ -170,9 +170,6 @@ func (f *fake) login(w http.ResponseWriter, in map[string]any) {
 
 func (f *fake) transit(w http.ResponseWriter, p []string, in map[string]any) {
 	key := p[1]
-	if p[0] == "datakey" {
-		key = p[2]
-	}
 	if key != "rsa" && key != "ed" && key != "aes" {
 		if p[0] == "keys" {
 			fail(w, 404)
@@ -202,9 +199,6 @@ func (f *fake) transit(w http.ResponseWriter, p []string, in map[string]any) {
 			return
 		}
 		reply(w, "data", map[string]any{"plaintext": plain})
-	case "datakey":
-		raw := base64.StdEncoding.EncodeToString(make([]byte, 32))
-		reply(w, "data", map[string]any{"plaintext": raw, "ciphertext": "vault:v1:" + seal(raw, "")})
 	}
 }
 

@@ -196,7 +196,7 @@ func (c *Client) TransitEncrypt(ctx context.Context, key string, plain, bound []
 	return out.Ciphertext, nil
 }
 
-// TransitDecrypt decrypts what TransitEncrypt or TransitDataKey made.
+// TransitDecrypt decrypts what TransitEncrypt made.
 func (c *Client) TransitDecrypt(ctx context.Context, key, ciphertext string, bound []byte) ([]byte, error) {
 	var out struct {
 		Plaintext string `json:"plaintext"`
@@ -209,23 +209,6 @@ func (c *Client) TransitDecrypt(ctx context.Context, key, ciphertext string, bou
 		return nil, fmt.Errorf("decrypt with key %s: %w", key, errAnswer)
 	}
 	return plain, nil
-}
-
-// TransitDataKey makes a new key of 256 bits: in the clear for use now, and
-// wrapped for keeping.
-func (c *Client) TransitDataKey(ctx context.Context, key string) (plain []byte, wrapped string, err error) {
-	var out struct {
-		Plaintext  string `json:"plaintext"`
-		Ciphertext string `json:"ciphertext"`
-	}
-	if err := c.transit(ctx, "make a data key", "datakey/plaintext", key, map[string]any{"bits": 256}, &out); err != nil {
-		return nil, "", err
-	}
-	plain, err = base64.StdEncoding.DecodeString(out.Plaintext)
-	if _, _, perr := unprefix(out.Ciphertext); err != nil || perr != nil || len(plain) != 32 {
-		return nil, "", fmt.Errorf("make a data key with key %s: %w", key, errAnswer)
-	}
-	return plain, out.Ciphertext, nil
 }
 
 // TransitRewrap brings a ciphertext to the newest version of its key, without

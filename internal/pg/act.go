@@ -119,9 +119,6 @@ func WhyFrom(ctx context.Context) Why {
 	return w
 }
 
-// ReasonFrom returns the words of the reason, or "".
-func ReasonFrom(ctx context.Context) string { return WhyFrom(ctx).Text }
-
 // claim is what the triggers read. Only the runtime role is believed.
 type claim struct {
 	Type    ActorType  `json:"type"`

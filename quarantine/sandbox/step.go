@@ -320,6 +320,6 @@ func (h hold) outcome(item quarantine.Item, v policy.SandboxVerdict) quarantine.
 }
 
 func clean(s string) string {
-	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
+	s = pg.Text(s)
 	return strings.ToValidUTF8(s[:min(len(s), 2000)], "")
 }
