@@ -11,7 +11,7 @@ import (
 const (
 	marksOfCode = 3
 	someCodes   = 4   // in one picture
-	manyMarks   = 150 // from here on nobody searches
+	manyMarks   = 800 // from here on nobody searches: it would take over a tenth of a second
 )
 
 // finderMarks counts what looks like the mark at the corner of a code: dark and light
