@@ -50,7 +50,7 @@ type span struct{ start, end int64 }
 // no container. Some are read from their end or their middle, so that a file can be
 // several at once, of which each program sees its own.
 func openers(kind, name string, data []byte) (all []func(*container) error) {
-	if hasAt(data, 0, zipLocal) || hasAt(data, 0, "PK\x05\x06") || kind == "application/zip" || endsAsZip(data) {
+	if hasAt(data, 0, zipLocal) || hasAt(data, 0, "PK\x05\x06") || kind == "application/zip" || endsAsZip(name, data) {
 		all = append(all, openZip)
 	}
 	if hasAt(data, 0x8001, "CD001") || hasAt(data, 0x8001, "BEA01") {

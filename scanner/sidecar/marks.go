@@ -9,9 +9,9 @@ import (
 // Bounds of the marks at the corners of codes in one picture. The library compares
 // each three of them, so that a picture that is full of them would cost it hours.
 const (
-	fewMarks  = 3   // of one code
-	someMarks = 12  // of the codes that a person puts into one picture
-	manyMarks = 150 // from here on nobody searches
+	marksOfCode = 3
+	someCodes   = 4   // in one picture
+	manyMarks   = 800 // from here on nobody searches: it would take over a tenth of a second
 )
 
 // finderMarks counts what looks like the mark at the corner of a code: dark and light

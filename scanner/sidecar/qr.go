@@ -14,12 +14,10 @@ import (
 	"unicode/utf8"
 
 	"github.com/makiuchi-d/gozxing"
-	multi "github.com/makiuchi-d/gozxing/multi/qrcode"
 	"github.com/makiuchi-d/gozxing/qrcode"
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/webp"
 
-	"mailward/policy"
 	"mailward/scanner/content"
 )
 
@@ -92,7 +90,8 @@ func (w *walker) readCode(part string, width, height int, open func() (image.Ima
 		texts, err = decodeCodes(negative{img})
 	}
 	if errors.Is(err, errMarks) {
-		w.report("Mailward.Codes", policy.Suspicious, 5, part, "", "a picture in it has so many marks of QR codes that it was not searched for one")
+		// A sign only: a photograph of leaves or water may look so, too.
+		w.report("Mailward.Codes", "", 1, part, "", "a picture in it has so many marks of QR codes that it was not searched for one")
 	}
 	for _, text := range texts {
 		w.addCode(part, text)
@@ -210,40 +209,60 @@ var errMarks = errors.New("too many marks of codes in a picture")
 
 // decodeCodes reads the QR codes in a picture; mostly there is none, or one.
 func decodeCodes(img image.Image) (texts []string, err error) {
-	take := func(r *gozxing.Result) {
-		if text := strings.TrimSpace(r.GetText()); text != "" && utf8.ValidString(text) {
-			texts = add(texts, text)
-		}
-	}
 	err = guard(func() error {
-		bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
-		if err != nil {
-			return err
-		}
-		matrix, err := bitmap.GetBlackMatrix()
-		if err != nil {
-			return err
-		}
-		marks := finderMarks(matrix, manyMarks)
-		if marks < fewMarks {
-			return nil
-		}
-		if marks > manyMarks {
-			return errMarks
-		}
-		one, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
-		if err == nil {
-			take(one)
-		}
-		if marks > fewMarks && marks <= someMarks {
-			more, _ := multi.NewQRCodeMultiReader().DecodeMultiple(bitmap, nil)
-			for _, r := range more {
-				take(r)
+		for range someCodes {
+			bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
+			if err != nil {
+				return err
 			}
+			matrix, err := bitmap.GetBlackMatrix()
+			if err != nil {
+				return err
+			}
+			marks := finderMarks(matrix, manyMarks)
+			if marks > manyMarks {
+				return errMarks
+			}
+			if marks < marksOfCode {
+				return nil
+			}
+			result, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+			if err != nil {
+				return err
+			}
+			if text := strings.TrimSpace(result.GetText()); text != "" && utf8.ValidString(text) {
+				texts = add(texts, text)
+			}
+			if marks < 2*marksOfCode {
+				return nil
+			}
+			img = without{img, around(result.GetResultPoints()).Add(img.Bounds().Min)}
 		}
 		return nil
 	})
 	return texts, err
+}
+
+// without is a picture in which a code that was read is white.
+type without struct {
+	image.Image
+	hole image.Rectangle
+}
+
+func (w without) At(x, y int) color.Color {
+	if image.Pt(x, y).In(w.hole) {
+		return color.White
+	}
+	return w.Image.At(x, y)
+}
+
+// around is where the marks of a code are, and a bit more, so that none is left of
+// them.
+func around(points []gozxing.ResultPoint) (r image.Rectangle) {
+	for _, p := range points {
+		r = r.Union(image.Rect(int(p.GetX()), int(p.GetY()), int(p.GetX())+1, int(p.GetY())+1))
+	}
+	return r.Inset(-max(r.Dx(), r.Dy()) / 10)
 }
 
 // decodeCode reads one QR code in a picture.

@@ -288,7 +288,7 @@ var tricks = []struct {
 		return string(attached("a.doc", []byte("%PDF-1.4\n%x\n\nMIME-Version: 1.0\nContent-Transfer-Encoding: base64\n\n"+b64(p))))
 	}, false},
 	{"zip with bytes before and behind it", func(p string) string {
-		return string(attached("a.jpg", append(append(junk(3, 100), zipText(p)...), "some bytes"...)))
+		return string(attached("a.zip", append(append(junk(3, 100), zipText(p)...), "some bytes"...)))
 	}, false},
 	{"zip in which the next file begins before the directory says so", func(p string) string { return string(attached("a.zip", lyingZip(p))) }, true},
 	{"rar", func(p string) string { return string(attached("a.rar", []byte(rarOf("a.gz", string(gzipped(p)))))) }, false},
@@ -318,6 +318,14 @@ var tricks = []struct {
 		return string(attached("a.ics", []byte("BEGIN:VCALENDAR\r\nATTACH;FMTTYPE=x/y;ENCO\r\n DING=BASE64;VALUE=BINARY;FILENAME=a.zip:"+z[:40]+"\r\n "+z[40:]+"\r\nEND:VCALENDAR\r\n")))
 	}, false},
 	{"resource fork in AppleDouble", func(p string) string { return string(attached("a", appleSingle(0x51607, 2, "a.zip", zipText(p)))) }, false},
+}
+
+// TestZip_InOthers: a zip archive in the middle of another file is that one's affair.
+func TestZip_InOthers(t *testing.T) {
+	t.Parallel()
+	if r := scanMail(t, attached("a.ppt", append(append(junk(3, 100), zipText("x")...), "some bytes"...))); len(classes(r)) > 0 {
+		t.Errorf("%+v", r.Findings)
+	}
 }
 
 func TestTricks(t *testing.T) {

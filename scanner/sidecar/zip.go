@@ -41,7 +41,7 @@ const (
 
 // endsAsZip says whether data has something else in front of a zip archive, which
 // is read from its end.
-func endsAsZip(data []byte) bool {
+func endsAsZip(name string, data []byte) bool {
 	tail := data[max(0, len(data)-(22+(1<<16))):]
 	i := -1 // of the last one; forwards, as the search from the end is a slow one
 	for at := 0; ; {
@@ -57,8 +57,12 @@ func endsAsZip(data []byte) bool {
 	if i+22+int(binary.LittleEndian.Uint16(tail[i+20:])) == len(tail) {
 		return true
 	}
-	// Most programs skip what stands behind. So it is a zip archive all the same if its
-	// directory stands where it has to.
+	// Most programs skip what stands behind. So what has the name of an archive is one
+	// all the same if its directory stands where it has to. Under other names it is a
+	// piece of a document: presentations of old hold whole archives.
+	if !isArchiveName(name) {
+		return false
+	}
 	directory := len(data) - len(tail) + i - int(binary.LittleEndian.Uint32(tail[i+12:]))
 	return hasAt(data, directory, zipDirectory)
 }

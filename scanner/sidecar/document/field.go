@@ -18,7 +18,7 @@ var (
 )
 
 // programPath is a path that ends in one, or a command line.
-var programPath = regexp.MustCompile(`(?i)(?:^|[\\/])(?:cmd|powershell|pwsh|mshta|rundll32|regsvr32|[cw]script|msiexec|certutil|bitsadmin|curl|explorer|control|conhost|forfiles)(?:\.exe)?(?:\s|$)|\.(?:exe|scr|vb[es]|jse?|hta|bat|cmd|ps1|msi|dll|cpl|lnk|pif)(?:\s|$)`)
+var programPath = regexp.MustCompile(`(?i)(?:^|[\\/])(?:cmd|powershell|pwsh|mshta|rundll32|regsvr32|[cw]script|msiexec|certutil|bitsadmin|conhost|forfiles)\s+\S|\.(?:exe|scr|vb[es]|jse?|hta|bat|cmd|ps1|msi|dll|cpl|lnk|pif)(?:\s|$)`)
 
 // field judges the instruction of a field of Word.
 func (r *reader) field(code string) {

