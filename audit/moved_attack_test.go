@@ -91,8 +91,23 @@ func TestGuard_FindsWhatWasChangedBack(t *testing.T) {
 	if _, err := db.Pool.Exec(ctx, "SELECT guard.make_partitions('60 days')"); err != nil {
 		t.Fatal(err)
 	}
+	if err := asSuperuser(t, db, "SELECT guard.add_partition('audit', 'event_incident', 'event_incident_2031_01', format('FOR VALUES FROM (%L) TO (%L)', audit.uuid_at('2031-01-01'), audit.uuid_at('2031-02-01')))"); err != nil {
+		t.Fatal(err)
+	}
 	if f, err := newLog(db).Findings(ctx); err != nil || len(f) > 0 {
 		t.Errorf("after: %v, %v", f, err)
+	}
+	// No event trigger sees who writes into the catalogue.
+	for _, table := range []string{"audit.event_incident_default", "audit.event_incident_2031_01", "audit.leaf"} {
+		if err := asSuperuser(t, db, strings.ReplaceAll(`SET allow_system_table_mods = on; UPDATE pg_trigger SET tgenabled = 'D' WHERE tgrelid = 'TABLE'::regclass AND tgname = 'mailward_no_change';
+			UPDATE pg_trigger SET tgenabled = 'A' WHERE tgrelid = 'TABLE'::regclass AND tgname = 'mailward_no_change'`, "TABLE", table)); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := newLog(db).Findings(ctx); err != nil || !slices.ContainsFunc(f, func(f string) bool {
+			return strings.HasPrefix(f, "trigger mailward_no_change on "+table+" was changed since")
+		}) {
+			t.Errorf("%s: %v, %v", table, f, err)
+		}
 	}
 }
 
