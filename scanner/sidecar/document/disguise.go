@@ -117,7 +117,8 @@ func (r *reader) mismatch(ext string) {
 	if is == "" && isProgram(r.file.Data) {
 		is = aProgram
 	}
-	if is == aProgram && (claimed == "" || claimed == aProgram) && r.file.Type != windowsProgram {
+	// Classes of Java are pieces of a program, of which there are thousands.
+	if is == aProgram && (claimed == "" || claimed == aProgram) && r.file.Type != windowsProgram && r.file.Type != "application/x-java-applet" {
 		r.suspect("Type.Program", 8, "it is a program", "name", r.file.Name, "type", r.file.Type)
 	}
 	if claimed == "" || is == "" || claimed == is {

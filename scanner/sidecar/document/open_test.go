@@ -154,6 +154,7 @@ func TestTricks(t *testing.T) {
 		{"Name.RightToLeft", "invoice\u202efdp.exe", "text/plain", []byte("text"), []byte("")},
 		{"Name.DoubleExtension", "report.pdf.exe", "text/plain", []byte("text"), []byte("")},
 		{"Type.Program", "update", "application/x-elf", []byte("\x7fELF\x02\x01\x01"), []byte("text")},
+		{"Type.Program", "update", "application/x-mach-binary", []byte("\xcf\xfa\xed\xfe"), []byte("text")},
 		{"Type.Program", "a.pdf", "application/vnd.microsoft.portable-executable", program(), []byte("%PDF-1.4")},
 		{"Type.Page", "a.pdf", "text/html", []byte("<html>x</html>"), []byte("%PDF-1.4")},
 		{"Type.Archive", "a.jpg", "application/zip", []byte("PK\x03\x04"), []byte("\xff\xd8\xff\xe0")},
