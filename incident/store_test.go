@@ -1,6 +1,7 @@
 package incident
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -442,6 +443,25 @@ func TestStore_IsOnRecord(t *testing.T) {
 	}
 	if got := actions(mail); !slices.Equal(got, []string{"incident.mail.create", "incident.mail.delete"}) {
 		t.Errorf("of the mail: %v", got)
+	}
+	// Names that reports and notes have are not in the bytes, and can be read.
+	i.Facts = Facts{"reporterEmail": "sofia@ours.example"}
+	if _, err := f.Update(ctx, root, i); err != nil {
+		t.Fatal(err)
+	}
+	p, err := log.List(ctx, audit.Filter{Link: i.ID.String(), Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := ""
+	for _, r := range p.Items {
+		shown += fmt.Sprint(r.Fields())
+		if bytes.Contains(r.Bytes, []byte("sofia@")) || bytes.Contains(r.Bytes, []byte("mailbox locked")) {
+			t.Errorf("for good: %s", r.Bytes)
+		}
+	}
+	if !strings.Contains(shown, "sofia@ours.example") || !strings.Contains(shown, "mailbox locked") {
+		t.Errorf("nobody can read it: %s", shown)
 	}
 	for _, sql := range []string{"UPDATE incident_stage SET channel = 'x'", "DELETE FROM incident_stage", "UPDATE incident_note SET text = 'x'", "DELETE FROM incident_note", "DELETE FROM incident"} {
 		err := f.db.Act(ctx, root, func(ctx context.Context, tx pgx.Tx) error {

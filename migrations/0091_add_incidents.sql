@@ -127,9 +127,11 @@ END $$;
 
 RESET ROLE;
 
-SELECT guard.record_table('incident', 'incident', 'id,workspace_id,number,title,severity,state,exercise,owner_id,regime,trust_service,detected_at,aware_at,aware_unconfirmed_at,breach_aware_at,requested_for,contained_at,closed_at,significant,significant_reason,significant_at,significant_by,facts,version', '', '', 'incident', 'IUD'),
+-- What reports say and what is noted can name people: the bytes of events have
+-- commitments to it (0089).
+SELECT guard.record_table('incident', 'incident', 'id,workspace_id,number,title,severity,state,exercise,owner_id,regime,trust_service,detected_at,aware_at,aware_unconfirmed_at,breach_aware_at,requested_for,contained_at,closed_at,significant,significant_reason,significant_at,significant_by,version', '', 'facts', 'incident', 'IUD'),
        guard.record_table('incident_stage', 'incident.report', 'id,workspace_id,incident_id,stage,version,supersedes,state,submitted_at,channel,reference,reason,content_sha256', '', '', 'incident', 'IUD'),
-       guard.record_table('incident_note', 'incident.note', 'id,workspace_id,incident_id,kind,at,text', '', '', 'incident', 'IUD'),
+       guard.record_table('incident_note', 'incident.note', 'id,workspace_id,incident_id,kind,at', '', 'text', 'incident', 'IUD'),
        guard.record_table('incident_mail', 'incident.mail', 'id,workspace_id,incident_id,mail_id', '', '', 'incident', 'IUD');
 
 GRANT SELECT, INSERT, UPDATE ON incident TO mailward_app;
