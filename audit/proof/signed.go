@@ -1,6 +1,11 @@
 package proof
 
-import "maps"
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"maps"
+	"strings"
+)
 
 // signature looks at what an event says of who signed it. A signature has to fit the
 // act and the person of the event, and a passkey has one key in all of a bundle:
@@ -36,6 +41,32 @@ func (v *verifier) signature(e BundleEvent, in map[string]any, bad func(string, 
 	}
 	v.passkeys[id] = key
 	v.rep.Signed++
+	return nil
+}
+
+// passkey notes the key that a passkey was made with. Events from before migration 0092
+// do not have it: then the first signature says which key it is.
+func (v *verifier) passkey(in map[string]any, bad func(string, ...any) error) error {
+	if in["action"] != "passkey.create" {
+		return nil
+	}
+	change, _ := in["change"].(map[string]any)
+	after, _ := change["after"].(map[string]any)
+	credential, _ := after["credential_id"].(string)
+	public, _ := after["public_key"].(string)
+	rawID, err := hex.DecodeString(strings.TrimPrefix(credential, `\x`)) // as PostgreSQL writes it
+	if err != nil || len(rawID) == 0 {
+		return nil
+	}
+	rawKey, err := base64.StdEncoding.DecodeString(public)
+	if err != nil || len(rawKey) == 0 {
+		return nil
+	}
+	id, key := base64.RawURLEncoding.EncodeToString(rawID), base64.RawURLEncoding.EncodeToString(rawKey)
+	if before, known := v.passkeys[id]; known && before != key {
+		return bad("makes the passkey %s with another key than it has elsewhere", id)
+	}
+	v.passkeys[id] = key
 	return nil
 }
 

@@ -418,6 +418,9 @@ func (v *verifier) event(e BundleEvent, leaf []byte) error {
 	if len(values) > 0 {
 		return bad("has values that it does not commit to")
 	}
+	if err := v.passkey(in, bad); err != nil {
+		return err
+	}
 	return v.signature(e, in, bad)
 }
 

@@ -2,11 +2,13 @@ package seal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"mailward/audit"
 	"mailward/audit/proof"
@@ -58,6 +60,42 @@ func TestBundle_SignaturesOfPeople(t *testing.T) {
 			}
 			if c.problem != "" && rep.Event == "" {
 				t.Error("the event is not named")
+			}
+		})
+	}
+}
+
+// TestBundle_PasskeysAsTheyWereMade: the event of a passkey's making says which key it
+// has. One that has signed nothing yet can get no other.
+func TestBundle_PasskeysAsTheyWereMade(t *testing.T) {
+	t.Parallel()
+	for key, problem := range map[string]string{"the true one": "", "one of the server": "is signed by another key than the passkey"} {
+		t.Run(key, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			user := uuid.Must(uuid.NewV7())
+			err := r.db.Act(context.Background(), pg.Operator("root"), func(ctx context.Context, tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, "INSERT INTO user_account (id, email) VALUES ($1, 'erika@ours.example')", user); err != nil {
+					return err
+				}
+				record, err := json.Marshal(map[string]any{"id": []byte("one"), "publicKey": []byte("the true one")}) // as package identity keeps it
+				if err != nil {
+					return err
+				}
+				_, err = tx.Exec(ctx, "INSERT INTO passkey (id, user_id, credential_id, record, name) VALUES ($1, $2, $3, $4, 'key')", uuid.Must(uuid.NewV7()), user, []byte("one"), record)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			signed := audit.WithAttestation(context.Background(), &audit.Attestation{Act: "x", CredentialID: []byte("one"), PublicKey: []byte(key), AuthenticatorData: []byte("a"), ClientData: []byte("c"), Signature: []byte("s")})
+			if err := r.Audit.Record(signed, audit.Event{Action: audit.ReleaseExecute, Actor: pg.Actor{Type: pg.ActorUser, UserID: user, AuthMethod: "passkey"}}); err != nil {
+				t.Fatal(err)
+			}
+			r.seal()
+			rep := r.verify(r.bundle(Part{}), proof.Options{Signature: func(map[string]any, string) error { return nil }})
+			if !strings.Contains(rep.Problem, problem) || (rep.Problem == "") != (problem == "") {
+				t.Errorf("%q, want %q", rep.Problem, problem)
 			}
 		})
 	}
