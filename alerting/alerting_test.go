@@ -344,16 +344,23 @@ func TestRun_TwoProcessesAndAKilledLeader(t *testing.T) {
 	leader := func() int {
 		return f.one("SELECT coalesce(min(pid), 0) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7238191 AND objid = $1 AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())", audit.LockRules)
 	}
-	wg.Go(func() { _ = f.Run(ctx) })
+	// A step that fails, as one that the clock was moved under, is begun anew.
+	run := func(s *Store) {
+		for ctx.Err() == nil {
+			_ = s.Run(ctx)
+		}
+	}
+	wg.Go(func() { run(f.Store) })
 	waitFor(t, func() bool { return leader() != 0 })
-	first := leader()
-	wg.Go(func() { _ = b.Run(ctx) })
+	wg.Go(func() { run(b) })
 	node := func(name string) bool { return f.one("SELECT count(*) FROM alert_clock WHERE node = $1", name) == 1 }
+	f.exec("UPDATE alert_clock SET node = 'nobody'")
 	f.clock(30 * time.Second)
-	waitFor(t, func() bool { return node("a") })
+	waitFor(t, func() bool { return node("a") || node("b") })
+	first := 0
+	waitFor(t, func() bool { first = leader(); return first != 0 })
 	// The process dies: its loop ends, and so does its connection.
-	cancelA := first
-	f.exec("SELECT pg_terminate_backend($1)", cancelA)
+	f.exec("SELECT pg_terminate_backend($1)", first)
 	waitFor(t, func() bool { l := leader(); return l != 0 && l != first })
 	f.exec("UPDATE alert_clock SET node = 'nobody'")
 	f.clock(30 * time.Second)

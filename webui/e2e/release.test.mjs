@@ -138,7 +138,7 @@ test('a request is refused: not by who asked, though with the right to', async (
   await flash(otto, 'Refused.')
   await boss.goto(`${base}/quarantine/${item}?tab=history`)
   assert.match(await state(boss).innerText(), /Denied/)
-  assert.match(await boss.locator('.acts').innerText(), /Otto Approver refused the release[\s\S]*it asks for a password[\s\S]*asked for the release[\s\S]*dora wants it/)
+  assert.match(await boss.locator('.acts').innerText(), /otto@ours\.example refused the release[\s\S]*it asks for a password[\s\S]*asked for the release[\s\S]*dora wants it/)
   await boss.goto(base + '/approvals?state=decided')
   const decided = boss.locator('.results .card', { hasText: 'Mailbox full' })
   assert.match(await decided.innerText(), /Refused otto@ours\.example it asks for a password/)
@@ -157,8 +157,8 @@ test('it arrives once, to the byte, with the mark; the page and the record say w
   await fine(boss, 'history')
   const acts = await boss.locator('.acts').innerText()
   // The newest first.
-  assert.match(acts, new RegExp(['noted the result of the delivery 250 ', 'Otto Approver agreed to the release[\\s\\S]*still agreed', 'Ana Analyst asked for the release[\\s\\S]*after all',
-    'Ana Analyst took the release back', 'Otto Approver agreed to the release[\\s\\S]*I have called them too', 'Ana Analyst asked for the release[\\s\\S]*the sender was called', 'held the mail'].join('[\\s\\S]*')))
+  assert.match(acts, new RegExp(['noted the result of the delivery 250 ', 'otto@ours\\.example agreed to the release[\\s\\S]*still agreed', 'ana@ours\\.example asked for the release[\\s\\S]*after all',
+    'ana@ours\\.example took the release back', 'otto@ours\\.example agreed to the release[\\s\\S]*I have called them too', 'ana@ours\\.example asked for the release[\\s\\S]*the sender was called', 'held the mail'].join('[\\s\\S]*')))
   assert.doesNotMatch(acts, /quarantine\.|release\./, 'an act has no words')
   await boss.goto(`${base}/audit?target=${item}&action=quarantine.release.approve`)
   assert.equal(await boss.locator('[data-row]').count(), 2)
