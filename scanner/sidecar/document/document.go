@@ -184,7 +184,10 @@ func (r *reader) format() func() error {
 // tells may stand behind a long comment.
 func isOfficeXML(b []byte) bool {
 	head := bytes.TrimLeft(plainXML(b[:min(len(b), 64<<10)]), "\xef\xbb\xbf\ufeff \t\r\n")
-	return bytes.HasPrefix(head, []byte("<")) && containsAny(head, `progid="Word.Document"`, `progid="Excel.Sheet"`, "schemas.microsoft.com/office/2006/xmlPackage", "schemas.microsoft.com/office/word/2003/wordml", "urn:oasis:names:tc:opendocument:xmlns:office", "urn:schemas-microsoft-com:office:spreadsheet")
+	if !bytes.HasPrefix(head, []byte("<")) || !bytes.Contains(head, []byte("office")) && !bytes.Contains(head, []byte("progid=")) {
+		return false // most files, told by two looks and not by six
+	}
+	return containsAny(head, `progid="Word.Document"`, `progid="Excel.Sheet"`, "schemas.microsoft.com/office/2006/xmlPackage", "schemas.microsoft.com/office/word/2003/wordml", "urn:oasis:names:tc:opendocument:xmlns:office", "urn:schemas-microsoft-com:office:spreadsheet")
 }
 
 func (r *reader) late() error { return r.lim.Late() }
