@@ -128,12 +128,16 @@ func (i Incident) Case(zone *time.Location) Case {
 	return c
 }
 
-// Stages is how all reports stand; none as long as nobody is aware of the incident.
+// Stages is how all reports stand. As long as nobody is aware of the incident there is
+// at most the one about a breach of personal data, which has a clock of its own.
 func (i Incident) Stages(zone *time.Location, now time.Time) ([]Stage, error) {
-	if i.Aware().IsZero() {
-		return nil, nil
+	switch c := i.Case(zone); {
+	case !i.Aware().IsZero():
+		return c.Stages(now)
+	case !i.BreachAwareAt.IsZero():
+		return []Stage{c.gdpr(now)}, nil
 	}
-	return i.Case(zone).Stages(now)
+	return nil, nil
 }
 
 // NextDue is the open report that is due first, nil where none is open.
@@ -214,7 +218,11 @@ func (i *Incident) times(zone *time.Location, now time.Time) (m Mistakes) {
 	}
 	c := i.Case(zone)
 	if i.Aware().IsZero() {
-		if len(c.Submitted) > 0 {
+		for name := range c.Submitted {
+			if name == GDPR33 {
+				m = append(m, c.submission(name)...)
+				continue
+			}
 			m = append(m, "reports were submitted, so somebody was aware: give the time")
 		}
 		m = append(m, c.future(now)...)

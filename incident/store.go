@@ -38,6 +38,7 @@ var (
 	insertMailSQL   = pg.Query(queryFiles, "insert_mail")
 	deleteMailSQL   = pg.Query(queryFiles, "delete_mail")
 	peopleSQL       = pg.Query(queryFiles, "people")
+	canOwnSQL       = pg.Query(queryFiles, "can_own")
 )
 
 // Errors of the store. What is wrong with an incident is [Mistakes].
@@ -190,8 +191,8 @@ func addReports(ctx context.Context, q querier, items []Incident) error {
 	return nil
 }
 
-// Create adds an incident; its number is given here.
-func (s *Store) Create(ctx context.Context, actor pg.Actor, x Incident) (Incident, error) {
+// Create adds an incident, with the mails that it begins with; its number is given here.
+func (s *Store) Create(ctx context.Context, actor pg.Actor, x Incident, mails ...uuid.UUID) (Incident, error) {
 	now := s.now()
 	x.Significant, x.SignificantReason, x.Reports = Undecided, "", nil
 	if err := x.settle(s.zone, now); err != nil {
@@ -205,11 +206,19 @@ func (s *Store) Create(ctx context.Context, actor pg.Actor, x Incident) (Inciden
 		return Incident{}, fmt.Errorf("make id of incident: %w", err)
 	}
 	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+		if err := mayOwn(ctx, tx, x.Workspace, x.Owner); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, lockNumbersSQL, x.Workspace); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, insertSQL, x.ID, x.Workspace, x.Title, x.Severity, x.State, x.Exercise, pg.NullID(x.Owner), x.Regime, x.TrustService, x.DetectedAt, pg.NullTime(x.AwareAt), pg.NullTime(x.AwareUnconfirmed),
 			pg.NullTime(x.BreachAwareAt), pg.NullTime(x.RequestedFor), pg.NullTime(x.ContainedAt), pg.NullTime(x.ClosedAt), facts, pg.NullID(actor.UserID), strconv.Itoa(now.In(s.zone).Year()))
+		for _, mail := range mails {
+			if err == nil {
+				err = putMail(ctx, tx, x.ID, x.Workspace, mail)
+			}
+		}
 		return err
 	})
 	if err != nil {
@@ -222,19 +231,24 @@ func (s *Store) Create(ctx context.Context, actor pg.Actor, x Incident) (Inciden
 // read: when somebody else has changed it since, it is [ErrConflict]. Workspace,
 // number and reports stay. Who decides on its significance is noted when that changes.
 func (s *Store) Update(ctx context.Context, actor pg.Actor, x Incident) (Incident, error) {
-	old, err := s.Get(ctx, x.ID)
-	if err != nil {
-		return Incident{}, err
-	}
-	x.Reports = old.Reports // whose times the others have to fit
-	if err := x.settle(s.zone, s.now()); err != nil {
-		return Incident{}, err
-	}
-	facts, err := json.Marshal(x.Facts)
-	if err != nil {
-		return Incident{}, fmt.Errorf("encode incident: %w", err)
-	}
-	err = s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
+	err := s.part(ctx, actor, x.ID, func(ctx context.Context, tx pgx.Tx, workspace uuid.UUID) error {
+		old, err := get(ctx, tx, x.ID)
+		if err != nil {
+			return err
+		}
+		x.Reports = old.Reports // whose times the others have to fit
+		if err := x.settle(s.zone, s.now()); err != nil {
+			return err
+		}
+		if x.Owner != old.Owner {
+			if err := mayOwn(ctx, tx, workspace, x.Owner); err != nil {
+				return err
+			}
+		}
+		facts, err := json.Marshal(x.Facts)
+		if err != nil {
+			return fmt.Errorf("encode incident: %w", err)
+		}
 		tag, err := tx.Exec(ctx, updateSQL, x.ID, x.Version, x.Title, x.Severity, x.State, x.Exercise, pg.NullID(x.Owner), x.Regime, x.TrustService, x.DetectedAt, pg.NullTime(x.AwareAt), pg.NullTime(x.AwareUnconfirmed),
 			pg.NullTime(x.BreachAwareAt), pg.NullTime(x.RequestedFor), pg.NullTime(x.ContainedAt), pg.NullTime(x.ClosedAt), x.Significant, x.SignificantReason, facts, pg.NullID(actor.UserID))
 		if err == nil && tag.RowsAffected() == 0 {
@@ -243,9 +257,25 @@ func (s *Store) Update(ctx context.Context, actor pg.Actor, x Incident) (Inciden
 		return err
 	})
 	if err != nil {
-		return Incident{}, fmt.Errorf("change incident %s: %w", x.ID, err)
+		return Incident{}, err
 	}
 	return s.Get(ctx, x.ID)
+}
+
+// mayOwn refuses an owner who has no part in the workspace: an id that somebody knows
+// must not tell them whose it is.
+func mayOwn(ctx context.Context, tx pgx.Tx, workspace, owner uuid.UUID) error {
+	if owner == uuid.Nil {
+		return nil
+	}
+	var may bool
+	if err := tx.QueryRow(ctx, canOwnSQL, workspace, owner).Scan(&may); err != nil {
+		return err
+	}
+	if !may {
+		return Mistakes{"the owner must be somebody who can sign in and has a role in the workspace"}
+	}
+	return nil
 }
 
 // Person is somebody who can own an incident.

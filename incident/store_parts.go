@@ -56,24 +56,28 @@ func (r *NewReport) check(i Incident, zone *time.Location, now time.Time) error 
 	if r.State != ReportSubmitted {
 		r.SubmittedAt = time.Time{}
 	}
-	if i.Aware().IsZero() {
-		return Mistakes{"the time of awareness is missing: give it before a report"}
-	}
 	// Withdrawn, it must not leave others without the one that they follow.
 	i.Reports = append([]Report{{Stage: r.Stage, State: r.State, SubmittedAt: r.SubmittedAt, Reason: r.Reason}}, i.Reports...)
-	return i.Case(zone).Validate(now)
+	c := i.Case(zone)
+	if !i.Aware().IsZero() {
+		return c.Validate(now)
+	}
+	if r.Stage != GDPR33 {
+		return Mistakes{"the time of awareness is missing: give it before a report"}
+	}
+	if m = c.future(now); r.State == ReportSubmitted {
+		m = append(m, c.submission(GDPR33)...)
+	}
+	if m != nil {
+		return m
+	}
+	return nil
 }
 
 // Report puts on record what became of a report. What it said is kept as it is then;
 // fields that are missing do not stop what has happened from being noted.
 func (s *Store) Report(ctx context.Context, actor pg.Actor, id uuid.UUID, r NewReport) (Incident, error) {
-	err := s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
-		var workspace uuid.UUID
-		if err := tx.QueryRow(ctx, lockSQL, id).Scan(&workspace); errors.Is(err, pgx.ErrNoRows) {
-			return ErrNotFound
-		} else if err != nil {
-			return err
-		}
+	err := s.part(ctx, actor, id, func(ctx context.Context, tx pgx.Tx, workspace uuid.UUID) error {
 		i, err := get(ctx, tx, id)
 		if err != nil {
 			return err
@@ -99,7 +103,7 @@ func (s *Store) Report(ctx context.Context, actor pg.Actor, id uuid.UUID, r NewR
 		return err
 	})
 	if err != nil {
-		return Incident{}, fmt.Errorf("note report of incident %s: %w", id, err)
+		return Incident{}, err
 	}
 	return s.Get(ctx, id)
 }
@@ -155,7 +159,8 @@ func (s *Store) AddNote(ctx context.Context, actor pg.Actor, id uuid.UUID, n Not
 	})
 }
 
-// part adds something to an incident that is there.
+// part changes an incident that is there, or what belongs to it, one act after the
+// other.
 func (s *Store) part(ctx context.Context, actor pg.Actor, id uuid.UUID, fn func(ctx context.Context, tx pgx.Tx, workspace uuid.UUID) error) error {
 	err := s.db.Act(ctx, actor, func(ctx context.Context, tx pgx.Tx) error {
 		var workspace uuid.UUID
@@ -167,7 +172,7 @@ func (s *Store) part(ctx context.Context, actor pg.Actor, id uuid.UUID, fn func(
 		return fn(ctx, tx, workspace)
 	})
 	if err != nil {
-		return fmt.Errorf("add to incident %s: %w", id, err)
+		return fmt.Errorf("change incident %s: %w", id, err)
 	}
 	return nil
 }
@@ -203,25 +208,29 @@ func (s *Store) Figures(ctx context.Context, id uuid.UUID) (f Figures, err error
 // AddMail puts a mail of the same workspace into an incident. That it is there
 // already is no mistake.
 func (s *Store) AddMail(ctx context.Context, actor pg.Actor, id, mail uuid.UUID) error {
+	return s.part(ctx, actor, id, func(ctx context.Context, tx pgx.Tx, workspace uuid.UUID) error {
+		return putMail(ctx, tx, id, workspace, mail)
+	})
+}
+
+func putMail(ctx context.Context, tx pgx.Tx, id, workspace, mail uuid.UUID) error {
 	link, err := uuid.NewV7()
 	if err != nil {
 		return fmt.Errorf("make id of link: %w", err)
 	}
-	return s.part(ctx, actor, id, func(ctx context.Context, tx pgx.Tx, workspace uuid.UUID) error {
-		var there bool
-		var n int
-		if err := tx.QueryRow(ctx, hasMailSQL, mail, workspace, id).Scan(&there, &n); err != nil {
-			return err
-		}
-		switch {
-		case !there:
-			return ErrNoMail
-		case n >= MaxMails:
-			return ErrFull
-		}
-		_, err := tx.Exec(ctx, insertMailSQL, link, id, workspace, mail)
+	var there bool
+	var n int
+	if err := tx.QueryRow(ctx, hasMailSQL, mail, workspace, id).Scan(&there, &n); err != nil {
 		return err
-	})
+	}
+	switch {
+	case !there:
+		return ErrNoMail
+	case n >= MaxMails:
+		return ErrFull
+	}
+	_, err = tx.Exec(ctx, insertMailSQL, link, id, workspace, mail)
+	return err
 }
 
 // RemoveMail takes a mail out of an incident.

@@ -474,6 +474,87 @@ func TestStore_IsOnRecord(t *testing.T) {
 	}
 }
 
+// TestStore_BreachAlone: the 72 hours of the GDPR run, and its notice can be noted, also
+// where nobody says that the incident may be significant.
+func TestStore_BreachAlone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	i := f.create(func(i *Incident) { i.BreachAwareAt = noon.Add(-60 * time.Hour) })
+	stages, err := i.Stages(f.Zone(), noon)
+	if err != nil || len(stages) != 1 || stages[0].Name != GDPR33 || stages[0].State != Warn {
+		t.Fatalf("%v: %+v", err, stages)
+	}
+	if soon, overdue, err := f.Due(t.Context(), nil); err != nil || soon != 1 || overdue != 0 {
+		t.Errorf("%d, %d, %v", soon, overdue, err)
+	}
+	var m Mistakes
+	for name, r := range map[string]NewReport{"before": {Stage: GDPR33, State: ReportSubmitted, SubmittedAt: noon.Add(-61 * time.Hour), Channel: "x"}, "in the future": {Stage: GDPR33, State: ReportSubmitted, SubmittedAt: noon.Add(time.Hour), Channel: "x"}, "another": {Stage: Notification, State: ReportSubmitted, SubmittedAt: noon, Channel: "x"}} {
+		if _, err := f.report(i, r); !errors.As(err, &m) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if i, err = f.report(i, NewReport{Stage: GDPR33, State: ReportSubmitted, SubmittedAt: noon, Channel: "portal"}); err != nil || i.Newest(GDPR33).State != ReportSubmitted {
+		t.Fatalf("%v: %+v", err, i.Reports)
+	}
+	i.BreachAwareAt = time.Time{}
+	if _, err := f.Update(t.Context(), root, i); !errors.As(err, &m) {
+		t.Errorf("what the notice follows is taken away: %v", err)
+	}
+}
+
+// TestStore_Owner: an id that somebody knows does not tell them whose it is.
+func TestStore_Owner(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx, admin := t.Context(), f.db.Admin(t)
+	mine, theirs := uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
+	for _, sql := range []string{
+		"INSERT INTO user_account (id, email) VALUES ('" + mine.String() + "', 'mine@ours.example'), ('" + theirs.String() + "', 'theirs@other.example')",
+		"INSERT INTO role_grant (id, user_id, workspace_id, role) VALUES (gen_random_uuid(), '" + mine.String() + "', '" + policy.DefaultWorkspace.String() + "', 'analyst')",
+	} {
+		if _, err := admin.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	i := f.create(func(i *Incident) { i.Owner = mine })
+	if i.OwnerName != "mine@ours.example" {
+		t.Errorf("owner %q", i.OwnerName)
+	}
+	var m Mistakes
+	for _, owner := range []uuid.UUID{theirs, uuid.Must(uuid.NewV7())} {
+		x := i
+		x.Owner = owner
+		if _, err := f.Update(ctx, root, x); !errors.As(err, &m) {
+			t.Errorf("given to somebody else: %v", err)
+		}
+		if _, err := f.Create(ctx, root, x); !errors.As(err, &m) {
+			t.Errorf("begun for somebody else: %v", err)
+		}
+	}
+	// Who has lost their role since keeps what is theirs until somebody takes it.
+	if _, err := admin.Exec(ctx, "DELETE FROM role_grant WHERE user_id = $1", mine); err != nil {
+		t.Fatal(err)
+	}
+	i.Title = "Another title"
+	if _, err := f.Update(ctx, root, i); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStore_CreateWithMail: a mail that is not there leaves no incident behind.
+func TestStore_CreateWithMail(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	x := Incident{Workspace: policy.DefaultWorkspace, Title: "x", Severity: "low", Regime: BSIG, DetectedAt: noon}
+	if _, err := f.Create(t.Context(), root, x, uuid.Must(uuid.NewV7())); !errors.Is(err, ErrNoMail) {
+		t.Error(err)
+	}
+	made, err := f.Create(t.Context(), root, x, f.mail(policy.DefaultWorkspace, "Invoice", noon, "a@ours.example"))
+	if err != nil || made.Mails != 1 || made.Number != "INC-2026-0001" {
+		t.Errorf("%v: %+v", err, made)
+	}
+}
+
 func TestStore_AddNote(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

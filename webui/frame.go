@@ -150,6 +150,9 @@ type frame struct {
 	KeysOff bool // single keys do nothing
 	Now     time.Time
 
+	ReportsDue  int    // reports of incidents that are due soon, or overdue
+	ReportsTone string // crit where one is overdue
+
 	Spaces         []identity.Space // of the person, where they have several
 	SingleOperator bool             // four eyes are off, and that is said on every page
 	assets         *assets

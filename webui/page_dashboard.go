@@ -189,7 +189,7 @@ const attentionLines = 7
 // loadAttention lists what somebody should look at, the gravest first.
 func (s *pages) loadAttention(c echo.Context, p *frame, v *dashView) error {
 	var list attentions
-	if a := s.reportsAttention(c, p); a.Tone != "" {
+	if a := reportsAttention(p); a.Tone != "" {
 		list.add(a, a.Tone == "crit")
 	}
 	if err := s.alertAttention(c, p, &list); err != nil {
@@ -318,15 +318,11 @@ func (s *pages) releaseAttention(c echo.Context, p *frame, list *attentions) err
 
 // reportsAttention is about reports of incidents that are due soon, or overdue; empty
 // where there are none.
-func (s *pages) reportsAttention(c echo.Context, p *frame) attention {
-	if s.incidents == nil || !p.Can(rightIncidentsRead) {
+func reportsAttention(p *frame) attention {
+	if p.ReportsDue == 0 {
 		return attention{}
 	}
-	n, tone := s.reportsDue(c.Request().Context(), p)
-	if n == 0 {
-		return attention{}
-	}
-	return attention{Icon: "file-text", Tone: tone, Title: p.N("attention.incidents", n), Text: p.T("attention.incidents.text"), Href: "/incidents", At: s.now()}
+	return attention{Icon: "file-text", Tone: p.ReportsTone, Title: p.N("attention.incidents", p.ReportsDue), Text: p.T("attention.incidents.text"), Href: "/incidents", At: p.Now}
 }
 
 // scale is the text beside the plot, from the top down.

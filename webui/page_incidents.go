@@ -311,13 +311,14 @@ func (s *pages) postIncidentNew(c echo.Context) error {
 		f.Wrong = strings.Join(m, " · ")
 		return s.showIncidentForm(c, http.StatusUnprocessableEntity, f)
 	}
-	made, err := s.incidents.Create(ctx, who.Actor, f.Incident)
+	var mails []uuid.UUID
+	if f.Mail != uuid.Nil {
+		mails = append(mails, f.Mail)
+	}
+	made, err := s.incidents.Create(ctx, who.Actor, f.Incident, mails...)
 	if wrong, ok := incidentMistakes(err); ok {
 		f.Wrong = wrong
 		return s.showIncidentForm(c, http.StatusUnprocessableEntity, f)
-	}
-	if err == nil && f.Mail != uuid.Nil {
-		err = s.incidents.AddMail(ctx, who.Actor, made.ID, f.Mail)
 	}
 	if err != nil {
 		return s.incidentFailure(c, err)

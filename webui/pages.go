@@ -273,8 +273,8 @@ func (s *pages) navigation(ctx context.Context, f *frame) []navGroup {
 		rules.Items = append(rules.Items, navItem{Key: "p", Section: "policies", Href: "/policies", Icon: "scroll-text", Title: f.T("nav.policies")})
 	}
 	if s.incidents != nil && f.Can(rightIncidentsRead) {
-		n, tone := s.reportsDue(ctx, f)
-		look.Items = append(look.Items, navItem{Key: "n", Section: "incidents", Href: "/incidents", Icon: "file-text", Title: f.T("nav.incidents"), Count: n, Tone: tone, CountLabel: f.T("nav.incidents.count")})
+		f.ReportsDue, f.ReportsTone = s.reportsDue(ctx, f)
+		look.Items = append(look.Items, navItem{Key: "n", Section: "incidents", Href: "/incidents", Icon: "file-text", Title: f.T("nav.incidents"), Count: f.ReportsDue, Tone: f.ReportsTone, CountLabel: f.T("nav.incidents.count")})
 	}
 	if f.Can(rightViewMeta) {
 		look.Items = append(look.Items, navItem{Key: "i", Section: "intel", Href: "/intel", Icon: "search", Title: f.T("nav.intel")})
